@@ -1,0 +1,74 @@
+package appstream
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Kind says what sort of error an operation met. Its value is the name of the exception of the AppStream
+// model, which is what every AWS client switches on.
+type Kind string
+
+// The kinds of the AppStream model, and those that every AWS service may answer.
+const (
+	ConcurrentModification      Kind = "ConcurrentModificationException"
+	DryRunOperation             Kind = "DryRunOperationException"
+	EntitlementAlreadyExists    Kind = "EntitlementAlreadyExistsException"
+	EntitlementNotFound         Kind = "EntitlementNotFoundException"
+	IncompatibleImage           Kind = "IncompatibleImageException"
+	InvalidAccountStatus        Kind = "InvalidAccountStatusException"
+	InvalidParameterCombination Kind = "InvalidParameterCombinationException"
+	InvalidRole                 Kind = "InvalidRoleException"
+	LimitExceeded               Kind = "LimitExceededException"
+	OperationNotPermitted       Kind = "OperationNotPermittedException"
+	RequestLimitExceeded        Kind = "RequestLimitExceededException"
+	ResourceAlreadyExists       Kind = "ResourceAlreadyExistsException"
+	ResourceInUse               Kind = "ResourceInUseException"
+	ResourceNotAvailable        Kind = "ResourceNotAvailableException"
+	ResourceNotFound            Kind = "ResourceNotFoundException"
+
+	// Validation is a request that breaks a limit of the model (length, pattern, range, required member).
+	Validation Kind = "ValidationException"
+	// InvalidParameterValue is a value that the model allows and the operation does not; AWS answers it
+	// although the AppStream model does not list it.
+	InvalidParameterValue Kind = "InvalidParameterValueException"
+	// AccessDenied is a request that the caller's policy does not allow.
+	AccessDenied Kind = "AccessDeniedException"
+	// NotImplemented is an operation of the API that this version of Oriel does not perform. Its HTTP status is 501.
+	NotImplemented Kind = "NotImplementedException"
+	// Unavailable is a passing inability of Oriel itself (the store is busy, the container engine is down). Its HTTP status is 503.
+	Unavailable Kind = "ServiceUnavailableException"
+	// Internal is a fault of Oriel itself. Its HTTP status is 500 and its cause is logged, not sent.
+	Internal Kind = "InternalFailure"
+)
+
+// Error is the one error type of the domain. Message is written for the person who called: it names the
+// resource and what to do next. Cause is for the log and is never sent to the caller.
+type Error struct {
+	Kind    Kind
+	Message string
+	Cause   error
+}
+
+// Errorf makes an Error of a kind. A %w verb in the format sets Cause as fmt.Errorf does.
+func Errorf(kind Kind, format string, args ...any) *Error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Kind: kind, Message: err.Error(), Cause: errors.Unwrap(err)}
+}
+
+// Error gives "Kind: Message".
+func (e *Error) Error() string { return string(e.Kind) + ": " + e.Message }
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// KindOf gives the kind of the first *Error in err's chain, Internal for any other error and "" for nil.
+func KindOf(err error) Kind {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return Internal
+}
