@@ -1,0 +1,196 @@
+package appstream
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+)
+
+// An Image is the disk of an image builder, from which machines are made.
+//
+//	CreateImage ──▶ PENDING ──▶ AVAILABLE
+//	                   │            │ DeleteImage
+//	                   ▼            ▼
+//	                FAILED ─────▶ DELETING ──▶ (gone)
+//
+// An image is PENDING while its builder is SNAPSHOTTING: the builder's plan stops the machine, the image's plan
+// captures its disk. DeleteImage is accepted in every state but DELETING. Public images come from the provider and
+// are AVAILABLE from the start, or have the state that the configuration gives them (DEPRECATED, for example).
+type Image struct {
+	Meta
+	View types.Image // what clients see, but for the members that DescribeTo fills from the rest
+
+	Ref         string                            // what the provider boots: an OCI image reference under docker
+	BuilderID   string                            // the record ID of the builder that it is made of
+	Permissions map[string]types.ImagePermissions // the accounts it is shared with
+	Icons       map[string]string                 // application name → name of its icon in the blob store
+}
+
+// The states of an image, as in the SDK. The last four belong to copies, managed updates and imports.
+const (
+	ImagePending    = string(types.ImageStatePending)
+	ImageAvailable  = string(types.ImageStateAvailable)
+	ImageFailed     = string(types.ImageStateFailed)
+	ImageDeleting   = string(types.ImageStateDeleting)
+	ImageCopying    = string(types.ImageStateCopying)
+	ImageCreating   = string(types.ImageStateCreating)
+	ImageImporting  = string(types.ImageStateImporting)
+	ImageValidating = string(types.ImageStateValidating)
+
+	// ImageDeprecated is not in the API's enumeration, but AWS uses it in its messages about old base images.
+	ImageDeprecated = "DEPRECATED"
+)
+
+// How long an image may stay in each passing state.
+var imageDeadlines = map[string]time.Duration{
+	ImagePending:    2 * time.Hour,
+	ImageDeleting:   15 * time.Minute,
+	ImageCopying:    4 * time.Hour,
+	ImageCreating:   8 * time.Hour,
+	ImageImporting:  4 * time.Hour,
+	ImageValidating: 4 * time.Hour,
+}
+
+var imageTransitions = imageTable([]Transition{
+	{"", ImagePending, "CreateImage"},
+	{"", ImageAvailable, "a public image of the provider"},
+	{"", ImageDeprecated, "a public image that the configuration calls deprecated"},
+	{"", ImageFailed, "a public image that the configuration calls failed"},
+	{ImageDeprecated, ImageAvailable, "the configuration changed"},
+	{ImageAvailable, ImageDeprecated, "the configuration changed"},
+	{ImageFailed, ImageAvailable, "the configuration changed"},
+	{ImageAvailable, ImageFailed, "the configuration changed"},
+	{ImageDeprecated, "", "the public image is no longer there"},
+	{ImageAvailable, "", "the public image is no longer there"},
+	{ImageFailed, "", "the public image is no longer there"},
+	{ImagePending, ImageAvailable, "the disk is captured"},
+	{ImageDeleting, "", "the image's data are gone"},
+})
+
+func imageTable(table []Transition) []Transition {
+	for _, state := range types.ImageState("").Values() {
+		from := string(state)
+		if from != ImageDeleting {
+			table = append(table, Transition{from, ImageDeleting, "DeleteImage"})
+		}
+		if imageDeadlines[from] > 0 {
+			table = append(table, Transition{from, ImageFailed, fmt.Sprintf("a lasting fault, or longer than %s", imageDeadlines[from])})
+		}
+	}
+	return table
+}
+
+// Enter moves the image to a state, with the deadline that the state has.
+func (i *Image) Enter(state string, now time.Time) {
+	i.Meta.Enter(state, now, imageDeadlines[state])
+	if state != ImageFailed {
+		i.View.StateChangeReason = nil
+	}
+}
+
+// Visible tells whether account may see the image, and as what.
+func (i *Image) Visible(account string) (types.VisibilityType, bool) {
+	switch _, shared := i.Permissions[account]; {
+	case i.Account == "":
+		return types.VisibilityTypePublic, true
+	case i.Account == account:
+		return types.VisibilityTypePrivate, true
+	case shared:
+		return types.VisibilityTypeShared, true
+	}
+	return "", false
+}
+
+// DescribeTo gives what the API shows of the image to an account that may see it. icon turns the name of an icon in
+// the blob store into an address for the caller.
+func (i *Image) DescribeTo(account, latestAgent string, icon func(blob string) string) types.Image {
+	v := i.View
+	v.Name, v.Arn, v.CreatedTime = new(i.Name), new(i.ARN()), new(i.Created)
+	v.State = types.ImageState(i.State)
+	v.Visibility, _ = i.Visible(account)
+	v.ImageSharedWithOthers = types.ImageSharedWithOthersFalse
+	switch v.Visibility {
+	case types.VisibilityTypePrivate:
+		if len(i.Permissions) > 0 {
+			v.ImageSharedWithOthers = types.ImageSharedWithOthersTrue
+		}
+	case types.VisibilityTypeShared:
+		v.ImageBuilderName = nil
+		v.ImageSharedWithOthers = ""
+		v.ImagePermissions = new(i.Permissions[account])
+	}
+	v.LatestAppstreamAgentVersion = types.LatestAppstreamAgentVersionFalse
+	if agent := deref(v.AppstreamAgentVersion); agent == "LATEST" || agent == latestAgent {
+		v.LatestAppstreamAgentVersion = types.LatestAppstreamAgentVersionTrue
+	}
+	if len(v.Applications) > 0 {
+		apps := make([]types.Application, len(v.Applications))
+		for n, app := range v.Applications {
+			if blob := i.Icons[deref(app.Name)]; blob != "" {
+				app.IconURL = new(icon(blob))
+			}
+			apps[n] = app
+		}
+		v.Applications = apps
+	}
+	if i.Problem != nil && i.State != ImageFailed {
+		v.StateChangeReason = &types.ImageStateChangeReason{Code: types.ImageStateChangeReasonCodeInternalError, Message: new(i.Problem.Message)}
+	}
+	return v
+}
+
+// ImageSnapshot is the world as PlanImage sees it.
+type ImageSnapshot struct {
+	Image   Image
+	Builder *ImageBuilder // the builder that it is made of; nil when there is none (any more)
+	Machine Machine       // of that builder
+	Exists  bool          // the provider has the whole image
+}
+
+// PlanImage decides the next step of an image. It is pure.
+func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
+	i := s.Image
+	if i.State == ImageDeleting {
+		if !i.Deadline.IsZero() && now.After(i.Deadline) {
+			return failImage(i, now, types.ImageStateChangeReasonCodeInternalError,
+				fmt.Sprintf("The image could not be deleted within %s.%s Call DeleteImage again.", imageDeadlines[i.State], lastWords(i.Problem, Agent{})))
+		}
+		return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}, Remove: true, Wake: i.builderKeys(), Why: "the image's data are gone"}
+	}
+	if i.State != ImagePending {
+		return Decision[Image]{Next: i, Again: i.Deadline}
+	}
+	capturing := s.Builder != nil && s.Builder.ID == i.BuilderID && s.Builder.State == BuilderSnapshotting && s.Builder.CapturingID == i.ID
+	switch p := i.Problem; {
+	case s.Exists:
+		i.Enter(ImageAvailable, now)
+		return Decision[Image]{Next: i, Wake: i.builderKeys(), Why: "the disk is captured"}
+	case p != nil && p.Lasting:
+		return failImage(i, now, types.ImageStateChangeReasonCodeInternalError, p.Message)
+	case !i.Deadline.IsZero() && now.After(i.Deadline):
+		return failImage(i, now, types.ImageStateChangeReasonCodeInternalError,
+			fmt.Sprintf("The image was not captured within %s.%s", imageDeadlines[i.State], lastWords(i.Problem, Agent{})))
+	case !capturing:
+		return failImage(i, now, types.ImageStateChangeReasonCodeImageBuilderNotAvailable,
+			"The image builder "+deref(i.View.ImageBuilderName)+" was deleted, stopped or failed before its disk was captured.")
+	case s.Machine.Phase == MachineStopped:
+		return Decision[Image]{Next: i, Do: []Action{EnsureCaptured{i.BuilderID, i.Ref}}, Again: now}
+	}
+	return Decision[Image]{Next: i, Again: now.Add(5 * time.Second)} // the builder's plan wakes it when the machine is down
+}
+
+// failImage gives up, and takes away what a capture may have left.
+func failImage(i Image, now time.Time, reason types.ImageStateChangeReasonCode, message string) Decision[Image] {
+	i.Enter(ImageFailed, now)
+	i.View.StateChangeReason = &types.ImageStateChangeReason{Code: reason, Message: new(message)}
+	i.View.ImageErrors = addError(i.View.ImageErrors, string(types.FleetErrorCodeInternalServiceError), message, now)
+	return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}, Wake: i.builderKeys(), Why: message}
+}
+
+func (i *Image) builderKeys() []Key {
+	if i.BuilderID == "" || i.View.ImageBuilderName == nil {
+		return nil
+	}
+	return []Key{{i.Account, i.Region, NounImageBuilder, *i.View.ImageBuilderName}}
+}

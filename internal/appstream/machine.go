@@ -1,0 +1,72 @@
+package appstream
+
+import "time"
+
+// Phase is how far a machine is.
+type Phase string
+
+// The phases of a machine. A machine that was never made or was removed is Absent.
+const (
+	MachineAbsent  Phase = ""
+	MachineRunning Phase = "running"
+	MachineStopped Phase = "stopped" // made, with its disk, not running
+)
+
+// Machine is what compute reports of one machine.
+type Machine struct {
+	ID           string // the ID of the record that it belongs to
+	Phase        Phase
+	ExitCode     int       // of a stopped machine: how its agent ended; ExitReboot and ExitPowerOff are requests from inside
+	IPv4         string    // address of the network interface, "" when it has none
+	IPv6         []string  // global addresses of the same interface
+	ENI          string    // "eni-" and 17 hexadecimal digits that belong to the real interface
+	AgentVersion string    // of the agent that the machine starts with, MM-DD-YYYY
+	NextChange   time.Time // when the provider expects to have news; zero when it cannot know
+}
+
+// How a machine's agent says why it ended.
+const (
+	ExitReboot   = 85 // someone inside asked for a reboot
+	ExitPowerOff = 86 // someone inside asked for power off
+)
+
+// Agent is what the agent inside a machine reports; the zero value is an agent that does not answer.
+type Agent struct {
+	Answers bool
+	Ready   bool   // the display is up and has drawn
+	Version string // MM-DD-YYYY
+	Problem string // what keeps it from being ready, for people
+}
+
+// MachineSpec says what a machine shall be like. The same spec always means the same machine.
+type MachineSpec struct {
+	ID           string // of the record
+	Resource     Key    // what the machine is part of
+	ImageARN     string
+	ImageRef     string // what the provider boots, see Image.Ref
+	InstanceType InstanceType
+	Subnet       string // "" for the default subnet
+	AgentVersion string // MM-DD-YYYY: the agent to start with
+	VolumeGB     int    // size of the root volume, in GiB
+}
+
+// EnsureRunning makes the machine of Spec if there is none and starts it if it does not run.
+type EnsureRunning struct{ Spec MachineSpec }
+
+// EnsureStopped stops the machine and keeps its disk. Nothing to do when there is no machine.
+type EnsureStopped struct{ ID string }
+
+// EnsureGone removes the machine with its disk, whatever it is doing.
+type EnsureGone struct{ ID string }
+
+// EnsureCaptured makes the image Ref of the disk of a stopped machine. Either the whole image exists afterwards or none.
+type EnsureCaptured struct{ ID, Ref string }
+
+// EnsureImageGone removes an image, and what is left of one that was only half made.
+type EnsureImageGone struct{ Ref string }
+
+func (a EnsureRunning) String() string   { return "EnsureRunning " + a.Spec.ID }
+func (a EnsureStopped) String() string   { return "EnsureStopped " + a.ID }
+func (a EnsureGone) String() string      { return "EnsureGone " + a.ID }
+func (a EnsureCaptured) String() string  { return "EnsureCaptured " + a.ID + " " + a.Ref }
+func (a EnsureImageGone) String() string { return "EnsureImageGone " + a.Ref }

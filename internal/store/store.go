@@ -1,0 +1,148 @@
+// Package store is the contract for keeping records: what internal/service, internal/reconcile and internal/gateway
+// need of a database. internal/store/sqlite implements it; internal/store/storetest is what every implementation passes.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+)
+
+var (
+	// ErrNotFound: there is no such record or setting.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: a record with that key exists already.
+	ErrExists = errors.New("exists already")
+	// ErrConflict: the record was changed since it was read.
+	ErrConflict = errors.New("changed meanwhile")
+	// ErrTransition: the noun's table does not allow the change of state.
+	ErrTransition = errors.New("illegal state transition")
+)
+
+// Store keeps records, events, the audit log and settings. All methods may be called concurrently.
+// Times are kept with microseconds, in UTC.
+type Store interface {
+	// View calls fn with a consistent snapshot. Writing in it is an error.
+	View(ctx context.Context, fn func(Tx) error) error
+
+	// Update calls fn in a transaction, which is committed if fn returns nil and undone if it does not.
+	// fn is called once; its error is returned as it is.
+	Update(ctx context.Context, fn func(Tx) error) error
+
+	// Claim leases at most limit records that are due at now and not leased, the longest due first, until the given
+	// time. It returns their heads. A lease ends by Release, by its time, or with the record.
+	Claim(ctx context.Context, now, until time.Time, limit int) ([]appstream.Meta, error)
+
+	// Release ends the lease of a record, if there is one.
+	Release(ctx context.Context, id string) error
+
+	// NextDue gives the earliest time at which Claim would find something: the due time of a record that is not
+	// leased, or the end of a lease. Zero when nothing is due ever.
+	NextDue(ctx context.Context) (time.Time, error)
+
+	// Watch gives the commits from now on until ctx ends; then the channel is closed. A receiver that is too slow gets a
+	// Change with Lagged set in place of those that it missed, and must look for itself.
+	Watch(ctx context.Context) <-chan Change
+
+	// Close waits for running transactions and closes the store.
+	Close() error
+}
+
+// Tx is a transaction. It must not be used after the function that got it has returned.
+type Tx interface {
+	// Get reads the record of key into rec. Errors: ErrNotFound.
+	Get(key appstream.Key, rec appstream.Record) error
+	// Find reads the record of an ID into rec. Errors: ErrNotFound.
+	Find(id string, rec appstream.Record) error
+	// Scan calls fn with every record that q selects, ordered by name and then by account, until fn returns an error. decode
+	// reads the record's document and head into a record of the noun's type.
+	Scan(q Query, fn func(head appstream.Meta, decode func(appstream.Record) error) error) error
+	// Count gives the number of records of a noun in an account and region.
+	Count(account, region string, noun appstream.Noun) (int, error)
+
+	// Insert adds a record and sets its Version to 1. Errors: ErrExists, ErrTransition.
+	Insert(rec appstream.Record) error
+	// Put writes a record that was read before and increments its Version. Errors: ErrConflict when the record has another
+	// version now or is gone, ErrTransition.
+	Put(rec appstream.Record) error
+	// Delete removes a record. Errors as Put.
+	Delete(rec appstream.Record) error
+	// Wake makes the record of key due at the given time if it is not due before. No such record is no error.
+	Wake(key appstream.Key, at time.Time) error
+
+	// AddEvent and AddAudit append to the two logs, which nothing changes or removes.
+	AddEvent(Event) error
+	AddAudit(Audit) error
+	// Events gives the newest events of a record ID, the newest first; Audits the newest audit lines of all.
+	Events(id string, limit int) ([]Event, error)
+	Audits(limit int) ([]Audit, error)
+
+	// Setting reads a value that SetSetting wrote, for what the server must keep beside records (its own keys, its
+	// installation's name). Errors: ErrNotFound.
+	Setting(name string) ([]byte, error)
+	SetSetting(name string, value []byte) error
+}
+
+// Query selects records of one noun. Records of any of Accounts are selected, and those that are granted to GrantedTo (a
+// record that has a method Grants() []string names the accounts).
+type Query struct {
+	Noun      appstream.Noun
+	Region    string   // "" for all regions
+	Accounts  []string // nil and GrantedTo "": all accounts
+	GrantedTo string
+	After     Position // only records behind this position
+	Limit     int      // 0: no limit
+}
+
+// Position is a place in the order of Scan.
+type Position struct{ Name, Account string }
+
+// List collects what Scan finds.
+func List[T any, P interface {
+	*T
+	appstream.Record
+}](tx Tx, q Query) ([]T, error) {
+	var list []T
+	err := tx.Scan(q, func(_ appstream.Meta, decode func(appstream.Record) error) error {
+		var rec T
+		if err := decode(P(&rec)); err != nil {
+			return err
+		}
+		list = append(list, rec)
+		return nil
+	})
+	return list, err
+}
+
+// Change says that a record was committed or removed.
+type Change struct {
+	appstream.Key
+	ID      string
+	Version int64
+	State   string
+	Due     time.Time // when the engine shall look at it; zero: not by itself
+	Removed bool
+	Lagged  bool // changes were missed; all other fields are zero
+}
+
+// Event is one change of state of one record.
+type Event struct {
+	At       time.Time
+	ID       string // of the record
+	Key      appstream.Key
+	From, To string // "" for the creation and the removal
+	Why      string
+}
+
+// Audit is one line of the audit log: who asked for what, and what came of it.
+type Audit struct {
+	At        time.Time
+	Principal string // ARN
+	Source    string // IP address
+	Operation string // with its IAM prefix: appstream:CreateImageBuilder
+	Resource  string // ARN, several joined by spaces
+	Result    string // "" for success, else the error's kind
+	RequestID string
+}
