@@ -2,6 +2,8 @@ package appstream
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
@@ -194,3 +196,6 @@ func (i *Image) builderKeys() []Key {
 	}
 	return []Key{{i.Account, i.Region, NounImageBuilder, *i.View.ImageBuilderName}}
 }
+
+// Grants names the accounts that the image is shared with; the store finds it for them.
+func (i *Image) Grants() []string { return slices.Sorted(maps.Keys(i.Permissions)) }
