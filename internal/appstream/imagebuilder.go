@@ -309,7 +309,9 @@ func failBuilder(b ImageBuilder, now time.Time, reason types.ImageBuilderStateCh
 	return Decision[ImageBuilder]{Next: b, Again: now, Wake: wake, Why: message}
 }
 
+// vanished gives up a machine that was made and is not there. Start may make a new one.
 func vanished(b ImageBuilder, now time.Time) Decision[ImageBuilder] {
+	b.Provisioned = false
 	return failBuilder(b, now, types.ImageBuilderStateChangeReasonCodeInternalError, "",
 		"The machine of the image builder has vanished from the container engine, and with it what was installed on it. "+
 			"StartImageBuilder makes a new machine from "+deref(b.View.ImageArn)+"; DeleteImageBuilder removes the image builder.")

@@ -1,0 +1,220 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// passImageBuilder is one pass over an image builder.
+func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) error {
+	s := appstream.BuilderSnapshot{Sizes: e.Sizes}
+	err := e.Store.View(ctx, func(tx store.Tx) error {
+		if err := tx.Find(head.ID, &s.Builder); err != nil {
+			return err
+		}
+		if s.Builder.Capturing == "" {
+			return nil
+		}
+		var image appstream.Image
+		err := tx.Get(appstream.Key{Account: head.Account, Region: head.Region, Noun: appstream.NounImage, Name: s.Builder.Capturing}, &image)
+		if err == nil {
+			s.Capture = &image
+		}
+		return ignore(err, store.ErrNotFound)
+	})
+	if err != nil {
+		return err
+	}
+	return finish(ctx, e, s.Builder, func() (appstream.Decision[appstream.ImageBuilder], error) {
+		if s.Machine, err = e.Provider.Observe(ctx, s.Builder.ID); err != nil {
+			return appstream.Decision[appstream.ImageBuilder]{}, err
+		}
+		if s.Machine.Phase == appstream.MachineRunning {
+			s.Agent = e.agent(ctx, s.Builder)
+		}
+		return appstream.PlanImageBuilder(s, time.Now().UTC()), nil
+	})
+}
+
+// agent asks the agent of a running machine, and waits for one that is still starting.
+func (e *Engine) agent(ctx context.Context, b appstream.ImageBuilder) appstream.Agent {
+	if e.Agents == nil {
+		return appstream.Agent{Answers: true, Ready: true}
+	}
+	switch b.State {
+	case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting:
+		return e.Agents.Status(ctx, b.ID, agentWait)
+	}
+	return appstream.Agent{}
+}
+
+// passImage is one pass over an image.
+func (e *Engine) passImage(ctx context.Context, head appstream.Meta) error {
+	var s appstream.ImageSnapshot
+	err := e.Store.View(ctx, func(tx store.Tx) error {
+		if err := tx.Find(head.ID, &s.Image); err != nil {
+			return err
+		}
+		if s.Image.BuilderID == "" {
+			return nil
+		}
+		var builder appstream.ImageBuilder
+		err := tx.Find(s.Image.BuilderID, &builder)
+		if err == nil {
+			s.Builder = &builder
+		}
+		return ignore(err, store.ErrNotFound)
+	})
+	if err != nil {
+		return err
+	}
+	return finish(ctx, e, s.Image, func() (appstream.Decision[appstream.Image], error) {
+		if s.Image.State == appstream.ImagePending {
+			if s.Exists, err = e.Provider.HasImage(ctx, s.Image.Ref); err == nil && s.Builder != nil {
+				s.Machine, err = e.Provider.Observe(ctx, s.Builder.ID)
+			}
+			if err != nil {
+				return appstream.Decision[appstream.Image]{}, err
+			}
+		}
+		return appstream.PlanImage(s, time.Now().UTC()), nil
+	})
+}
+
+// finish decides, acts and commits. rec is the record as it was read.
+func finish[R any, P interface {
+	*R
+	appstream.Record
+}](ctx context.Context, e *Engine, rec R, decide func() (appstream.Decision[R], error)) error {
+	d, err := decide()
+	if err == nil {
+		err = e.act(ctx, d.Do)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	now := time.Now().UTC()
+	old := P(&rec).Head()
+	if err != nil {
+		was := *old
+		problem(old, err, now)
+		e.Log.Warn("pass will be repeated", "noun", was.Noun, "name", was.Name, "state", was.State, "err", err, "again", old.Due)
+		return e.Store.Update(ctx, func(tx store.Tx) error { return put(tx, P(&rec)) })
+	}
+	next := P(&d.Next).Head()
+	next.Due = d.Again
+	if next.State == old.State {
+		next.Problem = nil
+	}
+	return e.Store.Update(ctx, func(tx store.Tx) error {
+		if d.Remove {
+			err = tx.Delete(P(&d.Next))
+		} else {
+			err = put(tx, P(&d.Next))
+		}
+		if err != nil {
+			return err
+		}
+		for _, key := range d.Wake {
+			if err := tx.Wake(key, now); err != nil {
+				return err
+			}
+		}
+		event := store.Event{At: now, ID: old.ID, Key: old.Key, From: old.State, To: next.State, Why: d.Why}
+		if d.Remove {
+			event.To = ""
+		}
+		if event.From == event.To {
+			return nil
+		}
+		e.Log.Info("state changed", "noun", old.Noun, "name", old.Name, "id", old.ID, "from", event.From, "to", event.To, "why", d.Why)
+		return tx.AddEvent(event)
+	})
+}
+
+// put writes a record after a pass. A Wake that came during the pass is not lost.
+func put(tx store.Tx, rec appstream.Record) error {
+	head := rec.Head()
+	woken, err := tx.Due(head.ID)
+	if err != nil {
+		return err
+	}
+	if !woken.IsZero() && (head.Due.IsZero() || woken.Before(head.Due)) {
+		head.Due = woken
+	}
+	return tx.Put(rec)
+}
+
+// problem notes on a record why a pass did not succeed, and when to try again.
+func problem(head *appstream.Meta, err error, now time.Time) {
+	p := &appstream.Problem{Message: err.Error(), Count: 1, At: now}
+	if fault, ok := errors.AsType[*compute.Fault](err); ok {
+		p.Code, p.Lasting = fault.Code, true
+	}
+	p.Outage = errors.Is(err, compute.ErrUnavailable)
+	if last := head.Problem; last != nil {
+		p.Count = last.Count + 1
+		if p.Outage && last.Outage && !head.Deadline.IsZero() {
+			head.Deadline = head.Deadline.Add(now.Sub(last.At))
+		}
+	}
+	head.Problem = p
+	head.Due = now.Add(p.Backoff())
+	if p.Lasting && p.Count == 1 {
+		head.Due = now // the Plan decides at once what to make of it
+	}
+}
+
+// act does the actions in order.
+func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
+	for _, action := range actions {
+		var err error
+		switch a := action.(type) {
+		case appstream.EnsureRunning:
+			err = e.Provider.EnsureRunning(ctx, a.Spec)
+		case appstream.EnsureStopped:
+			err = e.Provider.EnsureStopped(ctx, a.ID)
+		case appstream.EnsureGone:
+			err = e.Provider.EnsureGone(ctx, a.ID)
+		case appstream.EnsureCaptured:
+			err = e.Provider.EnsureCaptured(ctx, a.ID, a.Ref)
+		case appstream.EnsureImageGone:
+			err = e.Provider.EnsureImageGone(ctx, a.Ref)
+		default:
+			err = fmt.Errorf("no provider verb for the action %T", action)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", verb(action), err)
+		}
+	}
+	return nil
+}
+
+// verb names an action in a message to people.
+func verb(a appstream.Action) string {
+	switch a.(type) {
+	case appstream.EnsureRunning:
+		return "starting the machine"
+	case appstream.EnsureStopped:
+		return "stopping the machine"
+	case appstream.EnsureGone:
+		return "removing the machine"
+	case appstream.EnsureCaptured:
+		return "capturing the disk"
+	}
+	return "removing the image"
+}
+
+// ignore turns an expected error into none.
+func ignore(err, expected error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
+	return err
+}

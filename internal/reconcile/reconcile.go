@@ -1,0 +1,204 @@
+// Package reconcile is the engine that carries records from state to state. A pass over one record is: claim it with a
+// lease, take a snapshot of the world, let the noun's pure Plan decide, do the actions, commit. A crash anywhere repeats
+// the pass, which decides the same again, because actions are idempotent and the commit is refused when the record was
+// changed meanwhile.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+const (
+	// leaseTime is how long a pass may take before another server may take the record over. A pass that lives longer
+	// renews nothing: it is cancelled.
+	leaseTime = 30 * time.Minute
+	// agentWait is how long one pass waits for a starting agent to become ready before it commits and looks again.
+	agentWait = 5 * time.Second
+	// sweepEvery is how often machines and images are compared with the records.
+	sweepEvery = 20 * time.Second
+)
+
+// Config is what the engine works with. Store, Provider and Log are required.
+type Config struct {
+	Store    store.Store
+	Provider compute.Provider
+	Agents   Agents // nil when the provider's machines have no agents: they are ready as soon as they run
+	Sizes    map[string]appstream.InstanceType
+	Regions  []string // where public images are offered
+	Workers  int      // how many passes at a time; default 32
+	Log      *slog.Logger
+
+	// Observe is told about every pass: the noun, what came of it ("ok", "conflict" when the record changed meanwhile, "error") and how long it took. May be nil.
+	Observe func(noun appstream.Noun, outcome string, d time.Duration)
+}
+
+// Agents reaches the agents inside machines.
+type Agents interface {
+	// Status asks the agent of a machine. It returns as soon as the agent is ready, or after wait. An agent that does not
+	// answer is not an error: Answers is false.
+	Status(ctx context.Context, id string, wait time.Duration) appstream.Agent
+}
+
+// Engine is the running engine. Make it with New.
+type Engine struct {
+	Config
+	nouns map[appstream.Noun]func(context.Context, appstream.Meta) error
+
+	mu     sync.Mutex
+	passes map[string]pass // by record ID
+}
+
+// pass is a pass under way.
+type pass struct {
+	version int64
+	cancel  context.CancelCauseFunc
+}
+
+// errOvertaken cancels a pass whose record someone else has written.
+var errOvertaken = errors.New("the record was changed during the pass")
+
+// New makes an engine; Run starts it.
+func New(cfg Config) *Engine {
+	if cfg.Workers <= 0 {
+		cfg.Workers = 32
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(appstream.Noun, string, time.Duration) {}
+	}
+	e := &Engine{Config: cfg, passes: map[string]pass{}}
+	e.nouns = map[appstream.Noun]func(context.Context, appstream.Meta) error{
+		appstream.NounImageBuilder: e.passImageBuilder,
+		appstream.NounImage:        e.passImage,
+	}
+	return e
+}
+
+// Run works until ctx ends, and returns when no pass is under way any more. Machines stay as they are.
+func (e *Engine) Run(ctx context.Context) error {
+	changes := e.Store.Watch(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { e.sweepLoop(ctx) })
+
+	slots := make(chan struct{}, e.Workers)
+	done := make(chan struct{}, e.Workers)
+	for ctx.Err() == nil {
+		next := e.dispatch(ctx, slots, done, &wg)
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-done:
+		case c, ok := <-changes:
+			if ok {
+				e.overtake(c)
+			}
+			drain(changes, e.overtake)
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// dispatch starts a pass for every due record that there is a slot for, and tells how long to wait for the next.
+func (e *Engine) dispatch(ctx context.Context, slots, done chan struct{}, wg *sync.WaitGroup) time.Duration {
+	free := cap(slots) - len(slots)
+	if free == 0 {
+		return time.Hour // a finished pass wakes the loop
+	}
+	now := time.Now()
+	heads, err := e.Store.Claim(ctx, now, now.Add(leaseTime), free)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.Log.Error("cannot claim due records", "err", err)
+		}
+		return time.Second
+	}
+	for _, head := range heads {
+		slots <- struct{}{}
+		wg.Go(func() {
+			e.run(ctx, head)
+			<-slots
+			done <- struct{}{}
+		})
+	}
+	due, err := e.Store.NextDue(ctx)
+	switch {
+	case err != nil:
+		return time.Second
+	case due.IsZero():
+		return time.Hour
+	}
+	return max(0, time.Until(due))
+}
+
+// run makes one pass under the record's lease.
+func (e *Engine) run(ctx context.Context, head appstream.Meta) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, leaseTime)
+	defer cancel()
+	ctx, overtaken := context.WithCancelCause(ctx)
+	defer overtaken(nil)
+	e.mu.Lock()
+	e.passes[head.ID] = pass{head.Version, overtaken}
+	e.mu.Unlock()
+
+	err := e.nouns[head.Noun](ctx, head)
+
+	e.mu.Lock()
+	delete(e.passes, head.ID)
+	e.mu.Unlock()
+	outcome, again := "ok", time.Duration(0)
+	switch {
+	case err == nil:
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound), ctx.Err() != nil:
+		outcome = "conflict"
+	default:
+		outcome, again = "error", time.Second
+		e.Log.Error("pass failed", "noun", head.Noun, "name", head.Name, "state", head.State, "err", err)
+	}
+	// What follows must not be lost to a shutdown or to an overtaking.
+	ctx = context.WithoutCancel(ctx)
+	if outcome != "ok" {
+		err := e.Store.Update(ctx, func(tx store.Tx) error { return tx.Wake(head.Key, time.Now().Add(again)) })
+		if err != nil {
+			return // the store is in trouble: the lease brings the record back when it has run out
+		}
+	}
+	if err := e.Store.Release(ctx, head.ID); err != nil {
+		e.Log.Error("cannot release a record", "noun", head.Noun, "name", head.Name, "err", err)
+	}
+	e.Observe(head.Noun, outcome, time.Since(start))
+}
+
+// overtake cancels the pass over a record that someone else has just written, so that Delete need not wait for it.
+func (e *Engine) overtake(c store.Change) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p, ok := e.passes[c.ID]; ok && c.Version > p.version {
+		p.cancel(errOvertaken)
+	}
+}
+
+// drain handles what is in a channel already, so that a burst of changes costs one look into the store.
+func drain(changes <-chan store.Change, handle func(store.Change)) {
+	for {
+		select {
+		case c, ok := <-changes:
+			if !ok {
+				return
+			}
+			handle(c)
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/store"
+	"uuid"
+)
+
+// sweepLoop compares the world with the records: at the start, and every so often.
+func (e *Engine) sweepLoop(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		if err := e.Sweep(ctx); err != nil && ctx.Err() == nil {
+			e.Log.Warn("sweep failed", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Sweep wakes the records whose machine is not as their state says, removes machines and images that belong to no
+// record, and takes up the provider's public images.
+func (e *Engine) Sweep(ctx context.Context) error {
+	if err := e.sweepMachines(ctx); err != nil {
+		return err
+	}
+	if err := e.sweepImages(ctx); err != nil {
+		return err
+	}
+	return e.offerPublicImages(ctx)
+}
+
+// steady says which phase a machine has in the states that the engine does not look at by itself.
+var steady = map[string]appstream.Phase{
+	appstream.BuilderRunning: appstream.MachineRunning,
+	appstream.BuilderStopped: appstream.MachineStopped,
+}
+
+func (e *Engine) sweepMachines(ctx context.Context) error {
+	// Machines first: a machine is made after its record, so one without a record now will never have one.
+	machines, err := e.Provider.List(ctx)
+	if err != nil {
+		return err
+	}
+	phase := make(map[string]appstream.Phase, len(machines))
+	for _, m := range machines {
+		phase[m.ID] = m.Phase
+	}
+	known := map[string]bool{}
+	var wake []appstream.Key
+	err = e.Store.View(ctx, func(tx store.Tx) error {
+		return tx.Scan(store.Query{Noun: appstream.NounImageBuilder}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+			known[head.ID] = true
+			if want, ok := steady[head.State]; ok && phase[head.ID] != want && head.Due.IsZero() {
+				wake = append(wake, head.Key)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range machines {
+		if !known[m.ID] {
+			e.Log.Warn("removing a machine that belongs to no record", "id", m.ID, "phase", m.Phase)
+			if err := e.Provider.EnsureGone(ctx, m.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return e.wake(ctx, wake)
+}
+
+func (e *Engine) sweepImages(ctx context.Context) error {
+	refs, err := e.Provider.ListImages(ctx)
+	if err != nil || len(refs) == 0 {
+		return err
+	}
+	known := map[string]bool{}
+	err = e.Store.View(ctx, func(tx store.Tx) error {
+		return tx.Scan(store.Query{Noun: appstream.NounImage}, func(_ appstream.Meta, decode func(appstream.Record) error) error {
+			var image appstream.Image
+			if err := decode(&image); err != nil {
+				return err
+			}
+			known[image.Ref] = true
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		if !known[ref] {
+			e.Log.Warn("removing an image that belongs to no record", "ref", ref)
+			if err := e.Provider.EnsureImageGone(ctx, ref); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// offerPublicImages makes the records of public images agree with what the provider offers, in every region.
+func (e *Engine) offerPublicImages(ctx context.Context) error {
+	offered, err := e.Provider.PublicImages(ctx)
+	if err != nil {
+		return err
+	}
+	for _, region := range e.Regions {
+		var stale []appstream.Image // records that are to be removed
+		var fresh []appstream.Image // records that are to be written
+		have := map[string]appstream.Image{}
+		err := e.Store.View(ctx, func(tx store.Tx) error {
+			list, err := store.List[appstream.Image](tx, store.Query{Noun: appstream.NounImage, Region: region, Accounts: []string{""}})
+			for _, image := range list {
+				have[image.Name] = image
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, p := range offered {
+			image, ok := have[p.Name]
+			delete(have, p.Name)
+			if next := publicImage(image, p, region); !ok || next.State != image.State || next.Ref != image.Ref {
+				fresh = append(fresh, next)
+			}
+		}
+		for _, image := range have {
+			stale = append(stale, image)
+		}
+		if len(stale)+len(fresh) == 0 {
+			continue
+		}
+		err = e.Store.Update(ctx, func(tx store.Tx) error {
+			for _, image := range stale {
+				if err := tx.Delete(&image); err != nil {
+					return err
+				}
+			}
+			for _, image := range fresh {
+				write := tx.Put
+				if image.Version == 0 {
+					write = tx.Insert
+				}
+				if err := write(&image); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, image := range fresh {
+			e.Log.Info("public image", "name", image.Name, "region", region, "state", image.State)
+		}
+	}
+	return nil
+}
+
+// publicImage brings the record of a public image, which is empty if there is none yet, in line with the provider's offer.
+func publicImage(image appstream.Image, p compute.PublicImage, region string) appstream.Image {
+	now := time.Now().UTC()
+	if image.ID == "" {
+		image.Key = appstream.Key{Region: region, Noun: appstream.NounImage, Name: p.Name}
+		image.ID = "img-" + uuid.New().String()
+		image.Created = now
+	}
+	state := p.State
+	if state == "" {
+		state = appstream.ImageAvailable
+	}
+	if image.State != state {
+		image.Enter(state, now)
+	}
+	image.Ref = p.Ref
+	image.View = types.Image{
+		DisplayName:               optional(p.DisplayName),
+		Description:               optional(p.Description),
+		Platform:                  types.PlatformType(p.Platform),
+		ImageBuilderSupported:     new(true),
+		AppstreamAgentVersion:     new("LATEST"),
+		ImageType:                 types.ImageTypeNative,
+		SupportedInstanceFamilies: []string{"General Purpose", "Compute Optimized", "Memory Optimized"},
+	}
+	if !p.Released.IsZero() {
+		image.View.PublicBaseImageReleasedDate = new(p.Released)
+	}
+	return image
+}
+
+// wake makes records due now.
+func (e *Engine) wake(ctx context.Context, keys []appstream.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return e.Store.Update(ctx, func(tx store.Tx) error {
+		for _, key := range keys {
+			if err := tx.Wake(key, time.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
