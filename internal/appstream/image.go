@@ -27,6 +27,7 @@ type Image struct {
 	BuilderID   string                            // the record ID of the builder that it is made of
 	Permissions map[string]types.ImagePermissions // the accounts it is shared with
 	Icons       map[string]string                 // application name → name of its icon in the blob store
+	VolumeGB    int                               // of the builder that it is made of; a machine from it has no less
 }
 
 // The states of an image, as in the SDK. The last four belong to copies, managed updates and imports.

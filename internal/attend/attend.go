@@ -1,0 +1,184 @@
+// Package attend keeps a line to the agent of every running image builder. Over it comes what those inside ask for (the
+// Image Assistant's create-image), and its end tells at once that a machine is in trouble. It also answers the engine's
+// question whether an agent is ready.
+package attend
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+const (
+	askWait    = 25 * time.Second       // how long an agent holds the question for the next request open
+	retryFirst = 100 * time.Millisecond // after the first call that an agent did not answer; doubles
+	retryMost  = 10 * time.Second
+)
+
+// Agents reaches the agents in a provider's machines.
+type Agents struct{ Dialer compute.Dialer }
+
+// Client gives a client for the agent of a machine. Its user closes it.
+func (a Agents) Client(id string) *agentapi.Client {
+	return agentapi.NewClient(func(ctx context.Context) (net.Conn, error) { return a.Dialer.Dial(ctx, id) })
+}
+
+// Status asks the agent of a machine; see reconcile.Agents.
+func (a Agents) Status(ctx context.Context, id string, wait time.Duration) appstream.Agent {
+	client := a.Client(id)
+	defer client.Close()
+	status, err := client.WaitReady(ctx, wait)
+	if err != nil {
+		return appstream.Agent{Problem: "its agent does not answer: " + err.Error()}
+	}
+	agent := appstream.Agent{Answers: true, Ready: status.Ready, Version: status.Version, Problem: status.Problem}
+	if agent.Problem == "" {
+		agent.Problem = status.LastDisplayError
+	}
+	return agent
+}
+
+// Creator makes images; *service.Service is one.
+type Creator interface {
+	CreateImage(context.Context, *service.CreateImageInput) (*service.CreateImageOutput, error)
+}
+
+// Attendant attends to the agents. All fields are required.
+type Attendant struct {
+	Store  store.Store
+	Agents Agents
+	Images Creator
+	Log    *slog.Logger
+}
+
+// Run attends to every image builder that is RUNNING, until ctx ends.
+func (a *Attendant) Run(ctx context.Context) error {
+	changes := a.Store.Watch(ctx)
+	lines := map[string]context.CancelFunc{} // by record ID
+	var wg sync.WaitGroup
+	defer wg.Wait()
+
+	tend := func(k appstream.Key, id, state string) {
+		hangUp, have := lines[id]
+		switch running := state == appstream.BuilderRunning; {
+		case running && !have:
+			line, cancel := context.WithCancel(ctx)
+			lines[id] = cancel
+			wg.Go(func() { a.hold(line, k, id) })
+		case !running && have:
+			hangUp()
+			delete(lines, id)
+		}
+	}
+	all := func() {
+		seen := map[string]bool{}
+		err := a.Store.View(ctx, func(tx store.Tx) error {
+			return tx.Scan(store.Query{Noun: appstream.NounImageBuilder}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+				seen[head.ID] = true
+				tend(head.Key, head.ID, head.State)
+				return nil
+			})
+		})
+		if err != nil {
+			a.Log.Error("cannot look for running image builders", "err", err)
+			return
+		}
+		for id := range lines {
+			if !seen[id] {
+				tend(appstream.Key{}, id, "")
+			}
+		}
+	}
+	all()
+	for c := range changes {
+		switch {
+		case c.Lagged:
+			all()
+		case c.Removed:
+			tend(c.Key, c.ID, "")
+		case c.Noun == appstream.NounImageBuilder:
+			tend(c.Key, c.ID, c.State)
+		}
+	}
+	return nil
+}
+
+// hold asks one agent for requests, one after the other. When the agent does not answer, the engine is told to look at the
+// machine.
+func (a *Attendant) hold(ctx context.Context, k appstream.Key, id string) {
+	client := a.Agents.Client(id)
+	defer client.Close()
+	retry := retryFirst
+	for ctx.Err() == nil {
+		request, err := client.NextRequest(ctx, askWait)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			err := a.Store.Update(ctx, func(tx store.Tx) error { return tx.Wake(k, time.Now()) })
+			if err != nil && ctx.Err() == nil {
+				a.Log.Error("cannot wake an image builder whose agent is silent", "name", k.Name, "err", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(retry):
+			}
+			retry = min(2*retry, retryMost)
+			continue
+		}
+		retry = retryFirst
+		if request == nil || request.CreateImage == nil {
+			continue
+		}
+		answer := a.createImage(ctx, k, id, request.CreateImage)
+		// The image ends this line: the answer must get through all the same.
+		send, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		if err := client.Answer(send, request.ID, answer); err != nil {
+			a.Log.Warn("the answer did not reach the image builder", "name", k.Name, "err", err)
+		}
+		cancel()
+	}
+}
+
+// createImage does what the Image Assistant on a builder asks for. Whoever is at the builder is its administrator.
+func (a *Attendant) createImage(ctx context.Context, k appstream.Key, id string, want *agentapi.CreateImage) agentapi.Answer {
+	ctx = appstream.WithCaller(context.WithoutCancel(ctx), appstream.Caller{
+		Account: k.Account, Region: k.Region, Principal: k.ARN() + "/ImageBuilderAdmin", RequestID: id})
+	_, err := a.Images.CreateImage(ctx, &service.CreateImageInput{
+		ImageBuilderName:        &k.Name,
+		Name:                    &want.Name,
+		DisplayName:             optional(want.DisplayName),
+		Description:             optional(want.Description),
+		Tags:                    want.Tags,
+		UseLatestAgentVersion:   &want.UseLatestAgentVersion,
+		EnableDynamicAppCatalog: &want.EnableDynamicAppCatalog,
+		DryRun:                  &want.DryRun,
+	})
+	if err == nil {
+		return agentapi.Answer{}
+	}
+	answer := agentapi.Answer{ErrorKind: agentapi.ErrorInvalid, Message: err.Error()}
+	switch kind := appstream.KindOf(err); kind {
+	case appstream.ResourceAlreadyExists:
+		answer.ErrorKind = agentapi.ErrorAlreadyExists
+	case appstream.Internal, appstream.Unavailable:
+		a.Log.Error("create-image from inside failed", "name", k.Name, "err", err)
+		answer = agentapi.Answer{ErrorKind: agentapi.ErrorInternal, Message: "The server could not make the image. Try again; its log says why."}
+	}
+	return answer
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

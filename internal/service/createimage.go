@@ -1,0 +1,223 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// Extensions has Oriel's own operations, which are called under the target prefix "Oriel". AWS's API can make an image
+// only from inside the builder, by the Image Assistant.
+type Extensions interface {
+	CreateImage(context.Context, *CreateImageInput) (*CreateImageOutput, error)
+}
+
+var _ Extensions = (*Service)(nil)
+
+// CreateImageInput asks for an image of a running image builder.
+type CreateImageInput struct {
+	ImageBuilderName *string             // required: a RUNNING image builder of the caller
+	Name             *string             // required: 1 to 100 of a-z A-Z 0-9 _ - . ; not beginning with aws, amazon or appstream
+	DisplayName      *string             // at most 100 characters (the Image Assistant allows 256)
+	Description      *string             // at most 256 characters
+	Applications     []types.Application // the catalogue; absent: the one that the Image Assistant keeps on the builder
+	Tags             map[string]string   // at most 50
+
+	// UseLatestAgentVersion makes machines from the image follow the newest agent version; default false: they keep the
+	// builder's version.
+	UseLatestAgentVersion *bool
+	// EnableDynamicAppCatalog says whether dynamic application providers may add to the catalogue; default false.
+	EnableDynamicAppCatalog *bool
+	// DryRun does all checks and answers with the image as it would be, and changes nothing; default false.
+	DryRun *bool
+}
+
+// CreateImageOutput has the new image, in state PENDING.
+type CreateImageOutput struct {
+	Image *types.Image
+}
+
+var (
+	imageName     = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}$`)
+	reservedNames = []string{"aws", "amazon", "appstream"}
+)
+
+// CreateImage makes an image of a running image builder: the streaming session ends, the builder becomes SNAPSHOTTING and
+// the image PENDING; then the image is AVAILABLE and the builder STOPPED.
+func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*CreateImageOutput, error) {
+	c := appstream.CallerFrom(ctx)
+	if err := checkCreateImage(in); err != nil {
+		return nil, err
+	}
+	image := appstream.Image{Meta: appstream.Meta{Key: key(c, appstream.NounImage, *in.Name), ID: newID("img-"), Tags: maps.Clone(in.Tags)}}
+	builder := key(c, appstream.NounImageBuilder, *in.ImageBuilderName)
+
+	catalogue := in.Applications
+	if catalogue == nil {
+		var err error
+		if catalogue, image.Icons, err = s.catalogue(ctx, builder); err != nil {
+			return nil, err
+		}
+	}
+	errDry := errors.New("dry run")
+	err := s.change(ctx, "oriel:CreateImage", image.Key, func(tx store.Tx, now time.Time) error {
+		var b appstream.ImageBuilder
+		if err := get(tx, builder, &b); err != nil {
+			return err
+		}
+		if b.State != appstream.BuilderRunning {
+			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
+		}
+		if err := s.quota(tx, image.Key, s.cfg.Quotas.Images); err != nil {
+			return err
+		}
+		var base appstream.Image // the builder's image may be deleted by now
+		if k, err := appstream.ParseARN(value(b.View.ImageArn)); err == nil {
+			if err := tx.Get(k, &base); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
+		image.Created, image.BuilderID = now, b.ID
+		image.Ref = "oriel/image:" + image.ID
+		image.VolumeGB = int(value(b.View.RootVolumeConfig.VolumeSizeInGb))
+		image.View = types.Image{
+			Applications:                catalogue,
+			AppstreamAgentVersion:       b.View.AppstreamAgentVersion,
+			BaseImageArn:                b.View.ImageArn,
+			Description:                 in.Description,
+			DisplayName:                 in.DisplayName,
+			DynamicAppProvidersEnabled:  types.DynamicAppProvidersEnabledDisabled,
+			ImageBuilderName:            &b.Name,
+			ImageBuilderSupported:       new(true),
+			ImageType:                   types.ImageTypeNative,
+			ManagedSoftwareIncluded:     new(false),
+			Platform:                    b.View.Platform,
+			PublicBaseImageReleasedDate: base.View.PublicBaseImageReleasedDate,
+			SupportedInstanceFamilies:   base.View.SupportedInstanceFamilies,
+		}
+		if value(in.UseLatestAgentVersion) {
+			image.View.AppstreamAgentVersion = new("LATEST")
+		}
+		if value(in.EnableDynamicAppCatalog) {
+			image.View.DynamicAppProvidersEnabled = types.DynamicAppProvidersEnabledEnabled
+		}
+		image.Enter(appstream.ImagePending, now)
+		if err := move(tx, &image.Meta, "", now, "CreateImage"); err != nil {
+			return err
+		}
+		if err := tx.Insert(&image); errors.Is(err, store.ErrExists) {
+			return appstream.Errorf(appstream.ResourceAlreadyExists, "An image with the given name already exists: %s.", image.Name)
+		} else if err != nil {
+			return err
+		}
+		from := b.State
+		b.Capturing, b.CapturingID = image.Name, image.ID
+		b.Enter(appstream.BuilderSnapshotting, now)
+		if err := move(tx, &b.Meta, from, now, "CreateImage "+image.Name); err != nil {
+			return err
+		}
+		if err := tx.Put(&b); err != nil {
+			return err
+		}
+		if value(in.DryRun) {
+			return errDry // undoes the transaction, after everything in it was allowed
+		}
+		return nil
+	})
+	if err != nil && err != errDry {
+		return nil, err
+	}
+	return &CreateImageOutput{Image: new(s.describe(c, &image))}, nil
+}
+
+func checkCreateImage(in *CreateImageInput) error {
+	name := value(in.Name)
+	switch {
+	case value(in.ImageBuilderName) == "":
+		return appstream.Errorf(appstream.Validation, "ImageBuilderName is missing. Name the image builder to make the image of.")
+	case !imageName.MatchString(name):
+		return appstream.Errorf(appstream.Validation, "The image name %.120q is not valid: 1 to 100 letters, digits, _, - and ., beginning with a letter or digit.", name)
+	case len([]rune(value(in.DisplayName))) > 100:
+		return appstream.Errorf(appstream.Validation, "DisplayName is longer than 100 characters.")
+	case len([]rune(value(in.Description))) > 256:
+		return appstream.Errorf(appstream.Validation, "Description is longer than 256 characters.")
+	case len(in.Tags) > maxTags:
+		return appstream.Errorf(appstream.LimitExceeded, "Tags has %d tags. Limit: %d", len(in.Tags), maxTags)
+	case len(in.Applications) > agentapi.MaxApplications:
+		return appstream.Errorf(appstream.LimitExceeded, "Applications has %d applications. Limit: %d", len(in.Applications), agentapi.MaxApplications)
+	}
+	for _, prefix := range reservedNames {
+		if strings.HasPrefix(strings.ToLower(name), prefix) {
+			return appstream.Errorf(appstream.Validation, "The image name %s begins with %s, which is reserved. Choose another name.", name, prefix)
+		}
+	}
+	for k, v := range in.Tags {
+		if n := len([]rune(k)); n < 1 || n > 128 || len([]rune(v)) > 256 || strings.HasPrefix(k, "aws:") {
+			return appstream.Errorf(appstream.Validation, "The tag %.140q is not valid: keys have 1 to 128 characters and do not begin with aws:, values at most 256.", k)
+		}
+	}
+	seen := map[string]bool{}
+	for n, app := range in.Applications {
+		name := value(app.Name)
+		if name == "" || value(app.LaunchPath) == "" || seen[name] {
+			return appstream.Errorf(appstream.Validation, "Applications[%d] needs a Name that no other has, and a LaunchPath.", n)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// catalogue asks the agent of an image builder for its catalogue, and keeps the icons. It gives the icon of each application by
+// name. A builder that is not running has none; the transaction that follows refuses it.
+func (s *Service) catalogue(ctx context.Context, builder appstream.Key) ([]types.Application, map[string]string, error) {
+	var b appstream.ImageBuilder
+	if err := s.cfg.Store.View(ctx, func(tx store.Tx) error { return get(tx, builder, &b) }); err != nil {
+		return nil, nil, err
+	}
+	if s.cfg.Agents == nil || b.State != appstream.BuilderRunning {
+		return nil, nil, nil
+	}
+	agent := s.cfg.Agents(b.ID)
+	defer agent.Close()
+	apps, err := agent.Applications(ctx)
+	if err != nil {
+		return nil, nil, &appstream.Error{Kind: appstream.Unavailable, Cause: err,
+			Message: fmt.Sprintf("The agent of the image builder %s does not answer. Try again, or restart the image builder.", b.Name)}
+	}
+	var list []types.Application
+	icons := map[string]string{}
+	for _, app := range apps {
+		list = append(list, types.Application{
+			Name:             &app.Name,
+			DisplayName:      optional(app.DisplayName),
+			LaunchPath:       &app.AbsoluteAppPath,
+			LaunchParameters: optional(app.LaunchParameters),
+			WorkingDirectory: optional(app.WorkingDirectory),
+			Enabled:          new(true),
+			Platforms:        []types.PlatformType{b.View.Platform},
+			Metadata:         map[string]string{},
+		})
+		if len(app.IconPNG) > 0 {
+			if icons[app.Name], err = s.cfg.Blobs.Put(app.IconPNG, ".png"); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return list, icons, nil
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,180 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// image finds an image that the caller may see: by name among his own and the public ones, his own first, or by ARN
+// also among those that are shared with him.
+func (s *Service) image(tx store.Tx, c appstream.Caller, name, arn *string) (appstream.Image, error) {
+	var image appstream.Image
+	if name != nil {
+		own := key(c, appstream.NounImage, *name)
+		err := get(tx, own, &image)
+		if appstream.KindOf(err) == appstream.ResourceNotFound {
+			public := own
+			public.Account = ""
+			if tx.Get(public, &image) == nil {
+				err = nil
+			}
+		}
+		return image, err
+	}
+	k, err := appstream.ParseARN(*arn)
+	if err != nil || k.Noun != appstream.NounImage {
+		return image, appstream.Errorf(appstream.InvalidParameterCombination, "%s is not the ARN of an image.", *arn)
+	}
+	missing := appstream.Errorf(appstream.ResourceNotFound, "The image %s for account %s does not exist.", *arn, c.Account)
+	if k.Region != c.Region {
+		return image, missing
+	}
+	if err := get(tx, k, &image); err != nil {
+		if appstream.KindOf(err) == appstream.ResourceNotFound {
+			err = missing
+		}
+		return image, err
+	}
+	if _, visible := image.Visible(c.Account); !visible {
+		return appstream.Image{}, missing
+	}
+	return image, nil
+}
+
+// DescribeImages describes the named images, or all that the account may see in the region.
+func (s *Service) DescribeImages(ctx context.Context, in *aws.DescribeImagesInput) (*aws.DescribeImagesOutput, error) {
+	const op = "DescribeImages"
+	c := appstream.CallerFrom(ctx)
+	if len(in.Names) > 0 && len(in.Arns) > 0 {
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Specify Names or Arns, not both.")
+	}
+	after, err := decodeToken(op, in.NextToken)
+	if err != nil {
+		return nil, err
+	}
+	size, err := pageSize(in.MaxResults, 25)
+	if err != nil {
+		return nil, err
+	}
+	var list []appstream.Image
+	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		if len(in.Names)+len(in.Arns) == 0 {
+			list, err = store.List[appstream.Image](tx, imageQuery(c, in.Type, after, size+1))
+			return err
+		}
+		find := func(name, arn *string) error {
+			image, err := s.image(tx, c, name, arn)
+			if v, _ := image.Visible(c.Account); err == nil && (in.Type == "" || in.Type == v) {
+				list = append(list, image)
+			}
+			return err
+		}
+		for _, name := range namesAfter(in.Names, after.Name) {
+			if err := find(&name, nil); err != nil {
+				return err
+			}
+		}
+		for _, arn := range namesAfter(in.Arns, after.Name) {
+			if err := find(nil, &arn); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	list, next := cut(op, list, size, func(i appstream.Image) store.Position {
+		if len(in.Arns) > 0 {
+			return store.Position{Name: i.ARN()}
+		}
+		return store.Position{Name: i.Name, Account: i.Account}
+	})
+	out := &aws.DescribeImagesOutput{Images: make([]types.Image, len(list)), NextToken: next}
+	for n := range list {
+		out.Images[n] = s.describe(c, &list[n])
+	}
+	return out, nil
+}
+
+// imageQuery selects what an account may see of a visibility ("" for all).
+func imageQuery(c appstream.Caller, visibility types.VisibilityType, after store.Position, limit int) store.Query {
+	q := store.Query{Noun: appstream.NounImage, Region: c.Region, After: after, Limit: limit}
+	switch visibility {
+	case types.VisibilityTypePublic:
+		q.Accounts = []string{""}
+	case types.VisibilityTypePrivate:
+		q.Accounts = []string{c.Account}
+	case types.VisibilityTypeShared:
+		q.GrantedTo = c.Account
+	default:
+		q.Accounts, q.GrantedTo = []string{c.Account, ""}, c.Account
+	}
+	return q
+}
+
+func (s *Service) describe(c appstream.Caller, i *appstream.Image) types.Image {
+	return i.DescribeTo(c.Account, s.latestAgent(), func(blob string) string { return c.BaseURL + "/icons/" + blob })
+}
+
+// DeleteImage deletes an image. One that is still being made is given up, and its builder becomes STOPPED (AWS
+// refuses that).
+func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*aws.DeleteImageOutput, error) {
+	c := appstream.CallerFrom(ctx)
+	k := key(c, appstream.NounImage, value(in.Name))
+	var image appstream.Image
+	err := s.change(ctx, "appstream:DeleteImage", k, func(tx store.Tx, now time.Time) error {
+		if err := get(tx, k, &image); err != nil {
+			return err
+		}
+		if image.State == appstream.ImageDeleting {
+			return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is being deleted already.", k.Name)
+		}
+		if n := len(image.Permissions); n > 0 {
+			return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is shared with %d account(s). Call DeleteImagePermissions for each of them first.", k.Name, n)
+		}
+		if user, err := bootingFrom(tx, k); err != nil {
+			return err
+		} else if user != "" {
+			return appstream.Errorf(appstream.ResourceInUse, "The image %s is in use by the image builder %s, which is being made of it. Wait until it is RUNNING, or delete it.", k.Name, user)
+		}
+		from := image.State
+		image.Enter(appstream.ImageDeleting, now)
+		if err := move(tx, &image.Meta, from, now, "DeleteImage"); err != nil {
+			return err
+		}
+		if builder := value(image.View.ImageBuilderName); builder != "" {
+			if err := tx.Wake(key(c, appstream.NounImageBuilder, builder), now); err != nil {
+				return err
+			}
+		}
+		return tx.Put(&image)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.DeleteImageOutput{Image: new(s.describe(c, &image))}, nil
+}
+
+// bootingFrom names an image builder whose machine is not made yet and needs the image for that.
+func bootingFrom(tx store.Tx, image appstream.Key) (user string, err error) {
+	err = tx.Scan(store.Query{Noun: appstream.NounImageBuilder, Region: image.Region}, func(head appstream.Meta, decode func(appstream.Record) error) error {
+		if user != "" || head.State != appstream.BuilderPending {
+			return nil
+		}
+		var b appstream.ImageBuilder
+		if err := decode(&b); err != nil {
+			return err
+		}
+		if !b.Provisioned && value(b.View.ImageArn) == image.ARN() {
+			user = b.Name
+		}
+		return nil
+	})
+	return user, err
+}

@@ -1,0 +1,316 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/ticket"
+)
+
+// CreateImageBuilder creates an image builder in state PENDING; the engine makes its machine.
+func (s *Service) CreateImageBuilder(ctx context.Context, in *aws.CreateImageBuilderInput) (*aws.CreateImageBuilderOutput, error) {
+	c := appstream.CallerFrom(ctx)
+	b := appstream.ImageBuilder{Meta: appstream.Meta{Key: key(c, appstream.NounImageBuilder, value(in.Name)), ID: newID("ib-"), Tags: maps.Clone(in.Tags)}}
+	size, err := s.checkNewBuilder(c, in)
+	if err != nil {
+		return nil, err
+	}
+	err = s.change(ctx, "appstream:CreateImageBuilder", b.Key, func(tx store.Tx, now time.Time) error {
+		image, err := s.image(tx, c, in.ImageName, in.ImageArn)
+		if err != nil {
+			return err
+		}
+		if err := usable(c, image, size); err != nil {
+			return err
+		}
+		agent, err := s.agentVersion(in.AppstreamAgentVersion, image.View.AppstreamAgentVersion)
+		if err != nil {
+			return err
+		}
+		volume, err := volume(in.RootVolumeConfig, image.VolumeGB)
+		if err != nil {
+			return err
+		}
+		if err := s.quota(tx, b.Key, s.cfg.Quotas.ImageBuilders); err != nil {
+			return err
+		}
+		b.Created, b.ImageRef = now, image.Ref
+		b.View = types.ImageBuilder{
+			AccessEndpoints:             in.AccessEndpoints,
+			AppstreamAgentVersion:       &agent,
+			Description:                 in.Description,
+			DisableIMDSV1:               new(value(in.DisableIMDSV1)),
+			DisplayName:                 in.DisplayName,
+			DomainJoinInfo:              in.DomainJoinInfo,
+			EnableDefaultInternetAccess: new(value(in.EnableDefaultInternetAccess)),
+			IamRoleArn:                  in.IamRoleArn,
+			ImageArn:                    new(image.ARN()),
+			InstanceType:                in.InstanceType,
+			Platform:                    image.View.Platform,
+			RootVolumeConfig:            volume,
+			VpcConfig:                   in.VpcConfig,
+		}
+		if b.View.VpcConfig == nil {
+			b.View.VpcConfig = &types.VpcConfig{}
+		}
+		b.Enter(appstream.BuilderPending, now)
+		if err := move(tx, &b.Meta, "", now, "CreateImageBuilder"); err != nil {
+			return err
+		}
+		err = tx.Insert(&b)
+		if errors.Is(err, store.ErrExists) {
+			return appstream.Errorf(appstream.ResourceAlreadyExists, "The image builder %s already exists. Choose another name, or delete it first.", b.Name)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.CreateImageBuilderOutput{ImageBuilder: new(b.Describe(s.latestAgent()))}, nil
+}
+
+// checkNewBuilder checks what can be checked without the store.
+func (s *Service) checkNewBuilder(c appstream.Caller, in *aws.CreateImageBuilderInput) (appstream.InstanceType, error) {
+	size, known := s.cfg.Sizes[value(in.InstanceType)]
+	switch vpc := in.VpcConfig; {
+	case !known:
+		return size, appstream.Errorf(appstream.InvalidParameterCombination, "The instance type %s is not known. Instance types begin with stream., for example stream.standard.medium.", value(in.InstanceType))
+	case (in.ImageName == nil) == (in.ImageArn == nil):
+		return size, appstream.Errorf(appstream.InvalidParameterCombination, "Specify exactly one of ImageName and ImageArn.")
+	case vpc != nil && len(vpc.SubnetIds) > 1:
+		return size, appstream.Errorf(appstream.InvalidParameterCombination, "VpcConfig has %d subnets. Specify only one subnet for an image builder.", len(vpc.SubnetIds))
+	case len(in.SoftwaresToInstall) > 0:
+		return size, appstream.Errorf(appstream.InvalidParameterCombination, "SoftwaresToInstall names %s, but no installer is configured on this server.", strings.Join(in.SoftwaresToInstall, ", "))
+	case len(in.SoftwaresToUninstall) > 0:
+		return size, appstream.Errorf(appstream.InvalidParameterCombination, "SoftwaresToUninstall names %s, which the image does not have.", strings.Join(in.SoftwaresToUninstall, ", "))
+	case in.IamRoleArn != nil && !roleOf(c.Account, *in.IamRoleArn):
+		return size, appstream.Errorf(appstream.InvalidRole, "AppStream 2.0 encountered an error because your IAM role '%s' is invalid: it must be a role of the account %s.", *in.IamRoleArn, c.Account)
+	}
+	for n, e := range in.AccessEndpoints {
+		if value(e.VpceId) == "" {
+			return size, appstream.Errorf(appstream.InvalidParameterCombination, "AccessEndpoints[%d] has no VpceId.", n)
+		}
+	}
+	return size, nil
+}
+
+func roleOf(account, arn string) bool {
+	part := strings.SplitN(arn, ":", 6)
+	return len(part) == 6 && part[2] == "iam" && part[4] == account && strings.HasPrefix(part[5], "role/")
+}
+
+// usable tells whether a caller may make a machine of a size from an image.
+func usable(c appstream.Caller, image appstream.Image, size appstream.InstanceType) error {
+	families := image.View.SupportedInstanceFamilies
+	switch {
+	case image.State != appstream.ImageAvailable:
+		return inState(appstream.ResourceNotAvailable, image.Key, image.State, "an AVAILABLE")
+	case image.Account != "" && image.Account != c.Account && !value(image.Permissions[c.Account].AllowImageBuilder):
+		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is shared with account %s, but not for image builders. Ask its owner for the allowImageBuilder permission.", image.Name, c.Account)
+	case !value(image.View.ImageBuilderSupported):
+		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s does not support image builders. Choose another image.", image.Name)
+	case len(families) > 0 && !slices.Contains(families, size.Family):
+		return appstream.Errorf(appstream.InvalidParameterCombination, "The combination of instance type %s and image instance family %s is not supported. "+
+			"Select an image that belongs to image instance family supported by this instance type.", size.Name, strings.Join(families, ", "))
+	}
+	return nil
+}
+
+// agentVersion chooses the agent of a machine: the wanted one, else the one that the image has pinned, else the latest.
+func (s *Service) agentVersion(wanted, pinned *string) (string, error) {
+	version := value(wanted)
+	if version == "" {
+		version = value(pinned)
+	}
+	installed := s.cfg.AgentVersions()
+	switch {
+	case version == "" || version == "LATEST":
+		return s.latestAgent(), nil
+	case slices.Contains(installed, version):
+		return version, nil
+	case wanted == nil: // the image has outlived its agent
+		return s.latestAgent(), nil
+	}
+	return "", appstream.Errorf(appstream.ResourceNotAvailable, "The agent version %s is not installed. Installed: %s. LATEST stands for the newest.", version, strings.Join(installed, ", "))
+}
+
+// volume chooses the size of the root volume: AppStream allows 200 to 500 GB and never less than the image has.
+func volume(wanted *types.VolumeConfig, least int) (*types.VolumeConfig, error) {
+	gb := max(200, least)
+	if wanted != nil && wanted.VolumeSizeInGb != nil {
+		gb = int(*wanted.VolumeSizeInGb)
+		if gb < 200 || gb > 500 || gb < least {
+			return nil, appstream.Errorf(appstream.InvalidParameterCombination, "RootVolumeConfig.VolumeSizeInGb is %d. It must be between %d and 500.", gb, max(200, least))
+		}
+	}
+	return &types.VolumeConfig{VolumeSizeInGb: new(int32(gb))}, nil
+}
+
+// quota refuses one resource more than the account may have of a noun. Clients read the limit from the end of the text.
+func (s *Service) quota(tx store.Tx, k appstream.Key, limit int) error {
+	n, err := tx.Count(k.Account, k.Region, k.Noun)
+	if err != nil {
+		return err
+	}
+	if n >= limit {
+		return appstream.Errorf(appstream.LimitExceeded, "The %s limit for account %s in %s was exceeded. Delete one that is not needed. Limit: %d", spoken(k.Noun), k.Account, k.Region, limit)
+	}
+	return nil
+}
+
+// DescribeImageBuilders describes the named image builders, or all of the account in the region.
+func (s *Service) DescribeImageBuilders(ctx context.Context, in *aws.DescribeImageBuildersInput) (*aws.DescribeImageBuildersOutput, error) {
+	const op = "DescribeImageBuilders"
+	c := appstream.CallerFrom(ctx)
+	after, err := decodeToken(op, in.NextToken)
+	if err != nil {
+		return nil, err
+	}
+	size, err := pageSize(in.MaxResults, 500)
+	if err != nil {
+		return nil, err
+	}
+	var list []appstream.ImageBuilder
+	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		if len(in.Names) == 0 {
+			list, err = store.List[appstream.ImageBuilder](tx, store.Query{
+				Noun: appstream.NounImageBuilder, Region: c.Region, Accounts: []string{c.Account}, After: after, Limit: size + 1})
+			return err
+		}
+		for _, name := range namesAfter(in.Names, after.Name) {
+			var b appstream.ImageBuilder
+			if err := get(tx, key(c, appstream.NounImageBuilder, name), &b); err != nil {
+				return err
+			}
+			list = append(list, b)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	list, next := cut(op, list, size, func(b appstream.ImageBuilder) store.Position { return store.Position{Name: b.Name, Account: b.Account} })
+	out := &aws.DescribeImageBuildersOutput{ImageBuilders: make([]types.ImageBuilder, len(list)), NextToken: next}
+	latest := s.latestAgent()
+	for n := range list {
+		out.ImageBuilders[n] = list[n].Describe(latest)
+	}
+	return out, nil
+}
+
+// namesAfter sorts names, drops repetitions, and those up to the last page's end.
+func namesAfter(names []string, after string) []string {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	return slices.DeleteFunc(names, func(name string) bool { return name <= after })
+}
+
+// StartImageBuilder starts a stopped image builder. A failed one is repaired: its machine is started again, or made anew from its
+// image if it has vanished (AWS can only delete a failed image builder).
+func (s *Service) StartImageBuilder(ctx context.Context, in *aws.StartImageBuilderInput) (*aws.StartImageBuilderOutput, error) {
+	b, err := s.moveBuilder(ctx, "StartImageBuilder", value(in.Name), func(b *appstream.ImageBuilder, now time.Time) error {
+		if b.State != appstream.BuilderStopped && b.State != appstream.BuilderFailed {
+			return inState(appstream.ResourceNotAvailable, b.Key, b.State, "a STOPPED")
+		}
+		if in.AppstreamAgentVersion != nil {
+			agent, err := s.agentVersion(in.AppstreamAgentVersion, nil)
+			if err != nil {
+				return err
+			}
+			b.View.AppstreamAgentVersion = &agent
+		}
+		b.Boots = nil
+		b.Enter(appstream.BuilderPending, now)
+		return nil
+	})
+	return &aws.StartImageBuilderOutput{ImageBuilder: b}, err
+}
+
+// StopImageBuilder stops a running image builder. Its disk stays.
+func (s *Service) StopImageBuilder(ctx context.Context, in *aws.StopImageBuilderInput) (*aws.StopImageBuilderOutput, error) {
+	b, err := s.moveBuilder(ctx, "StopImageBuilder", value(in.Name), func(b *appstream.ImageBuilder, now time.Time) error {
+		if b.State != appstream.BuilderRunning {
+			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
+		}
+		b.Enter(appstream.BuilderStopping, now)
+		return nil
+	})
+	return &aws.StopImageBuilderOutput{ImageBuilder: b}, err
+}
+
+// DeleteImageBuilder deletes an image builder, whatever it is doing. An image that is being made of it becomes FAILED.
+func (s *Service) DeleteImageBuilder(ctx context.Context, in *aws.DeleteImageBuilderInput) (*aws.DeleteImageBuilderOutput, error) {
+	b, err := s.moveBuilder(ctx, "DeleteImageBuilder", value(in.Name), func(b *appstream.ImageBuilder, now time.Time) error {
+		if b.State == appstream.BuilderDeleting {
+			return appstream.Errorf(appstream.OperationNotPermitted, "The image builder %s is being deleted already.", b.Name)
+		}
+		b.Enter(appstream.BuilderDeleting, now)
+		return nil
+	})
+	return &aws.DeleteImageBuilderOutput{ImageBuilder: b}, err
+}
+
+// moveBuilder reads an image builder of the caller, lets fn move it to another state, and writes it.
+func (s *Service) moveBuilder(ctx context.Context, op, name string, fn func(*appstream.ImageBuilder, time.Time) error) (*types.ImageBuilder, error) {
+	k := key(appstream.CallerFrom(ctx), appstream.NounImageBuilder, name)
+	var b appstream.ImageBuilder
+	err := s.change(ctx, "appstream:"+op, k, func(tx store.Tx, now time.Time) error {
+		if err := get(tx, k, &b); err != nil {
+			return err
+		}
+		from := b.State
+		if err := fn(&b, now); err != nil {
+			return err
+		}
+		if err := move(tx, &b.Meta, from, now, op); err != nil {
+			return err
+		}
+		return tx.Put(&b)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return new(b.Describe(s.latestAgent())), nil
+}
+
+// CreateImageBuilderStreamingURL makes an address that opens the builder's desktop in a browser until it expires.
+func (s *Service) CreateImageBuilderStreamingURL(ctx context.Context, in *aws.CreateImageBuilderStreamingURLInput) (*aws.CreateImageBuilderStreamingURLOutput, error) {
+	c := appstream.CallerFrom(ctx)
+	k := key(c, appstream.NounImageBuilder, value(in.Name))
+	validity := int64(3600)
+	if in.Validity != nil {
+		validity = *in.Validity
+	}
+	if validity < 1 || validity > 604800 {
+		return nil, appstream.Errorf(appstream.Validation, "Validity is %d. It must be between 1 and 604800 seconds.", validity)
+	}
+	var b appstream.ImageBuilder
+	var expires time.Time
+	err := s.change(ctx, "appstream:CreateImageBuilderStreamingURL", k, func(tx store.Tx, now time.Time) error {
+		if err := get(tx, k, &b); err != nil {
+			return err
+		}
+		if b.State != appstream.BuilderRunning {
+			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
+		}
+		expires = now.Add(time.Duration(validity) * time.Second).Truncate(time.Second)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	url, err := s.cfg.Tickets.URL(c.BaseURL, ticket.Claims{
+		Type: ticket.TypeAdmin, Account: b.Account, Region: b.Region, Builder: b.Name, RecordID: b.ID, UserID: ticket.UserAdmin, Expires: expires})
+	if err != nil {
+		return nil, fmt.Errorf("sign the streaming URL: %w", err)
+	}
+	return &aws.CreateImageBuilderStreamingURLOutput{StreamingURL: &url, Expires: &expires}, nil
+}

@@ -1,0 +1,139 @@
+// Package service is what the operations do: one method for each operation of the API, one file for each noun. An
+// operation checks, then writes what is wanted in one transaction with the audit line, and returns; the engine
+// (internal/reconcile) hears of the commit and does the rest. Operations read their caller from the context.
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/ticket"
+	"uuid"
+)
+
+// Config is what the operations work with. All but Agents and Quotas are required.
+type Config struct {
+	Store   store.Store
+	Blobs   *blob.Dir
+	Tickets *ticket.Signer
+	Sizes   map[string]appstream.InstanceType
+	// AgentVersions gives the agent versions that can be put into machines, the newest last.
+	AgentVersions func() []string
+	// Agents reaches the agent of a machine; nil when machines have none.
+	Agents func(id string) *agentapi.Client
+	Quotas Quotas
+	Log    *slog.Logger
+}
+
+// Quotas limits what one account may have in one region. Zero stands for AppStream's default.
+type Quotas struct {
+	ImageBuilders int // default 10
+	Images        int // default 10
+	ImageShares   int // accounts that one image may be shared with; default 100
+}
+
+// Service has the operations.
+type Service struct {
+	pending
+	cfg Config
+}
+
+// New makes the operations.
+func New(cfg Config) *Service {
+	q := &cfg.Quotas
+	for _, d := range []struct {
+		quota *int
+		value int
+	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}} {
+		if *d.quota <= 0 {
+			*d.quota = d.value
+		}
+	}
+	return &Service{cfg: cfg}
+}
+
+// latestAgent is the newest agent version that can be put into machines.
+func (s *Service) latestAgent() string {
+	versions := s.cfg.AgentVersions()
+	return versions[len(versions)-1]
+}
+
+// change runs fn in one transaction with the operation's audit line about resource. now is the time of everything in it.
+func (s *Service) change(ctx context.Context, operation string, resource appstream.Key, fn func(tx store.Tx, now time.Time) error) error {
+	now := time.Now().UTC()
+	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		if err := fn(tx, now); err != nil {
+			return err
+		}
+		return tx.AddAudit(AuditLine(ctx, now, operation, resource.ARN(), ""))
+	})
+	if errors.Is(err, store.ErrConflict) {
+		return appstream.Errorf(appstream.ConcurrentModification, "%s %s was changed by another request at the same time. Try again.", resource.Noun, resource.Name)
+	}
+	return err
+}
+
+// AuditLine makes the line of the audit log for an operation of the context's caller. operation has its IAM prefix.
+func AuditLine(ctx context.Context, now time.Time, operation, resource, result string) store.Audit {
+	c := appstream.CallerFrom(ctx)
+	line := store.Audit{At: now, Principal: c.Principal, Operation: operation, Resource: resource, Result: result, RequestID: c.RequestID}
+	if c.Source.IsValid() {
+		line.Source = c.Source.String()
+	}
+	return line
+}
+
+// move notes a change of state that an operation makes, and wakes the engine.
+func move(tx store.Tx, head *appstream.Meta, from string, now time.Time, why string) error {
+	head.Due = now
+	return tx.AddEvent(store.Event{At: now, ID: head.ID, Key: head.Key, From: from, To: head.State, Why: why})
+}
+
+// key names a resource of the caller.
+func key(c appstream.Caller, noun appstream.Noun, name string) appstream.Key {
+	return appstream.Key{Account: c.Account, Region: c.Region, Noun: noun, Name: name}
+}
+
+// newID makes the ID of a record: a prefix and a random part.
+func newID(prefix string) string { return prefix + uuid.New().String() }
+
+// get reads a record of the caller; ResourceNotFound when there is none.
+func get(tx store.Tx, k appstream.Key, rec appstream.Record) error {
+	err := tx.Get(k, rec)
+	if errors.Is(err, store.ErrNotFound) {
+		return notFound(k)
+	}
+	return err
+}
+
+func notFound(k appstream.Key) error {
+	return appstream.Errorf(appstream.ResourceNotFound, "The %s %s for account %s does not exist.", spoken(k.Noun), k.Name, k.Account)
+}
+
+// inState refuses an action that needs another state, in the words that AWS uses.
+func inState(kind appstream.Kind, k appstream.Key, state, needed string) error {
+	return appstream.Errorf(kind, "The %s %s is %s. The %s must be in %s state for this action to succeed.",
+		spoken(k.Noun), k.Name, state, spoken(k.Noun), needed)
+}
+
+// spoken is the noun as messages name it.
+func spoken(n appstream.Noun) string {
+	if n == appstream.NounImageBuilder {
+		return "image builder"
+	}
+	return string(n)
+}
+
+func value[T any](p *T) T {
+	var zero T
+	if p == nil {
+		return zero
+	}
+	return *p
+}
