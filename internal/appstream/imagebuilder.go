@@ -138,8 +138,11 @@ func (b *ImageBuilder) Spec(sizes map[string]InstanceType) MachineSpec {
 	if v.InstanceType != nil {
 		spec.InstanceType = sizes[*v.InstanceType]
 	}
-	if v.VpcConfig != nil && len(v.VpcConfig.SubnetIds) > 0 {
+	switch {
+	case v.VpcConfig != nil && len(v.VpcConfig.SubnetIds) > 0:
 		spec.Subnet = v.VpcConfig.SubnetIds[0]
+	case v.EnableDefaultInternetAccess == nil || !*v.EnableDefaultInternetAccess:
+		spec.Subnet = IsolatedSubnet
 	}
 	if v.AppstreamAgentVersion != nil {
 		spec.AgentVersion = *v.AppstreamAgentVersion

@@ -45,10 +45,14 @@ type MachineSpec struct {
 	ImageARN     string
 	ImageRef     string // what the provider boots, see Image.Ref
 	InstanceType InstanceType
-	Subnet       string // "" for the default subnet
+	Subnet       string // "" for the default subnet, which has a way to the internet
 	AgentVersion string // MM-DD-YYYY: the agent to start with
 	VolumeGB     int    // size of the root volume, in GiB
 }
+
+// IsolatedSubnet is the subnet of machines that name no subnet and have no EnableDefaultInternetAccess. It has no way to the
+// internet. (In a subnet of the configuration, the subnet decides, as on AWS its routes do.)
+const IsolatedSubnet = "subnet-isolated"
 
 // EnsureRunning makes the machine of Spec if there is none and starts it if it does not run.
 type EnsureRunning struct{ Spec MachineSpec }

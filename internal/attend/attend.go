@@ -5,6 +5,7 @@ package attend
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -165,8 +166,11 @@ func (a *Attendant) createImage(ctx context.Context, k appstream.Key, id string,
 	if err == nil {
 		return agentapi.Answer{}
 	}
-	answer := agentapi.Answer{ErrorKind: agentapi.ErrorInvalid, Message: err.Error()}
-	switch kind := appstream.KindOf(err); kind {
+	answer := agentapi.Answer{ErrorKind: agentapi.ErrorInvalid}
+	if e, ok := errors.AsType[*appstream.Error](err); ok {
+		answer.Message = e.Message
+	}
+	switch appstream.KindOf(err) {
 	case appstream.ResourceAlreadyExists:
 		answer.ErrorKind = agentapi.ErrorAlreadyExists
 	case appstream.Internal, appstream.Unavailable:
