@@ -1,0 +1,263 @@
+package appstream
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+var t0 = time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
+
+func builder(state string, edit ...func(*ImageBuilder)) ImageBuilder {
+	b := ImageBuilder{
+		Meta:        Meta{Key: Key{"123456789012", "us-east-1", NounImageBuilder, "hello"}, ID: "ib-1", Version: 1},
+		View:        types.ImageBuilder{AppstreamAgentVersion: new("11-21-2026"), ImageArn: new("arn:aws:appstream:us-east-1::image/base")},
+		Provisioned: state != BuilderPending,
+	}
+	b.Enter(state, t0)
+	for _, fn := range edit {
+		fn(&b)
+	}
+	return b
+}
+
+func TestPlanImageBuilder(t *testing.T) {
+	running := Machine{ID: "ib-1", Phase: MachineRunning, IPv4: "10.0.0.2", IPv6: []string{"fd00::2"}, ENI: "eni-0123456789abcdef0", AgentVersion: "11-21-2026"}
+	stopped := Machine{ID: "ib-1", Phase: MachineStopped, AgentVersion: "11-21-2026"}
+	ready := Agent{Answers: true, Ready: true}
+	capturing := func(b *ImageBuilder) { b.Capturing, b.CapturingID = "img", "img-1" }
+	pendingImage := &Image{Meta: Meta{ID: "img-1", State: ImagePending}}
+	for name, test := range map[string]struct {
+		snapshot BuilderSnapshot
+		after    time.Duration // since the state was entered
+		state    string        // expected
+		do       []string      // verbs expected
+		remove   bool
+	}{
+		"a new builder gets a machine":                 {BuilderSnapshot{Builder: builder(BuilderPending)}, 0, BuilderPending, []string{"EnsureRunning"}, false},
+		"a starting machine is waited for":             {BuilderSnapshot{Builder: builder(BuilderPending), Machine: running}, 0, BuilderPending, nil, false},
+		"a ready machine is RUNNING":                   {BuilderSnapshot{Builder: builder(BuilderPending), Machine: running, Agent: ready}, 0, BuilderRunning, nil, false},
+		"pending too long":                             {BuilderSnapshot{Builder: builder(BuilderPending), Machine: running}, 16 * time.Minute, BuilderFailed, nil, false},
+		"a started builder's machine is started":       {BuilderSnapshot{Builder: builder(BuilderPending, provisioned), Machine: stopped}, 0, BuilderPending, []string{"EnsureRunning"}, false},
+		"an older agent is updated":                    {BuilderSnapshot{Builder: builder(BuilderPending, provisioned), Machine: Machine{ID: "ib-1", Phase: MachineStopped, AgentVersion: "01-01-2026"}}, 0, BuilderUpdatingAgent, nil, false},
+		"the update starts the machine":                {BuilderSnapshot{Builder: builder(BuilderUpdatingAgent), Machine: Machine{ID: "ib-1", Phase: MachineStopped, AgentVersion: "01-01-2026"}}, 0, BuilderUpdatingAgent, []string{"EnsureRunning"}, false},
+		"a lost machine fails a start":                 {BuilderSnapshot{Builder: builder(BuilderPending, provisioned)}, 0, BuilderFailed, nil, false},
+		"RUNNING stays":                                {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: running}, 1000 * time.Hour, BuilderRunning, nil, false},
+		"a machine that vanished fails":                {BuilderSnapshot{Builder: builder(BuilderRunning)}, 0, BuilderFailed, nil, false},
+		"a machine that ended is rebooted":             {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: Machine{Phase: MachineStopped, ExitCode: 137}}, 0, BuilderRebooting, nil, false},
+		"reboot inside":                                {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: Machine{Phase: MachineStopped, ExitCode: ExitReboot}}, 0, BuilderRebooting, nil, false},
+		"power off inside":                             {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: Machine{Phase: MachineStopped, ExitCode: ExitPowerOff}}, 0, BuilderStopping, nil, false},
+		"REBOOTING starts the machine":                 {BuilderSnapshot{Builder: builder(BuilderRebooting), Machine: stopped}, 0, BuilderRebooting, []string{"EnsureRunning"}, false},
+		"a machine that ends again and again fails":    {BuilderSnapshot{Builder: builder(BuilderRebooting, bootedOften), Machine: stopped}, 0, BuilderFailed, nil, false},
+		"STOPPING stops the machine":                   {BuilderSnapshot{Builder: builder(BuilderStopping), Machine: running}, 0, BuilderStopping, []string{"EnsureStopped"}, false},
+		"a machine that is down is STOPPED":            {BuilderSnapshot{Builder: builder(BuilderStopping), Machine: stopped}, 0, BuilderStopped, nil, false},
+		"STOPPED keeps its machine down":               {BuilderSnapshot{Builder: builder(BuilderStopped), Machine: running}, 0, BuilderStopped, []string{"EnsureStopped"}, false},
+		"a stopped machine that vanished fails":        {BuilderSnapshot{Builder: builder(BuilderStopped)}, 0, BuilderFailed, nil, false},
+		"SNAPSHOTTING stops the machine first":         {BuilderSnapshot{Builder: builder(BuilderSnapshotting, capturing), Machine: running, Capture: pendingImage}, 0, BuilderSnapshotting, []string{"EnsureStopped"}, false},
+		"SNAPSHOTTING waits for its image":             {BuilderSnapshot{Builder: builder(BuilderSnapshotting, capturing), Machine: stopped, Capture: pendingImage}, 0, BuilderSnapshotting, nil, false},
+		"a finished image stops the builder":           {BuilderSnapshot{Builder: builder(BuilderSnapshotting, capturing), Machine: stopped, Capture: &Image{Meta: Meta{ID: "img-1", State: ImageAvailable}}}, 0, BuilderStopped, nil, false},
+		"a deleted image stops the builder":            {BuilderSnapshot{Builder: builder(BuilderSnapshotting, capturing), Machine: stopped}, 0, BuilderStopped, nil, false},
+		"another image of that name is not waited for": {BuilderSnapshot{Builder: builder(BuilderSnapshotting, capturing), Machine: stopped, Capture: &Image{Meta: Meta{ID: "img-2", State: ImagePending}}}, 0, BuilderStopped, nil, false},
+		"DELETING removes the machine":                 {BuilderSnapshot{Builder: builder(BuilderDeleting), Machine: running}, 0, BuilderDeleting, []string{"EnsureGone"}, false},
+		"DELETING without a machine ends":              {BuilderSnapshot{Builder: builder(BuilderDeleting)}, 0, BuilderDeleting, []string{"EnsureGone"}, true},
+		"DELETING too long":                            {BuilderSnapshot{Builder: builder(BuilderDeleting), Machine: running}, 16 * time.Minute, BuilderFailed, nil, false},
+		"FAILED stops its machine":                     {BuilderSnapshot{Builder: builder(BuilderFailed), Machine: running}, 0, BuilderFailed, []string{"EnsureStopped"}, false},
+		"a lasting fault fails":                        {BuilderSnapshot{Builder: builder(BuilderPending, faulty)}, 0, BuilderFailed, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := test.snapshot.Builder
+			d := PlanImageBuilder(test.snapshot, t0.Add(test.after))
+			if d.Next.State != test.state || d.Remove != test.remove {
+				t.Errorf("state %s, remove %v; want %s, %v (why: %s)", d.Next.State, d.Remove, test.state, test.remove, d.Why)
+			}
+			if diff := cmp.Diff(test.do, verbs(d.Do)); diff != "" {
+				t.Errorf("actions (-want +got):\n%s", diff)
+			}
+			if d.Next.State != before.State && d.Why == "" {
+				t.Error("a change of state without a reason")
+			}
+		})
+	}
+}
+
+func provisioned(b *ImageBuilder) { b.Provisioned = true }
+func bootedOften(b *ImageBuilder) { b.Boots = slices.Repeat([]time.Time{t0}, bootLimit) }
+func faulty(b *ImageBuilder) {
+	b.Problem = &Problem{Code: "SUBNET_NOT_FOUND", Message: "no such subnet", Lasting: true, Count: 1}
+}
+
+func verbs(actions []Action) []string {
+	var list []string
+	for _, a := range actions {
+		verb, _, _ := strings.Cut(a.String(), " ")
+		list = append(list, verb)
+	}
+	return list
+}
+
+func TestFailureIsReported(t *testing.T) {
+	d := PlanImageBuilder(BuilderSnapshot{Builder: builder(BuilderPending, faulty)}, t0)
+	v := d.Next.Describe("11-21-2026")
+	if v.StateChangeReason == nil || *v.StateChangeReason.Message != "no such subnet" {
+		t.Errorf("StateChangeReason = %+v", v.StateChangeReason)
+	}
+	if len(v.ImageBuilderErrors) != 1 || v.ImageBuilderErrors[0].ErrorCode != types.FleetErrorCodeSubnetNotFound {
+		t.Errorf("ImageBuilderErrors = %+v", v.ImageBuilderErrors)
+	}
+}
+
+func TestPlanImage(t *testing.T) {
+	image := func(state string, edit ...func(*Image)) Image {
+		i := Image{Meta: Meta{Key: Key{"123456789012", "us-east-1", NounImage, "img"}, ID: "img-1"}, Ref: "r", BuilderID: "ib-1",
+			View: types.Image{ImageBuilderName: new("hello")}}
+		i.Enter(state, t0)
+		for _, fn := range edit {
+			fn(&i)
+		}
+		return i
+	}
+	snapshotting := builder(BuilderSnapshotting, func(b *ImageBuilder) { b.CapturingID = "img-1" })
+	deleting := builder(BuilderDeleting)
+	stopped := Machine{Phase: MachineStopped}
+	for name, test := range map[string]struct {
+		snapshot ImageSnapshot
+		after    time.Duration
+		state    string
+		do       []string
+		remove   bool
+	}{
+		"a machine that runs is waited for":     {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: Machine{Phase: MachineRunning}}, 0, ImagePending, nil, false},
+		"a machine that is down is captured":    {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: stopped}, 0, ImagePending, []string{"EnsureCaptured"}, false},
+		"a captured disk is AVAILABLE":          {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: stopped, Exists: true}, 0, ImageAvailable, nil, false},
+		"captured just before the builder went": {ImageSnapshot{Image: image(ImagePending), Exists: true}, 0, ImageAvailable, nil, false},
+		"the builder was deleted":               {ImageSnapshot{Image: image(ImagePending), Builder: &deleting, Machine: stopped}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
+		"the builder is gone":                   {ImageSnapshot{Image: image(ImagePending)}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
+		"no space left":                         {ImageSnapshot{Image: image(ImagePending, func(i *Image) { i.Problem = &Problem{Lasting: true, Message: "no space left"} }), Builder: &snapshotting, Machine: stopped}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
+		"too long":                              {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: Machine{Phase: MachineRunning}}, 3 * time.Hour, ImageFailed, []string{"EnsureImageGone"}, false},
+		"AVAILABLE stays":                       {ImageSnapshot{Image: image(ImageAvailable)}, 1000 * time.Hour, ImageAvailable, nil, false},
+		"DELETING removes the data":             {ImageSnapshot{Image: image(ImageDeleting)}, 0, ImageDeleting, []string{"EnsureImageGone"}, true},
+		"DELETING too long":                     {ImageSnapshot{Image: image(ImageDeleting)}, time.Hour, ImageFailed, []string{"EnsureImageGone"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := PlanImage(test.snapshot, t0.Add(test.after))
+			if d.Next.State != test.state || d.Remove != test.remove {
+				t.Errorf("state %s, remove %v; want %s, %v", d.Next.State, d.Remove, test.state, test.remove)
+			}
+			if diff := cmp.Diff(test.do, verbs(d.Do)); diff != "" {
+				t.Errorf("actions (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Whatever the world looks like, a plan stays within the table, moves the record only forward in time, and leaves no passing
+// state without a time at which it is looked at again.
+func TestPlanProperties(t *testing.T) {
+	allowed := map[[2]string]bool{}
+	for _, tr := range imageBuilderTransitions {
+		allowed[[2]string{tr.From, tr.To}] = true
+	}
+	states := types.ImageBuilderState("").Values()
+	rapid.Check(t, func(t *rapid.T) {
+		state := string(rapid.SampledFrom(states).Draw(t, "state"))
+		b := builder(state)
+		b.Provisioned = rapid.Bool().Draw(t, "provisioned")
+		if rapid.Bool().Draw(t, "capturing") {
+			b.Capturing, b.CapturingID = "img", "img-1"
+		}
+		if rapid.Bool().Draw(t, "problem") {
+			b.Problem = &Problem{Message: "m", Lasting: rapid.Bool().Draw(t, "lasting"), Count: rapid.IntRange(1, 100).Draw(t, "count")}
+		}
+		b.Boots = slices.Repeat([]time.Time{t0}, rapid.IntRange(0, bootLimit).Draw(t, "boots"))
+		s := BuilderSnapshot{Builder: b,
+			Machine: Machine{Phase: rapid.SampledFrom([]Phase{MachineAbsent, MachineRunning, MachineStopped}).Draw(t, "phase"),
+				ExitCode:     rapid.SampledFrom([]int{0, ExitReboot, ExitPowerOff, 137}).Draw(t, "exit"),
+				AgentVersion: rapid.SampledFrom([]string{"", "11-21-2026", "01-01-2026"}).Draw(t, "agent")},
+			Agent: Agent{Ready: rapid.Bool().Draw(t, "ready")}}
+		if rapid.Bool().Draw(t, "image") {
+			s.Capture = &Image{Meta: Meta{ID: rapid.SampledFrom([]string{"img-1", "img-2"}).Draw(t, "id"), State: string(rapid.SampledFrom(types.ImageState("").Values()).Draw(t, "image state"))}}
+		}
+		now := t0.Add(time.Duration(rapid.IntRange(0, 10*3600).Draw(t, "seconds")) * time.Second)
+		d := PlanImageBuilder(s, now)
+
+		from, to := state, d.Next.State
+		if d.Remove {
+			to = ""
+		}
+		if from != to && !allowed[[2]string{from, to}] {
+			t.Fatalf("%q → %q is not in the table", from, to)
+		}
+		if builderDeadlines[d.Next.State] > 0 && !d.Remove && d.Again.IsZero() {
+			t.Fatalf("%s would never be looked at again", d.Next.State)
+		}
+		if again := PlanImageBuilder(s, now); !cmp.Equal(verbs(d.Do), verbs(again.Do)) || again.Next.State != d.Next.State {
+			t.Fatal("the same snapshot was decided differently")
+		}
+		for _, a := range d.Do {
+			if running, ok := a.(EnsureRunning); ok && running.Spec.ID != b.ID {
+				t.Fatalf("a machine under another ID: %v", a)
+			}
+		}
+	})
+}
+
+func TestEveryPassingStateHasAWayOut(t *testing.T) {
+	for noun, table := range Transitions() {
+		deadlines := map[Noun]map[string]time.Duration{NounImageBuilder: builderDeadlines, NounImage: imageDeadlines}[noun]
+		for state := range deadlines {
+			if !slices.ContainsFunc(table, func(tr Transition) bool { return tr.From == state && strings.HasSuffix(tr.To, "FAILED") }) {
+				t.Errorf("%s %s has no edge to FAILED", noun, state)
+			}
+		}
+		seen := map[[2]string]bool{}
+		for _, tr := range table {
+			if edge := [2]string{tr.From, tr.To}; seen[edge] {
+				t.Errorf("%s %v is twice in the table", noun, edge)
+			} else {
+				seen[edge] = true
+			}
+		}
+	}
+}
+
+func TestARNs(t *testing.T) {
+	k := Key{"123456789012", "us-west-2", NounImageBuilder, "hello"}
+	got, err := ParseARN(k.ARN())
+	if err != nil || got != k {
+		t.Errorf("ParseARN(%q) = %+v, %v", k.ARN(), got, err)
+	}
+	if public := (Key{"", "us-west-2", NounImage, "base"}).ARN(); public != "arn:aws:appstream:us-west-2::image/base" {
+		t.Errorf("public image ARN = %s", public)
+	}
+	for _, bad := range []string{"", "arn:aws:s3:::bucket", "arn:aws:appstream:us-west-2:1:image", "arn:aws:appstream:us-west-2:1:image/", "hello"} {
+		if _, err := ParseARN(bad); KindOf(err) != InvalidParameterValue {
+			t.Errorf("ParseARN(%q) = %v", bad, err)
+		}
+	}
+}
+
+func FuzzParseARN(f *testing.F) {
+	f.Add("arn:aws:appstream:us-west-2:123456789012:image-builder/hello")
+	f.Fuzz(func(t *testing.T, text string) {
+		k, err := ParseARN(text)
+		if err == nil && strings.HasPrefix(text, "arn:aws:") && k.ARN() != text {
+			t.Errorf("%q became %q", text, k.ARN())
+		}
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	last := time.Duration(0)
+	for n := range 50 {
+		d := (&Problem{Count: n}).Backoff()
+		if d < last || d < 250*time.Millisecond || d > 15*time.Second {
+			t.Fatalf("Backoff after %d = %v, before that %v", n, d, last)
+		}
+		last = d
+	}
+}
