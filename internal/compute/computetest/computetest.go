@@ -1,0 +1,621 @@
+// Package computetest is the suite that every compute provider passes.
+package computetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/compute"
+)
+
+// Subject is a provider under test and what the suite needs to know of it.
+type Subject struct {
+	Provider compute.Provider
+
+	// ImageRef is a public image that machines boot from.
+	ImageRef string
+	// Ref gives a name for a captured image that nothing else uses.
+	Ref func() string
+	// Exec runs a shell command in a running machine and gives what it printed; nil for a provider whose machines run nothing.
+	Exec func(ctx context.Context, id, command string) (string, error)
+	// AnySubnet: the provider accepts any subnet.
+	AnySubnet bool
+	// Reopen gives another provider of the same installation, as a server that was started again has it; nil: not tested.
+	Reopen func() compute.Provider
+	// Count tells, by other means than the provider's, how many machines named id exist in any phase; nil: not tested.
+	Count func(ctx context.Context, id string) (int, error)
+	// Patience bounds how long one change may take; default 30 s.
+	Patience time.Duration
+	// Steps is how many verbs the random test runs; default 60.
+	Steps int
+}
+
+var serial struct {
+	sync.Mutex
+	n int
+}
+
+// Run runs the suite. make is called for each part of it, and what it makes must be empty; it cleans up with t.Cleanup.
+func Run(t *testing.T, make func(t *testing.T) Subject) {
+	for _, part := range []struct {
+		name string
+		test func(*suite)
+	}{
+		{"life", (*suite).life},
+		{"absent", (*suite).absent},
+		{"repeated", (*suite).repeated},
+		{"network", (*suite).network},
+		{"agent", (*suite).agent},
+		{"faults", (*suite).faults},
+		{"concurrent", (*suite).concurrent},
+		{"cancelled", (*suite).cancelled},
+		{"capture", (*suite).capture},
+		{"captureFaults", (*suite).captureFaults},
+		{"imageInUse", (*suite).imageInUse},
+		{"reopened", (*suite).reopened},
+		{"list", (*suite).list},
+		{"host", (*suite).host},
+		{"random", (*suite).random},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			s := &suite{T: t, Subject: make(t), ctx: t.Context()}
+			if s.Patience == 0 {
+				s.Patience = 30 * time.Second
+			}
+			if s.Steps == 0 {
+				s.Steps = 60
+			}
+			part.test(s)
+			s.leavesNothing()
+		})
+	}
+}
+
+type suite struct {
+	*testing.T
+	Subject
+	ctx  context.Context
+	ids  []string
+	refs []string
+}
+
+// spec gives the machine that a new record wants.
+func (s *suite) spec() appstream.MachineSpec {
+	serial.Lock()
+	serial.n++
+	id := fmt.Sprintf("ct%d-%d", time.Now().UnixNano(), serial.n)
+	serial.Unlock()
+	s.ids = append(s.ids, id)
+	agents := s.Provider.AgentVersions()
+	return appstream.MachineSpec{
+		ID:           id,
+		Resource:     appstream.Key{Account: "123456789012", Region: "us-west-2", Noun: appstream.NounImageBuilder, Name: "Builder_" + id},
+		ImageARN:     "arn:aws:appstream:us-west-2::image/base",
+		ImageRef:     s.ImageRef,
+		InstanceType: appstream.InstanceType{Name: "stream.standard.small", Family: "General Purpose", VCPU: 1, MemoryMB: 512},
+		AgentVersion: agents[len(agents)-1],
+	}
+}
+
+func (s *suite) ref() string {
+	ref := s.Ref()
+	s.refs = append(s.refs, ref)
+	return ref
+}
+
+// leavesNothing removes all and looks whether it is gone.
+func (s *suite) leavesNothing() {
+	s.Helper()
+	for _, id := range s.ids {
+		s.gone(id)
+	}
+	for _, ref := range s.refs {
+		s.ok(s.Provider.EnsureImageGone(s.ctx, ref))
+		if has, err := s.Provider.HasImage(s.ctx, ref); err != nil || has {
+			s.Errorf("after EnsureImageGone, HasImage(%s) = %v, %v", ref, has, err)
+		}
+	}
+	if list, err := s.Provider.List(s.ctx); err != nil || len(list) > 0 {
+		s.Errorf("with all machines gone, List() = %v, %v", list, err)
+	}
+	if refs, err := s.Provider.ListImages(s.ctx); err != nil || len(refs) > 0 {
+		s.Errorf("with all images gone, ListImages() = %v, %v", refs, err)
+	}
+}
+
+func (s *suite) ok(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *suite) observe(id string) appstream.Machine {
+	s.Helper()
+	m, err := s.Provider.Observe(s.ctx, id)
+	s.ok(err)
+	if m.ID != id {
+		s.Fatalf("Observe(%s) reports %q", id, m.ID)
+	}
+	return m
+}
+
+// settle waits until the machine is in a phase for good.
+func (s *suite) settle(id string, phase appstream.Phase) appstream.Machine {
+	s.Helper()
+	end := time.Now().Add(s.Patience)
+	for {
+		m := s.observe(id)
+		if m.NextChange.IsZero() {
+			if m.Phase != phase {
+				s.Fatalf("machine %s is %q, want %q: %+v", id, m.Phase, phase, m)
+			}
+			return m
+		}
+		s.pause(m.NextChange, end)
+	}
+}
+
+// pause waits until news are due.
+func (s *suite) pause(next, end time.Time) {
+	s.Helper()
+	if time.Now().After(end) {
+		s.Fatalf("a change takes longer than %s", s.Patience)
+	}
+	time.Sleep(max(time.Until(next), time.Millisecond))
+}
+
+func (s *suite) running(spec appstream.MachineSpec) appstream.Machine {
+	s.Helper()
+	s.ok(s.Provider.EnsureRunning(s.ctx, spec))
+	return s.settle(spec.ID, appstream.MachineRunning)
+}
+
+func (s *suite) stopped(id string) appstream.Machine {
+	s.Helper()
+	s.ok(s.Provider.EnsureStopped(s.ctx, id))
+	return s.settle(id, appstream.MachineStopped)
+}
+
+func (s *suite) gone(id string) {
+	s.Helper()
+	s.ok(s.Provider.EnsureGone(s.ctx, id))
+	s.settle(id, appstream.MachineAbsent)
+}
+
+func (s *suite) captured(id, ref string) {
+	s.Helper()
+	s.ok(s.Provider.EnsureCaptured(s.ctx, id, ref))
+	s.settle(id, s.observe(id).Phase)
+	s.hasImage(ref, true)
+}
+
+func (s *suite) hasImage(ref string, want bool) {
+	s.Helper()
+	has, err := s.Provider.HasImage(s.ctx, ref)
+	s.ok(err)
+	if has != want {
+		s.Fatalf("HasImage(%s) = %v, want %v", ref, has, want)
+	}
+}
+
+// exec runs a command in a machine and checks what it prints. It does nothing when machines run nothing.
+func (s *suite) exec(id, command, want string) {
+	s.Helper()
+	if s.Exec == nil {
+		return
+	}
+	got, err := s.Exec(s.ctx, id, command)
+	s.ok(err)
+	if got = strings.TrimSpace(got); got != want {
+		s.Fatalf("%s in %s prints %q, want %q", command, id, got, want)
+	}
+}
+
+func (s *suite) fault(err error, code string) {
+	s.Helper()
+	f, ok := errors.AsType[*compute.Fault](err)
+	if !ok || f.Code != code || f.Message == "" {
+		s.Fatalf("got %v, want a fault with code %q and a message", err, code)
+	}
+}
+
+// life takes one machine through its phases; its disk lives as long as it does.
+func (s *suite) life() {
+	spec := s.spec()
+	if m := s.observe(spec.ID); m.Phase != appstream.MachineAbsent || !m.NextChange.IsZero() {
+		s.Fatalf("before it is made: %+v", m)
+	}
+	m := s.running(spec)
+	if m.AgentVersion != spec.AgentVersion {
+		s.Errorf("agent version is %q, want %q", m.AgentVersion, spec.AgentVersion)
+	}
+	s.exec(spec.ID, "echo kept >/root/file; cat /root/file", "kept")
+	if m = s.stopped(spec.ID); m.ExitCode == appstream.ExitReboot || m.ExitCode == appstream.ExitPowerOff {
+		s.Errorf("a machine that was told to stop has exit code %d", m.ExitCode)
+	}
+	s.running(spec)
+	s.exec(spec.ID, "cat /root/file", "kept")
+	s.gone(spec.ID)
+	s.running(spec)
+	s.exec(spec.ID, "cat /root/file 2>/dev/null || echo new", "new")
+}
+
+// absent: what is not there need not be stopped or removed.
+func (s *suite) absent() {
+	id, ref := s.spec().ID, s.ref()
+	s.ok(s.Provider.EnsureStopped(s.ctx, id))
+	s.ok(s.Provider.EnsureGone(s.ctx, id))
+	s.ok(s.Provider.EnsureImageGone(s.ctx, ref))
+	s.hasImage(ref, false)
+}
+
+// repeated: each verb may be repeated, and changes nothing then.
+func (s *suite) repeated() {
+	spec, ref := s.spec(), s.ref()
+	first := s.running(spec)
+	if again := s.running(spec); !cmp.Equal(first, again) {
+		s.Errorf("EnsureRunning changed a running machine:\n%s", cmp.Diff(first, again))
+	}
+	other := spec
+	other.ImageRef, other.Subnet, other.InstanceType.MemoryMB = "oriel/image:no-such", "subnet-none", 1024
+	if again := s.running(other); !cmp.Equal(first, again) {
+		s.Errorf("EnsureRunning with another spec changed a running machine:\n%s", cmp.Diff(first, again))
+	}
+	first = s.stopped(spec.ID)
+	if again := s.stopped(spec.ID); !cmp.Equal(first, again) {
+		s.Errorf("EnsureStopped changed a stopped machine:\n%s", cmp.Diff(first, again))
+	}
+	s.captured(spec.ID, ref)
+	s.captured(spec.ID, ref)
+	s.running(other)
+	s.gone(spec.ID)
+	s.gone(spec.ID)
+	s.ok(s.Provider.EnsureCaptured(s.ctx, spec.ID, ref)) // the image is there: it is as it shall be
+}
+
+// network: machines that run have addresses and an interface of their own.
+func (s *suite) network() {
+	seen := map[string]string{}
+	for range 3 {
+		spec := s.spec()
+		m := s.running(spec)
+		if m.IPv4 == "" || !eniForm(m.ENI) {
+			s.Errorf("machine %s has address %q and interface %q", spec.ID, m.IPv4, m.ENI)
+		}
+		for _, v := range append([]string{m.IPv4, m.ENI}, m.IPv6...) {
+			if seen[v] != "" {
+				s.Errorf("machines %s and %s have both %s", seen[v], spec.ID, v)
+			}
+			seen[v] = spec.ID
+		}
+	}
+}
+
+func eniForm(eni string) bool {
+	hex, ok := strings.CutPrefix(eni, "eni-")
+	return ok && len(hex) == 17 && strings.Trim(hex, "0123456789abcdef") == ""
+}
+
+// agent: a stopped machine gets the agent that it is started with.
+func (s *suite) agent() {
+	versions := s.Provider.AgentVersions()
+	if len(versions) == 0 {
+		s.Fatal("there are no agent versions")
+	}
+	spec := s.spec()
+	for _, v := range versions {
+		spec.AgentVersion = v
+		if m := s.running(spec); m.AgentVersion != v {
+			s.Errorf("started with agent %s, reported %s", v, m.AgentVersion)
+		}
+		if m := s.stopped(spec.ID); m.AgentVersion != v {
+			s.Errorf("stopped with agent %s, reported %s", v, m.AgentVersion)
+		}
+	}
+}
+
+// faults: what trying again cannot mend is said so, and leaves nothing.
+func (s *suite) faults() {
+	spec := s.spec()
+	spec.ImageRef = s.ref()
+	s.fault(s.Provider.EnsureRunning(s.ctx, spec), "IMAGE_NOT_FOUND")
+	s.settle(spec.ID, appstream.MachineAbsent)
+	spec.ImageRef, spec.Subnet = s.ImageRef, "subnet-0123456789abcdef0"
+	if s.AnySubnet {
+		s.running(spec)
+	} else {
+		s.fault(s.Provider.EnsureRunning(s.ctx, spec), "SUBNET_NOT_FOUND")
+		s.settle(spec.ID, appstream.MachineAbsent)
+	}
+	for _, id := range []string{"", "../x", "a/b", strings.Repeat("x", 300)} {
+		spec.ID, spec.Subnet = id, ""
+		if err := s.Provider.EnsureRunning(s.ctx, spec); err == nil {
+			s.Errorf("a machine with the ID %q was made", id)
+		}
+	}
+}
+
+// concurrent: however many ask, there is one machine.
+func (s *suite) concurrent() {
+	spec := s.spec()
+	s.all(8, func(int) error { return s.Provider.EnsureRunning(s.ctx, spec) })
+	s.settle(spec.ID, appstream.MachineRunning)
+	s.one(spec.ID)
+	s.all(4, func(int) error { return s.Provider.EnsureStopped(s.ctx, spec.ID) })
+	s.settle(spec.ID, appstream.MachineStopped)
+	ref := s.ref()
+	s.all(3, func(int) error { return s.Provider.EnsureCaptured(s.ctx, spec.ID, ref) })
+	s.settle(spec.ID, appstream.MachineStopped)
+	s.hasImage(ref, true)
+	s.all(6, func(n int) error { // whatever the outcome, it is one
+		if n%2 == 0 {
+			return s.Provider.EnsureRunning(s.ctx, spec)
+		}
+		return s.Provider.EnsureStopped(s.ctx, spec.ID)
+	})
+	s.one(spec.ID)
+	s.all(4, func(int) error { return s.Provider.EnsureGone(s.ctx, spec.ID) })
+	s.settle(spec.ID, appstream.MachineAbsent)
+}
+
+func (s *suite) all(n int, f func(n int) error) {
+	s.Helper()
+	var wg sync.WaitGroup
+	errs := make([]error, n)
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
+	}
+	wg.Wait()
+	s.ok(errors.Join(errs...))
+}
+
+func (s *suite) one(id string) {
+	s.Helper()
+	list, err := s.Provider.List(s.ctx)
+	s.ok(err)
+	if len(list) != 1 || list[0].ID != id {
+		s.Errorf("there shall be one machine, %s: %+v", id, list)
+	}
+	if s.Count != nil {
+		if n, err := s.Count(s.ctx, id); err != nil || n != 1 {
+			s.Errorf("%d machines %s, %v", n, id, err)
+		}
+	}
+}
+
+// cancelled: a verb that is cut short at any moment can be repeated, and nothing is left of it in the end.
+func (s *suite) cancelled() {
+	dead, cancel := context.WithCancel(s.ctx)
+	cancel()
+	spec, ref := s.spec(), s.ref()
+	if err := s.Provider.EnsureRunning(dead, spec); !errors.Is(err, context.Canceled) {
+		s.Errorf("EnsureRunning with a cancelled context: %v", err)
+	}
+	cut := func(verb func(context.Context) error) {
+		s.Helper()
+		for _, after := range []time.Duration{200 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond} {
+			ctx, cancel := context.WithTimeout(s.ctx, after)
+			err := verb(ctx)
+			cancel()
+			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				s.Fatal(err)
+			}
+		}
+		s.ok(verb(s.ctx))
+	}
+	cut(func(ctx context.Context) error { return s.Provider.EnsureRunning(ctx, spec) })
+	s.settle(spec.ID, appstream.MachineRunning)
+	s.one(spec.ID)
+	cut(func(ctx context.Context) error { return s.Provider.EnsureStopped(ctx, spec.ID) })
+	s.settle(spec.ID, appstream.MachineStopped)
+	cut(func(ctx context.Context) error { return s.Provider.EnsureCaptured(ctx, spec.ID, ref) })
+	s.settle(spec.ID, appstream.MachineStopped)
+	s.hasImage(ref, true)
+	cut(func(ctx context.Context) error { return s.Provider.EnsureImageGone(ctx, ref) })
+
+	// A capture that is given up leaves no image, not even later.
+	given := s.ref()
+	ctx, cancel := context.WithTimeout(s.ctx, time.Millisecond)
+	_ = s.Provider.EnsureCaptured(ctx, spec.ID, given)
+	cancel()
+	s.ok(s.Provider.EnsureImageGone(s.ctx, given))
+	s.hasImage(given, false)
+	cut(func(ctx context.Context) error { return s.Provider.EnsureGone(ctx, spec.ID) })
+	s.settle(spec.ID, appstream.MachineAbsent)
+}
+
+// capture: an image has the disk of its machine as it was, and makes machines, of which images can be made.
+func (s *suite) capture() {
+	first, second, third := s.spec(), s.spec(), s.spec()
+	one, two := s.ref(), s.ref()
+	s.running(first)
+	s.exec(first.ID, "echo one >/opt/one; rm /etc/hostname.oriel 2>/dev/null; cat /opt/one", "one")
+	s.stopped(first.ID)
+	s.captured(first.ID, one)
+	s.running(first)
+	s.exec(first.ID, "echo later >/opt/one; cat /opt/one", "later")
+	s.gone(first.ID)
+
+	second.ImageRef = one
+	s.running(second)
+	s.exec(second.ID, "cat /opt/one; echo two >/opt/two", "one")
+	s.stopped(second.ID)
+	s.captured(second.ID, two)
+	s.gone(second.ID)
+
+	refs, err := s.Provider.ListImages(s.ctx)
+	s.ok(err)
+	slices.Sort(refs)
+	want := []string{one, two}
+	slices.Sort(want)
+	if !slices.Equal(refs, want) {
+		s.Errorf("ListImages() = %v, want %v", refs, want)
+	}
+	public, err := s.Provider.PublicImages(s.ctx)
+	s.ok(err)
+	if slices.ContainsFunc(public, func(i compute.PublicImage) bool { return i.Ref == one || i.Ref == two || i.Name == "" }) {
+		s.Errorf("captured images are public: %+v", public)
+	}
+
+	s.ok(s.Provider.EnsureImageGone(s.ctx, one)) // the one that the other is made from
+	s.hasImage(one, false)
+	s.hasImage(two, true)
+	third.ImageRef = two
+	s.running(third)
+	s.exec(third.ID, "cat /opt/one /opt/two | tr '\\n' ' '", "one two")
+}
+
+func (s *suite) captureFaults() {
+	spec, ref := s.spec(), s.ref()
+	s.fault(s.Provider.EnsureCaptured(s.ctx, spec.ID, ref), "")
+	s.running(spec)
+	if err := s.Provider.EnsureCaptured(s.ctx, spec.ID, ref); err == nil {
+		s.Error("a running machine was captured")
+	}
+	s.hasImage(ref, false)
+	s.stopped(spec.ID)
+	if err := s.Provider.EnsureCaptured(s.ctx, spec.ID, "not a/../reference:"+strings.Repeat("x", 600)); err == nil {
+		s.Error("an impossible image reference was accepted")
+	}
+}
+
+// imageInUse: a machine goes on when its image is removed, also over a restart.
+func (s *suite) imageInUse() {
+	maker, user, ref := s.spec(), s.spec(), s.ref()
+	s.running(maker)
+	s.stopped(maker.ID)
+	s.captured(maker.ID, ref)
+	user.ImageRef = ref
+	s.running(user)
+	s.ok(s.Provider.EnsureImageGone(s.ctx, ref))
+	s.hasImage(ref, false)
+	if m := s.observe(user.ID); m.Phase != appstream.MachineRunning {
+		s.Errorf("the machine is %q when its image is removed", m.Phase)
+	}
+	s.stopped(user.ID)
+	s.running(user)
+	late := s.spec()
+	late.ImageRef = ref
+	s.fault(s.Provider.EnsureRunning(s.ctx, late), "IMAGE_NOT_FOUND")
+}
+
+// reopened: a server that was started again finds what its predecessor left.
+func (s *suite) reopened() {
+	if s.Reopen == nil {
+		s.Skip("the provider cannot be opened twice")
+	}
+	up, down, ref := s.spec(), s.spec(), s.ref()
+	wantUp := s.running(up)
+	s.running(down)
+	wantDown := s.stopped(down.ID)
+	s.captured(down.ID, ref)
+	s.Provider = s.Reopen()
+	if diff := cmp.Diff(wantUp, s.observe(up.ID)); diff != "" {
+		s.Errorf("the running machine has changed:\n%s", diff)
+	}
+	if diff := cmp.Diff(wantDown, s.observe(down.ID)); diff != "" {
+		s.Errorf("the stopped machine has changed:\n%s", diff)
+	}
+	s.hasImage(ref, true)
+	s.running(down)
+}
+
+// list: List reports what Observe reports.
+func (s *suite) list() {
+	want := map[string]appstream.Machine{}
+	for n := range 3 {
+		spec := s.spec()
+		s.running(spec)
+		if n == 1 {
+			s.stopped(spec.ID)
+		}
+		want[spec.ID] = s.observe(spec.ID)
+	}
+	list, err := s.Provider.List(s.ctx)
+	s.ok(err)
+	got := map[string]appstream.Machine{}
+	for _, m := range list {
+		got[m.ID] = m
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(list) != len(want) {
+		s.Errorf("List and Observe differ (-observe +list):\n%s", diff)
+	}
+}
+
+// host: what is not about one machine.
+func (s *suite) host() {
+	public, err := s.Provider.PublicImages(s.ctx)
+	s.ok(err)
+	if !slices.ContainsFunc(public, func(i compute.PublicImage) bool { return i.Ref == s.ImageRef && i.Name != "" }) {
+		s.Errorf("the image %s is not among the public images %+v", s.ImageRef, public)
+	}
+	s.hasImage(s.ImageRef, true)
+	for _, f := range s.Provider.Check(s.ctx) {
+		if f.What == "" || !f.OK && f.Hint == "" {
+			s.Errorf("a finding without subject or hint: %+v", f)
+		}
+	}
+}
+
+// random: after any sequence of verbs, the machine is what the last ones asked for.
+func (s *suite) random() {
+	rapid.Check(limited{s.T}, func(t *rapid.T) {
+		if s.Steps <= 0 {
+			return
+		}
+		spec := s.spec()
+		phase := appstream.MachineAbsent
+		image, ref := false, s.ref()
+		for range rapid.IntRange(1, 8).Draw(t, "steps") {
+			s.Steps--
+			switch rapid.SampledFrom([]string{"run", "stop", "gone", "capture", "image gone"}).Draw(t, "verb") {
+			case "run":
+				s.ok(s.Provider.EnsureRunning(s.ctx, spec))
+				phase = appstream.MachineRunning
+			case "stop":
+				s.ok(s.Provider.EnsureStopped(s.ctx, spec.ID))
+				if phase == appstream.MachineRunning {
+					phase = appstream.MachineStopped
+				}
+			case "gone":
+				s.ok(s.Provider.EnsureGone(s.ctx, spec.ID))
+				phase = appstream.MachineAbsent
+			case "capture":
+				s.settle(spec.ID, phase)
+				err := s.Provider.EnsureCaptured(s.ctx, spec.ID, ref)
+				if can := image || phase == appstream.MachineStopped; can != (err == nil) {
+					t.Fatalf("capture of a machine that is %q, with image %v: %v", phase, image, err)
+				} else if can {
+					image = true
+				}
+				s.settle(spec.ID, phase)
+			case "image gone":
+				s.ok(s.Provider.EnsureImageGone(s.ctx, ref))
+				image = false
+			}
+			if rapid.Bool().Draw(t, "wait") {
+				s.settle(spec.ID, phase)
+				s.hasImage(ref, image)
+			}
+		}
+		s.settle(spec.ID, phase)
+		s.hasImage(ref, image)
+	})
+}
+
+// limited is a test without the details that rapid would print for each example.
+type limited struct{ *testing.T }
+
+func (limited) Log(...any)          {}
+func (limited) Logf(string, ...any) {}
