@@ -178,7 +178,7 @@ func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
 		return failImage(i, now, types.ImageStateChangeReasonCodeImageBuilderNotAvailable,
 			"The image builder "+deref(i.View.ImageBuilderName)+" was deleted, stopped or failed before its disk was captured.")
 	case s.Machine.Phase == MachineStopped:
-		return Decision[Image]{Next: i, Do: []Action{EnsureCaptured{i.BuilderID, i.Ref}}, Again: now}
+		return Decision[Image]{Next: i, Do: []Action{EnsureCaptured{i.BuilderID, i.Ref}}, Again: soon(s.Machine, now)}
 	}
 	return Decision[Image]{Next: i, Again: now.Add(5 * time.Second)} // the builder's plan wakes it when the machine is down
 }

@@ -192,7 +192,7 @@ func PlanImageBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	case BuilderStopping:
 		switch s.Machine.Phase {
 		case MachineRunning:
-			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: now}
+			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: soon(s.Machine, now)}
 		case MachineStopped:
 			return moveBuilder(b, BuilderStopped, now, "the machine is down")
 		}
@@ -200,7 +200,7 @@ func PlanImageBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	case BuilderStopped:
 		switch {
 		case s.Machine.Phase == MachineRunning: // someone started it behind our back
-			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: now}
+			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: soon(s.Machine, now)}
 		case s.Machine.Phase == MachineAbsent && b.Provisioned:
 			return vanished(b, now)
 		}
@@ -208,11 +208,11 @@ func PlanImageBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		return planSnapshotting(s, now)
 	case BuilderFailed:
 		if s.Machine.Phase == MachineRunning {
-			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: now}
+			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: soon(s.Machine, now)}
 		}
 	case BuilderDeleting:
 		if s.Machine.Phase != MachineAbsent {
-			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureGone{b.ID}}, Again: now, Wake: b.captureKeys()}
+			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureGone{b.ID}}, Again: soon(s.Machine, now), Wake: b.captureKeys()}
 		}
 		// Once more even when nothing is seen: what an interrupted pass left behind goes too.
 		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureGone{b.ID}}, Remove: true, Wake: b.captureKeys(), Why: "the machine is gone"}
@@ -279,7 +279,7 @@ func planSnapshotting(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	pending := s.Capture != nil && s.Capture.ID == b.CapturingID && s.Capture.State == ImagePending
 	switch {
 	case s.Machine.Phase == MachineRunning:
-		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: now, Wake: b.captureKeys()}
+		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: soon(s.Machine, now), Wake: b.captureKeys()}
 	case s.Machine.Phase == MachineAbsent:
 		return vanished(b, now)
 	case pending: // the image's own plan takes the capture from here and wakes the builder
@@ -341,6 +341,14 @@ func network(m Machine) *types.NetworkAccessConfiguration {
 		n.EniId = new(m.ENI)
 	}
 	return n
+}
+
+// soon is when to look again after an action: at once, or when the provider has announced that a change will be complete.
+func soon(m Machine, now time.Time) time.Time {
+	if m.NextChange.After(now) {
+		return m.NextChange
+	}
+	return now
 }
 
 // pollAfter is how long to wait before looking again at something that has been under way for d.

@@ -21,7 +21,7 @@ type Machine struct {
 	IPv6         []string  // global addresses of the same interface
 	ENI          string    // "eni-" and 17 hexadecimal digits that belong to the real interface
 	AgentVersion string    // of the agent that the machine starts with, MM-DD-YYYY
-	NextChange   time.Time // when the provider expects to have news; zero when it cannot know
+	NextChange   time.Time // when a change that is under way will be complete; zero when none is, or when nobody can know
 }
 
 // How a machine's agent says why it ended.

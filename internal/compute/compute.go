@@ -29,7 +29,7 @@ func (f *Fault) Error() string { return f.Message }
 func (f *Fault) Unwrap() error { return f.Cause }
 
 // Provider runs machines. A machine is named by the ID of the record that it belongs to. The Ensure methods are idempotent, may
-// be called again after any failure, and return when what they ensure is so. Errors: ErrUnavailable, *Fault, the context's; any other error is worth another try.
+// be called again after any failure, and return when what they ensure is so, or when it is under way and Machine.NextChange tells when it will be. Errors: ErrUnavailable, *Fault, the context's; any other error is worth another try.
 type Provider interface {
 	// Observe reports a machine; its Phase is MachineAbsent when there is none.
 	Observe(ctx context.Context, id string) (appstream.Machine, error)

@@ -36,16 +36,16 @@ func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) erro
 			return appstream.Decision[appstream.ImageBuilder]{}, err
 		}
 		if s.Machine.Phase == appstream.MachineRunning {
-			s.Agent = e.agent(ctx, s.Builder)
+			s.Agent = e.agent(ctx, s.Builder, s.Machine)
 		}
 		return appstream.PlanImageBuilder(s, time.Now().UTC()), nil
 	})
 }
 
 // agent asks the agent of a running machine, and waits for one that is still starting.
-func (e *Engine) agent(ctx context.Context, b appstream.ImageBuilder) appstream.Agent {
+func (e *Engine) agent(ctx context.Context, b appstream.ImageBuilder, m appstream.Machine) appstream.Agent {
 	if e.Agents == nil {
-		return appstream.Agent{Answers: true, Ready: true}
+		return appstream.Agent{Answers: true, Ready: m.NextChange.IsZero()}
 	}
 	switch b.State {
 	case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting:
