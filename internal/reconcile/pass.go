@@ -105,7 +105,7 @@ func finish[R any, P interface {
 		was := *old
 		problem(old, err, now)
 		e.Log.Warn("pass will be repeated", "noun", was.Noun, "name", was.Name, "state", was.State, "err", err, "again", old.Due)
-		return e.Store.Update(ctx, func(tx store.Tx) error { return put(tx, P(&rec)) })
+		return e.Store.Update(ctx, func(tx store.Tx) error { return tx.Put(P(&rec)) })
 	}
 	next := P(&d.Next).Head()
 	next.Due = d.Again
@@ -116,7 +116,7 @@ func finish[R any, P interface {
 		if d.Remove {
 			err = tx.Delete(P(&d.Next))
 		} else {
-			err = put(tx, P(&d.Next))
+			err = tx.Put(P(&d.Next))
 		}
 		if err != nil {
 			return err
@@ -136,19 +136,6 @@ func finish[R any, P interface {
 		e.Log.Info("state changed", "noun", old.Noun, "name", old.Name, "id", old.ID, "from", event.From, "to", event.To, "why", d.Why)
 		return tx.AddEvent(event)
 	})
-}
-
-// put writes a record after a pass. A Wake that came during the pass is not lost.
-func put(tx store.Tx, rec appstream.Record) error {
-	head := rec.Head()
-	woken, err := tx.Due(head.ID)
-	if err != nil {
-		return err
-	}
-	if !woken.IsZero() && (head.Due.IsZero() || woken.Before(head.Due)) {
-		head.Due = woken
-	}
-	return tx.Put(rec)
 }
 
 // problem notes on a record why a pass did not succeed, and when to try again.

@@ -156,23 +156,20 @@ func (e *Engine) run(ctx context.Context, head appstream.Meta) {
 	e.mu.Lock()
 	delete(e.passes, head.ID)
 	e.mu.Unlock()
-	outcome, again := "ok", time.Duration(0)
+	outcome := "ok"
 	switch {
 	case err == nil:
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound), ctx.Err() != nil:
-		outcome = "conflict"
+		outcome = "conflict" // the record is still due, or whoever wrote it has said when it is
 	default:
-		outcome, again = "error", time.Second
+		outcome = "error"
 		e.Log.Error("pass failed", "noun", head.Noun, "name", head.Name, "state", head.State, "err", err)
-	}
-	// What follows must not be lost to a shutdown or to an overtaking.
-	ctx = context.WithoutCancel(ctx)
-	if outcome != "ok" {
-		err := e.Store.Update(ctx, func(tx store.Tx) error { return tx.Wake(head.Key, time.Now().Add(again)) })
-		if err != nil {
-			return // the store is in trouble: the lease brings the record back when it has run out
+		select { // the record is still due: do not try again at once
+		case <-ctx.Done():
+		case <-time.After(time.Second):
 		}
 	}
+	ctx = context.WithoutCancel(ctx) // the release must not be lost to a shutdown or to an overtaking
 	if err := e.Store.Release(ctx, head.ID); err != nil {
 		e.Log.Error("cannot release a record", "noun", head.Noun, "name", head.Name, "err", err)
 	}

@@ -31,12 +31,12 @@ type Store interface {
 	// fn is called once; its error is returned as it is.
 	Update(ctx context.Context, fn func(Tx) error) error
 
-	// Claim leases, until the given time, at most limit records that are due at now and not leased, or whose lease has run
-	// out; the longest due first. It takes their due time away, so that a Wake during the lease can be told from the one
-	// that led to it, and returns their heads. A lease ends by Release, by its time, or with the record.
+	// Claim leases at most limit records that are due at now and not leased, the longest due first, until the given
+	// time. It returns their heads. A lease ends by Release, by its time, or with the record.
 	Claim(ctx context.Context, now, until time.Time, limit int) ([]appstream.Meta, error)
 
-	// Release ends the lease of a record, if there is one. A record without a due time then waits for a Wake.
+	// Release ends the lease of a record, if there is one. A Wake that came during the lease counts from then on: the holder of
+	// the lease may have written a later due time over it, with a plan that did not know what the wake is about.
 	Release(ctx context.Context, id string) error
 
 	// NextDue gives the earliest time at which Claim would find something: the due time of a record that is not
@@ -70,8 +70,6 @@ type Tx interface {
 	Put(rec appstream.Record) error
 	// Delete removes a record. Errors as Put.
 	Delete(rec appstream.Record) error
-	// Due gives the due time that the record of an ID has now: since its Claim, if it is leased. Errors: ErrNotFound.
-	Due(id string) (time.Time, error)
 	// Wake makes the record of key due at the given time if it is not due before. No such record is no error.
 	Wake(key appstream.Key, at time.Time) error
 
