@@ -1,0 +1,173 @@
+// Package agent is the program inside every instance, where it is process 1.
+//
+// It supervises the display (the X server Xvnc and the desktop's session),
+// answers the server on a unix socket (package agentapi), and answers programs
+// inside: sudo (package sudo), the Image Assistant (package assistant) and
+// reboot (package control). It links nothing of the server.
+//
+// Trust: the server is told apart from programs of the instance by the kernel;
+// these are told apart by their uid. What root of an image builder may do is
+// bounded by the container, not by the agent.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
+)
+
+// agent is the state of process 1.
+type agent struct {
+	config   agentapi.Config
+	paths    paths
+	log      *slog.Logger
+	started  time.Time
+	procs    *procs
+	display  *display
+	requests *requests
+	streams  counter // display streams now
+	sudos    counter // commands that run as root now
+
+	stopOnce sync.Once
+	stopped  chan struct{}
+	exitCode int // valid when stopped is closed
+}
+
+// run is the life of an instance. It returns the code to exit with.
+func run(p paths, uid int, log *slog.Logger) int {
+	a := &agent{paths: p, log: log, started: time.Now().UTC(), procs: newProcs(), requests: newRequests(), stopped: make(chan struct{})}
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	go func() {
+		for range children {
+			a.procs.reap()
+		}
+	}()
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, unix.SIGTERM, unix.SIGINT, unix.SIGPWR)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if err := a.start(ctx, uid); err != nil {
+		log.Error("the instance cannot start", "error", err)
+		a.procs.endAll(0)
+		return 1
+	}
+	select {
+	case s := <-stop:
+		log.Info("stopping", "signal", unix.SignalName(s.(unix.Signal)))
+		a.stop(agentapi.ExitStopped)
+	case <-a.stopped:
+	}
+	cancel()
+	a.procs.endAll(endGrace)
+	log.Info("stopped", "exit_code", a.exitCode)
+	return a.exitCode
+}
+
+// stop ends run with code; the first call counts.
+func (a *agent) stop(code int) {
+	a.stopOnce.Do(func() {
+		a.exitCode = code
+		close(a.stopped)
+	})
+}
+
+// start reads the configuration and starts everything. The display is the
+// first, because the user waits for it.
+func (a *agent) start(ctx context.Context, uid int) error {
+	var err error
+	if a.config, err = agentapi.ReadConfig(a.paths.config()); err != nil {
+		return err
+	}
+	owner, err := lookupAccount(uid)
+	if err != nil {
+		return err
+	}
+	// What an earlier start left here is of no use, and may be someone else's.
+	if err := os.RemoveAll(a.paths.private); err != nil {
+		return err
+	}
+	if err := mkdir(a.paths.private, 0o755, os.Geteuid(), os.Getegid()); err != nil {
+		return err
+	}
+	a.display = newDisplay(a.procs, a.paths, a.config, owner, a.log)
+	go a.display.run(ctx)
+
+	if err := writeSystemVars(a.paths.profile, a.config); err != nil {
+		return fmt.Errorf("write AppStream's variables: %w", err)
+	}
+	if err := a.listenServer(); err != nil {
+		return err
+	}
+	if err := a.listenControl(); err != nil {
+		return err
+	}
+	return a.listenSudo()
+}
+
+// listenServer opens the socket for the server and shuts its directory to
+// everyone else.
+func (a *agent) listenServer() error {
+	l, err := listen(a.paths.socket(), 0o660)
+	if err != nil {
+		return err
+	}
+	// Where ids of the host are not mapped into the instance, chown fails; the
+	// modes still keep ordinary users out.
+	err = errors.Join(
+		os.Chown(a.paths.socket(), a.config.SocketUID, a.config.SocketGID),
+		os.Chown(a.paths.shared, a.config.SocketUID, a.config.SocketGID),
+	)
+	if err != nil {
+		a.log.Warn("hand the socket to the server", "error", err)
+	}
+	if err := os.Chmod(a.paths.shared, 0o750); err != nil {
+		return fmt.Errorf("shut the shared directory: %w", err)
+	}
+	if os.Getpid() == 1 {
+		l = outsiders{l}
+	}
+	a.serve(l, a.serverAPI())
+	return nil
+}
+
+func (a *agent) listenControl() error {
+	l, err := listen(a.paths.control, 0o666)
+	if err != nil {
+		return err
+	}
+	a.serve(l, a.controlAPI())
+	return nil
+}
+
+func (a *agent) serve(l net.Listener, h http.Handler) {
+	go func() {
+		err := newServer(h, a.log).Serve(l)
+		a.log.Error("socket", "address", l.Addr().String(), "error", err)
+		a.stop(1) // an instance that cannot be reached is of no use
+	}()
+}
+
+// listen opens a unix socket with this mode, in place of what is there.
+func listen(path string, mode os.FileMode) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, mode)
+}
