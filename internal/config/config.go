@@ -1,0 +1,221 @@
+// Package config is what the operator of a server can set: the file oriel.toml, and on top of it flags and environment
+// variables, which package main reads into the same struct. Everything is checked before anything is started, and every
+// complaint names the key and what to do. docs/oriel.example.toml explains each key.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+)
+
+// The providers.
+const (
+	Docker = "docker" // machines are containers of a Docker or Podman engine
+	Sim    = "sim"    // no machines, but everything that a client of the API sees of them
+)
+
+// DefaultAccount is the account of the server's own access key. It is the number that AWS's documentation uses for nobody's
+// account. It is the same on every installation on purpose: examples work as they are printed, and scripts and Terraform
+// states that hold ARNs can move from one server to another.
+const DefaultAccount = "123456789012"
+
+// Config is everything that can be set. Its zero value is not usable: begin with Default.
+type Config struct {
+	Listen         string         `toml:"listen"`          // address and port of the API and the streams
+	Metrics        string         `toml:"metrics"`         // address and port of /metrics; "" for the same as Listen
+	PublicURL      string         `toml:"public_url"`      // scheme and host by which clients reach the server; "": as they say
+	TLSCert        string         `toml:"tls_cert"`        // file with the certificate chain in PEM; "" for plain HTTP
+	TLSKey         string         `toml:"tls_key"`         // file with its private key
+	TrustedProxies []netip.Prefix `toml:"trusted_proxies"` // whose X-Forwarded-For and X-Forwarded-Proto are believed
+
+	Data     string   `toml:"data"`     // directory of all that is kept
+	Provider string   `toml:"provider"` // Docker or Sim
+	Engine   string   `toml:"engine"`   // docker: unix:///path or tcp://host:port; "": DOCKER_HOST, or the socket that is found
+	Agent    string   `toml:"agent"`    // docker: the oriel-agent program; "": beside the server's own
+	SimDelay Duration `toml:"sim_delay"`
+
+	Region  []string `toml:"region"`  // the regions that are served; the first is written into the credentials file
+	Account string   `toml:"account"` // of the server's own access key; twelve digits
+
+	LogLevel  string `toml:"log_level"`  // debug, info, warn or error
+	LogFormat string `toml:"log_format"` // auto, text or json
+
+	Quotas        Quotas         `toml:"quotas"`
+	Images        []Image        `toml:"image"`
+	Subnets       []Subnet       `toml:"subnet"`
+	Endpoints     []Endpoint     `toml:"endpoint"`
+	InstanceTypes []InstanceType `toml:"instance_type"`
+	Keys          []Key          `toml:"key"`
+
+	file string // where it was read from, for messages
+}
+
+// Quotas limits what one account may have in one region.
+type Quotas struct {
+	ImageBuilders int `toml:"image_builders"` // default 10
+	Images        int `toml:"images"`         // default 10
+	ImageShares   int `toml:"image_shares"`   // accounts that one image may be shared with; default 100
+}
+
+// Image is a public image of the sim provider.
+type Image struct {
+	Name        string    `toml:"name"`
+	Platform    string    `toml:"platform"` // such as WINDOWS_SERVER_2022; default DEBIAN_12
+	State       string    `toml:"state"`    // AVAILABLE (default), DEPRECATED or FAILED
+	DisplayName string    `toml:"display_name"`
+	Description string    `toml:"description"`
+	Released    time.Time `toml:"released"`
+}
+
+// Subnet is a network that machines can be put into, by its ID in VpcConfig.SubnetIds.
+type Subnet struct {
+	ID       string       `toml:"id"`       // subnet-…
+	IPv4     netip.Prefix `toml:"ipv4"`     // default: chosen by the engine
+	IPv6     netip.Prefix `toml:"ipv6"`     // default: chosen by the engine
+	Internet bool         `toml:"internet"` // whether there is a way to the internet
+}
+
+// Endpoint is a streaming VPC endpoint: a name for networks, for the AccessEndpoints of image builders.
+type Endpoint struct {
+	ID    string         `toml:"id"` // vpce-…
+	CIDRs []netip.Prefix `toml:"cidrs"`
+}
+
+// InstanceType is a size of machines beside the documented ones, or in place of one of them.
+type InstanceType struct {
+	Name     string  `toml:"name"`      // stream.FAMILY.SIZE
+	VCPU     float64 `toml:"vcpu"`      // may be a fraction
+	MemoryMB int     `toml:"memory_mb"` // in MiB
+	Family   string  `toml:"family"`    // as in an image's SupportedInstanceFamilies; default: from the name
+}
+
+// Key is an access key beside the server's own.
+type Key struct {
+	ID         string `toml:"id"`
+	Secret     string `toml:"secret"`
+	Account    string `toml:"account"`     // default: the server's account
+	Principal  string `toml:"principal"`   // ARN that the audit log names; default: the user ID of Account
+	Policy     string `toml:"policy"`      // IAM policy, JSON; exactly one of Policy
+	PolicyFile string `toml:"policy_file"` // and PolicyFile must be set. Relative to the file that names it
+}
+
+// Duration is a time.Duration that is written as 2s or 1m30s.
+type Duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration; write it like 2s, 500ms or 1m30s", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// String gives it in the form that UnmarshalText reads.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Default is what holds where nothing is set.
+func Default() Config {
+	return Config{
+		Listen:    "127.0.0.1:8080",
+		Data:      defaultData(),
+		Provider:  Docker,
+		SimDelay:  Duration(2 * time.Second),
+		Region:    []string{"us-east-1"},
+		Account:   DefaultAccount,
+		LogLevel:  "info",
+		LogFormat: "auto",
+	}
+}
+
+// defaultData is /var/lib/oriel for root, else a directory of the user's own.
+func defaultData() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/oriel"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "oriel")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "" // Check asks for one
+	}
+	return filepath.Join(home, ".local", "share", "oriel")
+}
+
+// maxFile is the size of the largest file that Load reads, in bytes.
+const maxFile = 4 << 20
+
+// Load reads a file on top of Default. Keys that do not exist are refused. It does not check values: flags may still
+// replace some, so that Check comes after them.
+func Load(file string) (Config, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	if len(text) > maxFile {
+		return Config{}, fmt.Errorf("%s has more than %d bytes", file, maxFile)
+	}
+	c, err := parse(text, file)
+	if err != nil {
+		return Config{}, err
+	}
+	for i := range c.Keys {
+		if p := &c.Keys[i].PolicyFile; *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(file), *p)
+		}
+	}
+	return c, nil
+}
+
+// parse reads a file's text. file is for messages.
+func parse(text []byte, file string) (Config, error) {
+	c := Default()
+	c.file = file
+	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&c)
+	if unknown, ok := errors.AsType[*toml.StrictMissingError](err); ok {
+		var list []error
+		for _, e := range unknown.Errors {
+			row, _ := e.Position()
+			list = append(list, fmt.Errorf("%s:%d: there is no key %s%s", file, row, strings.Join(e.Key(), "."), hint(e.Key())))
+		}
+		return Config{}, errors.Join(list...)
+	}
+	if e, ok := errors.AsType[*toml.DecodeError](err); ok {
+		row, column := e.Position()
+		return Config{}, fmt.Errorf("%s:%d:%d: %s", file, row, column, strings.TrimPrefix(e.Error(), "toml: "))
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+// Sizes gives the documented instance types and those of the configuration, by name.
+func (c *Config) Sizes() map[string]appstream.InstanceType {
+	sizes := appstream.InstanceTypes()
+	for _, t := range c.InstanceTypes {
+		if t.Family == "" {
+			t.Family = appstream.InstanceFamily(t.Name)
+		}
+		sizes[t.Name] = appstream.InstanceType{Name: t.Name, Family: t.Family, VCPU: t.VCPU, MemoryMB: t.MemoryMB}
+	}
+	return sizes
+}
