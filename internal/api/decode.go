@@ -85,8 +85,9 @@ func within(err error, name func() string) error {
 	return err
 }
 
-// decode reads the whole of src into v. Members that v does not have are passed over, null is absent, a member
-// that comes twice is refused: two readers of the same request must not see different values.
+// decode reads the whole of src into v. Members that v does not have are passed over and null is absent. A member
+// that comes twice is refused, because whoever reads the same request before us (a proxy, a filter) could see the
+// other value.
 func decode(src source, s *shape, v reflect.Value) error {
 	d := decoder{source: src}
 	if t := d.peek(); t != tokenMap && t != tokenInvalid {
@@ -179,7 +180,7 @@ func (d *decoder) structure(s *shape, v reflect.Value) error {
 	if err := d.open(); err != nil {
 		return err
 	}
-	var seen [4]uint64 // a bit for each member; no structure has more than 256
+	var seen [maxFields / 64]uint64 // a bit for each member
 	for {
 		more, err := d.next()
 		if !more {

@@ -223,7 +223,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	err := h.do(&x, w, &mem.in)
 	defer func() { mem.out = x.out.buf }() // with what it has grown to, before mem is released
-	if err != nil && r.Context().Err() != nil {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		err = appstream.Errorf(kindCanceled, "the client closed the connection: %w", err)
 	}
 	kind, message := appstream.Kind(""), ""
@@ -310,17 +310,21 @@ func (h *handler) do(x *exchange, w http.ResponseWriter, buf *bytes.Buffer) (err
 	return nil
 }
 
+var errTooLarge = appstream.Errorf(kindTooLarge, "The request body is larger than %d bytes.", maxBody)
+
 // readBody reads the body into buf; it is valid as long as buf is not used again.
 func readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) ([]byte, error) {
-	tooLarge := appstream.Errorf(kindTooLarge, "The request body is larger than %d bytes.", maxBody)
 	if r.ContentLength > maxBody {
-		return nil, tooLarge
+		return nil, errTooLarge
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge
+		return nil, errTooLarge
 	}
 	if err != nil {
+		if gone := r.Context().Err(); gone != nil {
+			return nil, gone
+		}
 		return nil, appstream.Errorf(kindSerialization, "The request body could not be read: %w", err)
 	}
 	return buf.Bytes(), nil

@@ -193,25 +193,30 @@ const (
 	maxShownText = 256
 )
 
-// checker collects what breaks a limit, in the words of AWS.
+// checker counts what breaks a limit and keeps the first failures in the words of AWS.
 type checker struct {
+	n        int
 	failures []string
+}
+
+func (c *checker) fail(value, path, constraint string) {
+	if c.n++; c.n <= maxFailures {
+		c.failures = append(c.failures, value+" at '"+path+"' failed to satisfy constraint: "+constraint)
+	}
 }
 
 // check gives the Validation error of a decoded input, nil when it keeps all limits.
 func check(s *shape, v reflect.Value) error {
 	var c checker
 	c.structure(s, v, "")
-	n := len(c.failures)
-	if n == 0 {
+	if c.n == 0 {
 		return nil
 	}
 	plural := ""
-	if n > 1 {
+	if c.n > 1 {
 		plural = "s"
 	}
-	return appstream.Errorf(appstream.Validation, "%d validation error%s detected: %s",
-		n, plural, strings.Join(c.failures[:min(n, maxFailures)], "; "))
+	return appstream.Errorf(appstream.Validation, "%d validation error%s detected: %s", c.n, plural, strings.Join(c.failures, "; "))
 }
 
 func (c *checker) structure(s *shape, v reflect.Value, path string) {
@@ -222,7 +227,7 @@ func (c *checker) structure(s *shape, v reflect.Value, path string) {
 		case ok:
 			c.member(f, m, path)
 		case f.required:
-			c.failures = append(c.failures, "Value null at '"+path+f.path+"' failed to satisfy constraint: Member must not be null")
+			c.fail("Value null", path+f.path, "Member must not be null")
 		}
 	}
 }
@@ -235,7 +240,7 @@ func (c *checker) member(f *field, v reflect.Value, path string) {
 				shown = "Value '" + show(f.shape.kind, v) + "'"
 			}
 			for _, b := range broken {
-				c.failures = append(c.failures, shown+" at '"+path+f.path+"' failed to satisfy constraint: "+b)
+				c.fail(shown, path+f.path, b)
 			}
 		}
 	}

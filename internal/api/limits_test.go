@@ -96,6 +96,17 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestServiceLimits: a service's own table adds to the model's and replaces lines of it.
+func TestServiceLimits(t *testing.T) {
+	s := testShapes(t, "enum PlatformType DEBIAN_12").must(t, reflect.TypeFor[sdk.CreateFleetInput]())
+	for platform, want := range map[types.PlatformType]bool{"DEBIAN_12": true, "BEOS": false} {
+		in := sdk.CreateFleetInput{Name: aws.String("n"), InstanceType: aws.String("i"), Platform: platform}
+		if err := check(s, reflect.ValueOf(in)); (err == nil) != want {
+			t.Errorf("%s: %v", platform, err)
+		}
+	}
+}
+
 func checkInput(t *testing.T, in any) error {
 	t.Helper()
 	v := reflect.ValueOf(in).Elem()

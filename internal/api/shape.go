@@ -51,6 +51,9 @@ type field struct {
 	cbor      string
 }
 
+// maxFields is the number of members that a structure can have.
+const maxFields = 256
+
 // lowerCamel are the structures whose members are written with a small first letter; every other member is
 // written as its Go field is named.
 var lowerCamel = map[reflect.Type]bool{
@@ -147,6 +150,9 @@ func (s *shapes) fillStruct(sh *shape) error {
 			f.sensitive = m.sensitive || f.rule.isSensitive()
 		}
 		sh.fields = append(sh.fields, f)
+	}
+	if len(sh.fields) > maxFields {
+		return fmt.Errorf("it has %d members, at most %d can be sent", len(sh.fields), maxFields)
 	}
 	// In order of the name, as AWS's own serializers write them.
 	slices.SortFunc(sh.fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
