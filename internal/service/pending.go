@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"reflect"
 
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -10,6 +11,15 @@ import (
 // pending has the operations that Oriel does not perform yet. Whoever gives one to Service removes it here and from the
 // list in docs/aws-divergences.md.
 type pending struct{}
+
+// Pending names the operations that Oriel does not perform yet, in alphabetical order.
+func Pending() []string {
+	var names []string
+	for m := range reflect.TypeFor[pending]().Methods() {
+		names = append(names, m.Name)
+	}
+	return names
+}
 
 func pendingOperation(name string) error {
 	return appstream.Errorf(appstream.NotImplemented,
