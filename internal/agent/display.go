@@ -1,12 +1,12 @@
 package agent
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,7 +29,7 @@ const (
 
 // display keeps the X server and the desktop's session running.
 //
-// One life of it (live): clean up → Xvnc → X answers → session → pixels: ready.
+// One life of it (live): clean up → Xvnc → it listens → session → pixels: ready.
 // When either of the two processes ends, both are ended, and the next life
 // begins after a back-off. Pause and resume stand between lives.
 type display struct {
@@ -138,21 +138,16 @@ func (d *display) live(ctx context.Context) (wasReady bool, err error) {
 		return false, err
 	}
 	defer out.write.Close()
-	xvnc, up, err := d.startXvnc(out)
+	xvnc, err := d.start(d.paths.xvnc, d.xvncFlags(), out.write)
 	if err != nil {
 		return false, err
 	}
 	defer d.procs.end(xvnc, endGrace)
-	select {
-	case ok := <-up:
-		if !ok {
-			d.procs.end(xvnc, endGrace)
-			return false, fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
-		}
-	case <-time.After(displayTimeout):
-		return false, errors.New("the display did not come up in time")
-	case <-ctx.Done():
-		return false, ctx.Err()
+	switch err := d.awaitX(ctx, xvnc); {
+	case err == errXvncEnded:
+		return false, fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
+	case err != nil:
+		return false, err
 	}
 
 	session, err := d.startSession()
@@ -260,36 +255,38 @@ func mkdir(dir string, mode fs.FileMode, uid, gid int) error {
 // its socket is in a directory of the desktop's user, and so is the cookie.
 func (d *display) xvncFlags() []string {
 	return []string{
-		"Xvnc", ":0", "-displayfd", "3",
+		"Xvnc", ":0",
 		"-geometry", strconv.Itoa(d.config.Width) + "x" + strconv.Itoa(d.config.Height), "-depth", "24",
 		"-auth", d.paths.xauthority(), "-nolisten", "tcp", "-noreset",
 		"-SecurityTypes", "None", "-rfbunixpath", d.paths.rfb(), "-rfbunixmode", "0600", "-rfbport", "-1",
-		"-AlwaysShared", "-AcceptSetDesktopSize=1", "-desktop", "Oriel",
+		"-AlwaysShared", "-AcceptSetDesktopSize=1", "-desktop", "Oriel", "-Log", "*:stderr:10", // errors and changes of state
 		"-s", "0", "-dpms", // an idle desktop is not blanked: the viewer decides
 	}
 }
 
-// startXvnc starts the X server. up gives true when it accepts clients, false
-// when it ended before.
-func (d *display) startXvnc(out *output) (x *proc, up <-chan bool, err error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
+// awaitX returns when clients can connect to the X server. That is before it
+// has set up its keyboard, which takes a third of its start: it answers them
+// after that, and the session's programs are loaded in the meantime.
+func (d *display) awaitX(ctx context.Context, xvnc *proc) error {
+	ctx, cancel := context.WithTimeout(ctx, displayTimeout)
+	defer cancel()
+	for {
+		c, err := net.Dial("unix", filepath.Join(d.paths.xSocketDir(), "X0"))
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-xvnc.done:
+			return errXvncEnded
+		case <-ctx.Done():
+			return errors.New("the display did not come up in time")
+		}
 	}
-	x, err = d.start(d.paths.xvnc, d.xvncFlags(), out.write, w)
-	w.Close()
-	if err != nil {
-		r.Close()
-		return nil, nil, err
-	}
-	answer := make(chan bool, 1)
-	go func() {
-		defer r.Close()
-		_, err := bufio.NewReaderSize(r, 16).ReadString('\n') // the display's number, or EOF
-		answer <- err == nil
-	}()
-	return x, answer, nil
 }
+
+// errXvncEnded is reported with the server's own last words.
+var errXvncEnded = errors.New("the display ended")
 
 // startSession starts the desktop.
 func (d *display) startSession() (*proc, error) {
@@ -302,7 +299,7 @@ func (d *display) startSession() (*proc, error) {
 }
 
 // start starts a program as the desktop's user.
-func (d *display) start(path string, argv []string, out *os.File, more ...*os.File) (*proc, error) {
+func (d *display) start(path string, argv []string, out *os.File) (*proc, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
@@ -311,7 +308,7 @@ func (d *display) start(path string, argv []string, out *os.File, more ...*os.Fi
 	c := command{
 		path: path, argv: argv, dir: "/",
 		env:   sessionEnv(d.config, d.account, d.paths),
-		files: append([]*os.File{null, out, out}, more...),
+		files: []*os.File{null, out, out},
 	}
 	if info, err := os.Stat(d.account.home); err == nil && info.IsDir() {
 		c.dir = d.account.home

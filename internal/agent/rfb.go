@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
 // enoughPixels is how many pixels must differ from black before a desktop
@@ -19,8 +20,7 @@ const enoughPixels = 256
 // a picture. It asks for changes only, so that it costs nothing while nothing
 // is drawn, and for one byte a pixel, so that the whole screen is under 1 MB.
 func waitForPixels(ctx context.Context, socket string) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", socket)
+	conn, err := agentapi.DialWhenUp(socket)(ctx)
 	if err != nil {
 		return err
 	}

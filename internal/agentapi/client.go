@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +41,26 @@ func DialSocket(path string) Dialer {
 	return func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
+	}
+}
+
+// DialWhenUp returns a Dialer for the socket at path of an instance that is
+// just starting: where there is no socket yet, it waits for one until its
+// context ends, and looks every few milliseconds.
+func DialWhenUp(path string) Dialer {
+	dial := DialSocket(path)
+	return func(ctx context.Context) (net.Conn, error) {
+		for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+			conn, err := dial(ctx)
+			if err == nil || !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) {
+				return conn, err
+			}
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return nil, err
+			}
+		}
 	}
 }
 

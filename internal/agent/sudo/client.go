@@ -149,13 +149,13 @@ func (c *client) request(v *invocation, files []*os.File, tty bool) error {
 	}
 	umask := unix.Umask(0)
 	unix.Umask(umask)
-	if err := sendFiles(c.conn, files...); err != nil {
-		return fmt.Errorf("ask the Oriel agent: %w", err)
+	err = sendFiles(c.conn, files...)
+	if err == nil {
+		err = send(c.conn, request{
+			Invocation: *v, Argv: makeWords(v.Argv...), Set: makeWords(v.Set...),
+			Env: makeWords(os.Environ()...), Cwd: makeWords(cwd), TTY: tty, Umask: umask,
+		})
 	}
-	err = send(c.conn, request{
-		Invocation: *v, Argv: makeWords(v.Argv...), Set: makeWords(v.Set...),
-		Env: makeWords(os.Environ()...), Cwd: makeWords(cwd), TTY: tty, Umask: umask,
-	})
 	// A broken pipe is a refusal, whose reason can be read.
 	if err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("ask the Oriel agent: %w", err)
