@@ -266,14 +266,13 @@ func TestCancel(t *testing.T) {
 		name   string
 		script string
 	}{
-		{"gentle", `sleep 60 & wait`},
-		{"with children", `sh -c 'trap "" INT HUP; sleep 60; sleep 60' & wait; wait`},
+		{"alone", `echo "$BEGIN" >&2; while :; do sleep 0.05; done`},
+		{"with children", `sh -c 'echo "$BEGIN" >&2; while :; do sleep 0.05; done' & while :; do sleep 0.05; done`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			notes := fakeMmdebstrap(t, `trap 'echo cleaned >"$NOTES/cleaned"; exit 143' TERM
-				echo 'I: running apt-get update...' >&2
-				`+test.script)
+			t.Setenv("BEGIN", "I: running apt-get update...")
+			notes := fakeMmdebstrap(t, `trap 'echo cleaned >"$NOTES/cleaned"; exit 143' TERM; `+test.script)
 			cache := t.TempDir()
 			cause := errors.New("the user pressed Ctrl-C")
 			ctx, cancel := context.WithCancelCause(t.Context())
