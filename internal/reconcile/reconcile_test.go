@@ -1,0 +1,359 @@
+package reconcile_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	appstreamapi "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/compute/sim"
+	"github.com/oriel-project/oriel/internal/service"
+	"pgregory.net/rapid"
+)
+
+// in runs a test with a world in a bubble.
+func in(t *testing.T, fn func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer func() { w.stop() }()
+		fn(w)
+	})
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// reach waits for a builder to reach a state, "" for gone.
+func (w *world) reach(name, state string) time.Duration {
+	w.t.Helper()
+	return w.wait(name+" → "+state, time.Hour, func() bool { return w.builder(name) == state })
+}
+
+func TestLifeOfAnImageBuilder(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		if took := w.reach("hello", "RUNNING"); took < delay || took > delay+time.Second {
+			t.Errorf("PENDING → RUNNING took %s, a start takes %s", took, delay)
+		}
+		b := w.describe("hello")
+		n := b.NetworkAccessConfiguration
+		if n == nil || aws.ToString(n.EniPrivateIpAddress) == "" || len(n.EniIpv6Addresses) == 0 || !strings.HasPrefix(aws.ToString(n.EniId), "eni-") {
+			t.Errorf("NetworkAccessConfiguration = %+v", n)
+		}
+		w.must(w.do("stop", "hello"))
+		w.reach("hello", "STOPPED")
+		w.must(w.do("start", "hello"))
+		w.reach("hello", "RUNNING")
+		w.must(w.do("image", "hello"))
+		if state := w.builder("hello"); state != "SNAPSHOTTING" {
+			t.Errorf("after CreateImage the builder is %s", state)
+		}
+		w.reach("hello", "STOPPED")
+		if image := w.image("image-of-hello"); image.State != types.ImageStateAvailable || aws.ToString(image.ImageBuilderName) != "hello" {
+			t.Errorf("image = %+v", image)
+		}
+		w.must(w.do("delete", "hello"))
+		w.reach("hello", "")
+		w.check()
+		w.must(w.do("delete image", "hello"))
+		w.wait("image gone", time.Minute, func() bool { return w.image("image-of-hello") == nil })
+		w.check()
+	})
+}
+
+func TestNewerAgentPassesThroughUpdatingAgent(t *testing.T) {
+	in(t, func(w *world) {
+		_, err := w.svc.CreateImageBuilder(w.ctx(), &appstreamapi.CreateImageBuilderInput{Name: aws.String("hello"), ImageName: aws.String("base"),
+			InstanceType: aws.String("stream.standard.small"), AppstreamAgentVersion: aws.String("01-01-2026")})
+		w.must(err)
+		w.reach("hello", "RUNNING")
+		if b := w.describe("hello"); b.LatestAppstreamAgentVersion != types.LatestAppstreamAgentVersionFalse {
+			t.Errorf("LatestAppstreamAgentVersion = %s", b.LatestAppstreamAgentVersion)
+		}
+		w.must(w.do("stop", "hello"))
+		w.reach("hello", "STOPPED")
+		_, err = w.svc.StartImageBuilder(w.ctx(), &appstreamapi.StartImageBuilderInput{Name: aws.String("hello"), AppstreamAgentVersion: aws.String("LATEST")})
+		w.must(err)
+		w.reach("hello", "UPDATING_AGENT")
+		w.reach("hello", "RUNNING")
+		b := w.describe("hello")
+		if aws.ToString(b.AppstreamAgentVersion) != "11-21-2026" || b.LatestAppstreamAgentVersion != types.LatestAppstreamAgentVersionTrue {
+			t.Errorf("agent %s, latest %s", aws.ToString(b.AppstreamAgentVersion), b.LatestAppstreamAgentVersion)
+		}
+		w.check()
+	})
+}
+
+// A process that is killed before or after any action of the engine loses nothing: the next one comes to the same end.
+func TestCrashAroundEveryAction(t *testing.T) {
+	script := []string{"create", "image", "start", "stop", "delete"}
+	end := map[string]string{"create": "RUNNING", "image": "STOPPED", "start": "RUNNING", "stop": "STOPPED", "delete": ""}
+	for crash := range 200 {
+		var where string
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			defer func() { w.stop() }()
+			calls := 0
+			w.inject = func(method, id string, when sim.When) error {
+				if strings.HasPrefix(method, "Ensure") {
+					if calls++; calls == crash+1 {
+						where = fmt.Sprint(when, " ", method)
+						w.kill()
+					}
+				}
+				return nil
+			}
+			for _, op := range script {
+				w.must(w.do(op, "hello"))
+				if w.dead.Load() {
+					w.restart()
+				}
+				w.wait(op, time.Hour, func() bool {
+					if w.dead.Load() {
+						w.restart()
+					}
+					return w.builder("hello") == end[op]
+				})
+			}
+			if image := w.image("image-of-hello"); image == nil || image.State != types.ImageStateAvailable {
+				t.Errorf("crash %s: image = %+v", where, image)
+			}
+			w.check()
+		})
+		if t.Failed() {
+			t.Fatalf("crash number %d: %s", crash, where)
+		}
+		if where == "" { // the script has no more actions
+			t.Logf("killed around each of %d calls", crash)
+			if crash < 10 {
+				t.Errorf("only %d calls: the script does not do what it should", crash)
+			}
+			return
+		}
+	}
+	t.Error("the script never came to an end without a crash")
+}
+
+// Whatever is asked for in whatever order, with crashes and faults at random moments: in the end every record rests in a steady
+// state, and nothing is left that belongs to no record.
+func TestRandomLives(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		type step struct {
+			Op, Name string
+			Wait     time.Duration
+		}
+		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+			return step{
+				rapid.SampledFrom([]string{"create", "create", "start", "stop", "delete", "image", "delete image", "kill", "restart"}).Draw(t, "op"),
+				rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
+				time.Duration(rapid.IntRange(0, 6000).Draw(t, "wait ms")) * time.Millisecond,
+			}
+		}), 1, 25).Draw(rt, "steps")
+		faults := rapid.SliceOfN(rapid.IntRange(0, 30), 64, 64).Draw(rt, "faults")
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			defer func() { w.stop() }()
+			n := 0
+			w.inject = func(method, _ string, _ sim.When) error {
+				n++
+				switch f := faults[n%len(faults)]; {
+				case f == 0:
+					return fmt.Errorf("injected: %w", compute.ErrUnavailable)
+				case f == 1:
+					return errors.New("injected")
+				case f == 2 && method == "EnsureCaptured":
+					return &compute.Fault{Message: "injected: no space left"}
+				}
+				return nil
+			}
+			for _, s := range steps {
+				switch s.Op {
+				case "kill":
+					w.kill()
+					w.restart()
+				case "restart":
+					w.restart()
+				default:
+					err := w.do(s.Op, s.Name)
+					if kind := appstream.KindOf(err); err != nil && (kind == appstream.Internal || kind == appstream.NotImplemented) {
+						t.Fatalf("%s %s: %v", s.Op, s.Name, err)
+					}
+				}
+				time.Sleep(s.Wait)
+				synctest.Wait()
+			}
+			w.inject = nil
+			w.wait("rest", 4*time.Hour, w.steady)
+			time.Sleep(2 * time.Minute) // a sweep or two
+			synctest.Wait()
+			w.wait("rest", time.Hour, w.steady)
+			w.check()
+		})
+		if t.Failed() {
+			rt.Fatalf("steps: %+v", steps)
+		}
+	})
+}
+
+func TestEngineDown(t *testing.T) {
+	in(t, func(w *world) {
+		down := true
+		w.inject = func(string, string, sim.When) error {
+			if down {
+				return fmt.Errorf("dial unix docker.sock: connection refused: %w", compute.ErrUnavailable)
+			}
+			return nil
+		}
+		w.must(w.create("hello"))
+		time.Sleep(3 * time.Hour) // longer than PENDING may take
+		synctest.Wait()
+		b := w.describe("hello")
+		if b.State != types.ImageBuilderStatePending || b.StateChangeReason == nil || !strings.Contains(*b.StateChangeReason.Message, "connection refused") {
+			t.Fatalf("during an outage: %s, reason %+v", b.State, b.StateChangeReason)
+		}
+		down = false
+		if took := w.reach("hello", "RUNNING"); took > 30*time.Second {
+			t.Errorf("RUNNING only %s after the outage", took)
+		}
+		if b := w.describe("hello"); b.StateChangeReason != nil {
+			t.Errorf("the reason stays after the outage: %s", *b.StateChangeReason.Message)
+		}
+	})
+}
+
+func TestNoSpaceWhileCapturing(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		w.inject = func(method, _ string, when sim.When) error {
+			if method == "EnsureCaptured" && when == sim.Before {
+				return &compute.Fault{Message: "no space left on device"}
+			}
+			return nil
+		}
+		w.must(w.do("image", "hello"))
+		w.reach("hello", "STOPPED")
+		image := w.image("image-of-hello")
+		if image.State != types.ImageStateFailed || !strings.Contains(aws.ToString(image.StateChangeReason.Message), "no space left") || len(image.ImageErrors) != 1 {
+			t.Errorf("image = %s, %+v, %v", image.State, image.StateChangeReason, image.ImageErrors)
+		}
+		w.inject = nil
+		w.must(w.do("delete image", "hello"))
+		w.must(w.do("start", "hello"))
+		w.reach("hello", "RUNNING") // the builder is usable again
+		w.must(w.do("image", "hello"))
+		w.wait("second try", time.Minute, func() bool {
+			image := w.image("image-of-hello")
+			return image != nil && image.State == types.ImageStateAvailable
+		})
+		w.reach("hello", "STOPPED")
+		w.check()
+	})
+}
+
+func TestDeleteCancelsWhateverIsUnderWay(t *testing.T) {
+	for _, state := range []string{"PENDING", "RUNNING", "STOPPING", "STOPPED", "SNAPSHOTTING"} {
+		t.Run(state, func(t *testing.T) {
+			in(t, func(w *world) {
+				w.must(w.create("hello"))
+				if state != "PENDING" {
+					w.reach("hello", "RUNNING")
+				}
+				switch state {
+				case "STOPPING", "STOPPED":
+					w.must(w.do("stop", "hello"))
+				case "SNAPSHOTTING":
+					w.must(w.do("image", "hello"))
+				}
+				w.reach("hello", state)
+				w.must(w.do("delete", "hello"))
+				if got := w.builder("hello"); got != "DELETING" {
+					t.Errorf("after DeleteImageBuilder: %s", got)
+				}
+				if took := w.reach("hello", ""); took > 3*delay {
+					t.Errorf("gone only after %s", took)
+				}
+				if state == "SNAPSHOTTING" {
+					w.wait("image", time.Minute, func() bool { return w.image("image-of-hello").State == types.ImageStateFailed })
+				}
+				w.check()
+			})
+		})
+	}
+}
+
+func TestDeleteOfAPendingImageFreesItsBuilder(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		w.must(w.do("image", "hello"))
+		w.must(w.do("delete image", "hello"))
+		w.reach("hello", "STOPPED")
+		w.wait("image gone", time.Minute, func() bool { return w.image("image-of-hello") == nil })
+		w.check()
+	})
+}
+
+// Machines that vanish behind Oriel's back are noticed, said so, and made anew by Start.
+func TestVanishedMachine(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		machines, err := w.provider.List(w.ctx())
+		w.must(err)
+		w.must(w.provider.EnsureGone(w.ctx(), machines[0].ID))
+		if took := w.reach("hello", "FAILED"); took > time.Minute {
+			t.Errorf("noticed only after %s", took)
+		}
+		if b := w.describe("hello"); !strings.Contains(aws.ToString(b.StateChangeReason.Message), "vanished") || len(b.ImageBuilderErrors) == 0 {
+			t.Errorf("reason %+v, errors %v", b.StateChangeReason, b.ImageBuilderErrors)
+		}
+		w.must(w.do("start", "hello"))
+		w.reach("hello", "RUNNING")
+		w.check()
+	})
+}
+
+// A machine that Oriel made and whose record is gone (a restored backup, say) is removed.
+func TestOrphanMachine(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.provider.EnsureRunning(w.ctx(), appstream.MachineSpec{ID: "ib-orphan", ImageRef: "base"}))
+		w.wait("orphan removed", time.Minute, func() bool {
+			machines, err := w.provider.List(w.ctx())
+			w.must(err)
+			return len(machines) == 0
+		})
+	})
+}
+
+func TestThousandBuilders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a thousand builders take a few seconds of real time")
+	}
+	in(t, func(w *world) {
+		w.config.Quotas.ImageBuilders = 1000
+		w.svc = service.New(w.config)
+		for n := range 1000 {
+			w.must(w.create(fmt.Sprintf("b%04d", n)))
+		}
+		w.wait("all RUNNING", time.Minute, func() bool {
+			for _, state := range w.states() {
+				if state == "PENDING" {
+					return false
+				}
+			}
+			return true
+		})
+	})
+}

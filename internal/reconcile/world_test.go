@@ -1,0 +1,367 @@
+package reconcile_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	appstreamapi "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/compute/sim"
+	"github.com/oriel-project/oriel/internal/reconcile"
+	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/store/sqlite"
+	"github.com/oriel-project/oriel/internal/ticket"
+)
+
+const delay = 2 * time.Second
+
+// world is a whole Oriel without its wire: the real store, the real operations, the real engine, simulated machines. It can be
+// killed and started again at any moment. It lives in a synctest bubble, so time passes only while everything waits.
+type world struct {
+	t   testing.TB
+	dir string
+	log *bytes.Buffer
+
+	// inject is called around every verb of the provider; it may return an error, or kill the world.
+	inject func(method, id string, when sim.When) error
+
+	store    *sqlite.Store
+	provider *sim.Provider
+	svc      *service.Service
+	config   service.Config
+	dead     *atomic.Bool // of the running incarnation: a killed process does nothing any more
+	stop     func()
+}
+
+var caller = appstream.Caller{Account: "123456789012", Region: "us-east-1", Principal: "arn:aws:iam::123456789012:root", BaseURL: "http://oriel.test"}
+
+func newWorld(t testing.TB) *world {
+	w := &world{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}
+	w.start()
+	t.Cleanup(func() {
+		if t.Failed() {
+			lines := strings.Split(w.log.String(), "\n")
+			t.Logf("the end of the engine's log:\n%s", strings.Join(lines[max(0, len(lines)-40):], "\n"))
+		}
+	})
+	return w
+}
+
+// errKilled is what a killed incarnation gets of everything that it still tries.
+var errKilled = errors.New("killed")
+
+func (w *world) start() {
+	w.t.Helper()
+	dead := &atomic.Bool{}
+	st, err := sqlite.Open(context.Background(), filepath.Join(w.dir, "oriel.db"), sqlite.WithoutSync())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	provider, err := sim.New(sim.Config{
+		Dir: filepath.Join(w.dir, "sim"), Delay: delay, Agents: []string{"01-01-2026", "11-21-2026"},
+		Images: []compute.PublicImage{
+			{Name: "base", Platform: "DEBIAN_12"},
+			{Name: "old", Platform: "DEBIAN_12", State: appstream.ImageDeprecated},
+		},
+		Inject: func(method, id string, when sim.When) error {
+			if dead.Load() {
+				return errKilled
+			}
+			if w.inject != nil {
+				err := w.inject(method, id, when)
+				if dead.Load() {
+					return errKilled
+				}
+				return err
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	blobs, err := blob.Open(filepath.Join(w.dir, "blobs"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	tickets, err := ticket.NewSigner(bytes.Repeat([]byte{1}, ticket.KeySize))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(w.log, nil))
+	ctx, cancel := context.WithCancel(context.Background())
+	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: provider, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := engine.Run(ctx); err != nil {
+			w.t.Error(err)
+		}
+	})
+	w.store, w.provider, w.dead = st, provider, dead
+	w.config = service.Config{Store: st, Blobs: blobs, Tickets: tickets, Sizes: appstream.InstanceTypes(), AgentVersions: provider.AgentVersions, Log: log}
+	w.svc = service.New(w.config)
+	w.stop = func() {
+		cancel()
+		wg.Wait()
+		if err := st.Close(); err != nil {
+			w.t.Error(err)
+		}
+	}
+	w.settle()
+}
+
+// kill ends the engine as SIGKILL would: from now on nothing that it does has an effect, leases stay.
+func (w *world) kill() { w.dead.Store(true) }
+
+// restart brings a killed or running world back up.
+func (w *world) restart() {
+	w.stop()
+	w.start()
+}
+
+// settle lets time pass until everything waits for something that is not due soon.
+func (w *world) settle() {
+	time.Sleep(time.Millisecond)
+	synctest.Wait()
+}
+
+// wait lets time pass until ok, and fails after limit.
+func (w *world) wait(what string, limit time.Duration, ok func() bool) time.Duration {
+	w.t.Helper()
+	start := time.Now()
+	for !ok() {
+		if time.Since(start) > limit {
+			w.t.Fatalf("%s: not within %s; records: %v", what, limit, w.states())
+		}
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+	}
+	return time.Since(start)
+}
+
+// mortal is a store that a killed process can no longer use.
+type mortal struct {
+	store.Store
+	dead *atomic.Bool
+}
+
+func (m mortal) View(ctx context.Context, fn func(store.Tx) error) error {
+	if m.dead.Load() {
+		return errKilled
+	}
+	return m.Store.View(ctx, fn)
+}
+
+func (m mortal) Update(ctx context.Context, fn func(store.Tx) error) error {
+	if m.dead.Load() {
+		return errKilled
+	}
+	return m.Store.Update(ctx, fn)
+}
+
+func (m mortal) Claim(ctx context.Context, now, until time.Time, limit int) ([]appstream.Meta, error) {
+	if m.dead.Load() {
+		return nil, errKilled
+	}
+	return m.Store.Claim(ctx, now, until, limit)
+}
+
+func (m mortal) Release(ctx context.Context, id string) error {
+	if m.dead.Load() {
+		return errKilled
+	}
+	return m.Store.Release(ctx, id)
+}
+
+// The operations, as one account calls them.
+
+func (w *world) ctx() context.Context { return appstream.WithCaller(context.Background(), caller) }
+
+func (w *world) create(name string) error {
+	_, err := w.svc.CreateImageBuilder(w.ctx(), &appstreamapi.CreateImageBuilderInput{
+		Name: &name, ImageName: aws.String("base"), InstanceType: aws.String("stream.standard.small")})
+	return err
+}
+
+func (w *world) do(op, name string) error {
+	var err error
+	switch op {
+	case "create":
+		err = w.create(name)
+	case "start":
+		_, err = w.svc.StartImageBuilder(w.ctx(), &appstreamapi.StartImageBuilderInput{Name: &name})
+	case "stop":
+		_, err = w.svc.StopImageBuilder(w.ctx(), &appstreamapi.StopImageBuilderInput{Name: &name})
+	case "delete":
+		_, err = w.svc.DeleteImageBuilder(w.ctx(), &appstreamapi.DeleteImageBuilderInput{Name: &name})
+	case "image":
+		image := "image-of-" + name
+		_, err = w.svc.CreateImage(w.ctx(), &service.CreateImageInput{ImageBuilderName: &name, Name: &image})
+	case "delete image":
+		image := "image-of-" + name
+		_, err = w.svc.DeleteImage(w.ctx(), &appstreamapi.DeleteImageInput{Name: &image})
+	}
+	return err
+}
+
+// builder gives the state of a builder, "" when there is none.
+func (w *world) builder(name string) string {
+	b := w.describe(name)
+	if b == nil {
+		return ""
+	}
+	return string(b.State)
+}
+
+func (w *world) describe(name string) *types.ImageBuilder {
+	w.t.Helper()
+	out, err := w.svc.DescribeImageBuilders(w.ctx(), &appstreamapi.DescribeImageBuildersInput{Names: []string{name}})
+	if appstream.KindOf(err) == appstream.ResourceNotFound {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &out.ImageBuilders[0]
+}
+
+// image gives an image, nil when there is none.
+func (w *world) image(name string) *types.Image {
+	w.t.Helper()
+	out, err := w.svc.DescribeImages(w.ctx(), &appstreamapi.DescribeImagesInput{Names: []string{name}})
+	if appstream.KindOf(err) == appstream.ResourceNotFound {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &out.Images[0]
+}
+
+func (w *world) states() map[string]string {
+	states := map[string]string{}
+	err := w.store.View(context.Background(), func(tx store.Tx) error {
+		for _, noun := range []appstream.Noun{appstream.NounImageBuilder, appstream.NounImage} {
+			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+				states[fmt.Sprintf("%s/%s", noun, head.Name)] = head.State
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return states
+}
+
+// steady tells whether no record is on its way.
+func (w *world) steady() bool {
+	passing := []string{"RUNNING", "STOPPED", "FAILED", "AVAILABLE", "DEPRECATED"}
+	for _, state := range w.states() {
+		if !slices.Contains(passing, state) {
+			return false
+		}
+	}
+	return true
+}
+
+// check looks for what must never be: a machine or image without a record, a record whose machine is not as its state says, a
+// change of state that is not in the table, a history with a gap.
+func (w *world) check() {
+	w.t.Helper()
+	machines, err := w.provider.List(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	phase := map[string]appstream.Phase{}
+	for _, m := range machines {
+		phase[m.ID] = m.Phase
+	}
+	refs, err := w.provider.ListImages(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	allowed := map[string]bool{}
+	for noun, table := range appstream.Transitions() {
+		for _, tr := range table {
+			allowed[fmt.Sprint(noun, tr.From, "→", tr.To)] = true
+		}
+	}
+	err = w.store.View(context.Background(), func(tx store.Tx) error {
+		builders, err := store.List[appstream.ImageBuilder](tx, store.Query{Noun: appstream.NounImageBuilder})
+		if err != nil {
+			return err
+		}
+		for _, b := range builders {
+			want := map[string]appstream.Phase{"RUNNING": appstream.MachineRunning, "STOPPED": appstream.MachineStopped}[b.State]
+			if b.State != "FAILED" && phase[b.ID] != want {
+				w.t.Errorf("%s is %s, its machine %q", b.Name, b.State, phase[b.ID])
+			}
+			if b.Capturing != "" {
+				w.t.Errorf("%s is %s and still captures %s", b.Name, b.State, b.Capturing)
+			}
+			delete(phase, b.ID)
+			w.history(tx, b.Meta, allowed)
+		}
+		images, err := store.List[appstream.Image](tx, store.Query{Noun: appstream.NounImage, Accounts: []string{caller.Account}})
+		if err != nil {
+			return err
+		}
+		for _, i := range images {
+			if has := slices.Contains(refs, i.Ref); has != (i.State == "AVAILABLE") {
+				w.t.Errorf("image %s is %s, its data exist: %v", i.Name, i.State, has)
+			}
+			refs = slices.DeleteFunc(refs, func(ref string) bool { return ref == i.Ref })
+			w.history(tx, i.Meta, allowed)
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(phase) > 0 {
+		w.t.Errorf("machines without a record: %v", phase)
+	}
+	if len(refs) > 0 {
+		w.t.Errorf("images without a record: %v", refs)
+	}
+}
+
+func (w *world) history(tx store.Tx, head appstream.Meta, allowed map[string]bool) {
+	w.t.Helper()
+	events, err := tx.Events(head.ID, 1000)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	slices.Reverse(events)
+	at := ""
+	for _, e := range events {
+		if e.From != at || !allowed[fmt.Sprint(head.Noun, e.From, "→", e.To)] {
+			w.t.Errorf("history of %s %s: %q → %q after %q", head.Noun, head.Name, e.From, e.To, at)
+		}
+		at = e.To
+	}
+	if at != head.State {
+		w.t.Errorf("history of %s %s ends with %q, it is %s", head.Noun, head.Name, at, head.State)
+	}
+}
