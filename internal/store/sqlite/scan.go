@@ -1,0 +1,163 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// Scan implements store.Tx. It selects first and calls fn then, so that fn may use the transaction, and write in it,
+// without changing what the scan is going through. The heads have what the columns hold; the rest of the Meta is in
+// the document. decode is for use in the call of fn that got it.
+func (t *tx) Scan(q store.Query, fn func(head appstream.Meta, decode func(appstream.Record) error) error) error {
+	if err := t.ready(); err != nil {
+		return err
+	}
+	if q.Accounts != nil && len(q.Accounts) == 0 && q.GrantedTo == "" {
+		return nil
+	}
+	type found struct {
+		head appstream.Meta
+		doc  string
+	}
+	var list []found
+	if q.Limit > 0 {
+		list = make([]found, 0, min(q.Limit, 100))
+	}
+	sql, args := selection(q)
+	err := t.c.query(sql, args, func(row []driver.Value) error {
+		list = append(list, found{headOf(row), text(row[8])})
+		return nil
+	})
+	if err != nil {
+		return t.fault(err)
+	}
+	var now *found
+	decode := func(rec appstream.Record) error {
+		if err := t.s.decoder.decode(now.doc, rec); err != nil {
+			return err
+		}
+		setColumns(rec, &now.head)
+		return nil
+	}
+	for i := range list {
+		if err := t.ready(); err != nil {
+			return err
+		}
+		now = &list[i]
+		if err := fn(now.head, decode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shape is what the text of a selection depends on.
+type shape struct {
+	accounts        int // -1 for all, manyAccounts for more than fit into the text
+	granted, region bool
+}
+
+const manyAccounts = 5
+
+var selections sync.Map // shape → string
+
+// selection gives the statement of a query. It is one SELECT for each account, which an index answers in the order of
+// names; SQLite merges them and stops at the limit.
+func selection(q store.Query) (sql string, args []any) {
+	accounts := q.Accounts
+	if len(accounts) > 1 {
+		accounts = slices.Compact(slices.Sorted(slices.Values(accounts)))
+	}
+	s := shape{accounts: len(accounts), granted: q.GrantedTo != "", region: q.Region != ""}
+	switch {
+	case q.Accounts == nil && !s.granted:
+		s.accounts = -1
+	case len(accounts) >= manyAccounts:
+		s.accounts = manyAccounts
+	}
+	if text, ok := selections.Load(s); ok {
+		sql = text.(string)
+	} else {
+		sql = s.text()
+		selections.Store(s, sql)
+	}
+
+	args = make([]any, 0, 16)
+	noun, region, name, account := any(string(q.Noun)), any(q.Region), any(q.After.Name), any(q.After.Account)
+	rest := func() {
+		args = append(args, noun)
+		if s.region {
+			args = append(args, region)
+		}
+		args = append(args, name, name, account)
+	}
+	var many any
+	switch s.accounts {
+	case -1:
+		rest()
+	case manyAccounts:
+		text, err := json.Marshal(accounts)
+		if err != nil {
+			panic(err) // strings
+		}
+		many = string(text)
+		args = append(args, many)
+		rest()
+	default:
+		for _, a := range accounts {
+			args = append(args, a)
+			rest()
+		}
+	}
+	if s.granted {
+		args = append(args, q.GrantedTo)
+		if s.accounts == manyAccounts {
+			args = append(args, many)
+		} else {
+			for _, a := range accounts {
+				args = append(args, a)
+			}
+		}
+		rest()
+	}
+	return sql, append(args, atMost(q.Limit))
+}
+
+// text writes the statement. selection gives its arguments in the same order.
+func (s shape) text() string {
+	const listed = `SELECT ` + recordColumns + ` FROM record WHERE `
+	rest := `noun = ?`
+	if s.region {
+		rest += ` AND region = ?`
+	}
+	rest += ` AND name >= ? AND (name > ? OR account > ?)`
+
+	var arms []string
+	switch s.accounts {
+	case -1:
+		arms = append(arms, listed+rest)
+	case manyAccounts:
+		arms = append(arms, listed+`account IN (SELECT value FROM json_each(?)) AND `+rest)
+	default:
+		for range s.accounts {
+			arms = append(arms, listed+`account = ? AND `+rest)
+		}
+	}
+	if s.granted {
+		not := ``
+		switch {
+		case s.accounts == manyAccounts:
+			not = `account NOT IN (SELECT value FROM json_each(?)) AND `
+		case s.accounts > 0:
+			not = `account NOT IN (?` + strings.Repeat(`, ?`, s.accounts-1) + `) AND `
+		}
+		arms = append(arms, listed+`n IN (SELECT record FROM grants WHERE grants.account = ?) AND `+not+rest)
+	}
+	return strings.Join(arms, ` UNION ALL `) + ` ORDER BY name, account LIMIT ?`
+}
