@@ -16,7 +16,7 @@ const (
 	kindUnknownOperation appstream.Kind = "UnknownOperationException"
 	kindSerialization    appstream.Kind = "SerializationException" // the body is not what the protocol or the shape says
 	kindTooLarge         appstream.Kind = "RequestEntityTooLargeException"
-	kindCanceled         appstream.Kind = "RequestCanceled" // the client went away; nobody reads the answer
+	kindCanceled         appstream.Kind = "RequestCanceled" // the client went away before it was answered
 )
 
 // statusOf gives the HTTP status of a kind. Clients go by the kind; AWS answers nearly everything with 400,
@@ -37,7 +37,7 @@ func statusOf(k appstream.Kind) int {
 	case kindTooLarge:
 		return http.StatusRequestEntityTooLarge
 	case kindCanceled:
-		return 499 // only in the log
+		return 499 // as nginx logs it
 	}
 	return http.StatusBadRequest
 }

@@ -233,9 +233,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.out.writeError(kind, message)
 	}
 	h.record(&x, kind, err)
-	if kind == kindCanceled {
-		return
-	}
+	// Also for a client that has gone: net/http would say 200 for us, which one that only half closed its
+	// connection could read.
 	header := w.Header()
 	header["X-Amzn-Requestid"] = []string{x.caller.RequestID}
 	if x.cbor {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -369,5 +371,44 @@ func TestPublicURL(t *testing.T) {
 	h.cfg.PublicURL = "https://front.example"
 	if got := h.baseURL(r); got != "https://front.example" {
 		t.Error(got)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	for kind, want := range map[appstream.Kind]int{
+		appstream.ResourceNotFound: 404, appstream.DryRunOperation: 412, appstream.NotImplemented: 501, appstream.Unavailable: 503,
+		appstream.Internal: 500, appstream.AccessDenied: 400, appstream.Validation: 400, appstream.ResourceInUse: 400,
+		kindTooLarge: 413, kindUnknownOperation: 400, kindInvalidSignature: 400, kindCanceled: 499,
+	} {
+		if got := statusOf(kind); got != want {
+			t.Errorf("statusOf(%s) = %d, want %d", kind, got, want)
+		}
+	}
+}
+
+// TestShortBody: a body that is cut off is answered, if anybody is there to read it, and reaches no operation.
+func TestShortBody(t *testing.T) {
+	f := newFixture(t)
+	conn, err := net.Dial("tcp", f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	status := string(answer[:min(len(answer), len("HTTP/1.1 400"))])
+	// Which of the two depends on what net/http notices first.
+	if err != nil || status != "HTTP/1.1 400" && status != "HTTP/1.1 499" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.audit) != 1 || f.audit[0].Operation != "" {
+		t.Errorf("audit = %+v", f.audit)
 	}
 }

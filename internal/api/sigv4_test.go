@@ -277,3 +277,16 @@ func FuzzParseAuthorization(f *testing.F) {
 		}
 	})
 }
+
+func TestCanonicalText(t *testing.T) {
+	for in, want := range map[string]string{"": "", "  ": "", " a  b   c ": "a b c", "a\tb": "a\tb"} {
+		if got := string(appendTrimmed(nil, in)); got != want {
+			t.Errorf("appendTrimmed(%q) = %q, want %q", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{"": "/", "/a-b_c.d~e/F9": "/a-b_c.d~e/F9", "/a%20b": "/a%2520b"} {
+		if got := string(appendPath(nil, in)); got != want {
+			t.Errorf("appendPath(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
