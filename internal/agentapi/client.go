@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -205,7 +206,7 @@ func errorMessage(body []byte) string {
 	if json.Unmarshal(body, &e) != nil {
 		return ""
 	}
-	return e.Message[:min(len(e.Message), 1<<10)]
+	return strings.ToValidUTF8(e.Message[:min(len(e.Message), 1<<10)], "")
 }
 
 func seconds(d time.Duration) string {
