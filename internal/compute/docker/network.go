@@ -1,0 +1,340 @@
+package docker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/bits"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	cerrdefs "github.com/containerd/errdefs"
+	enginenet "github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+
+	"github.com/oriel-project/oriel/internal/compute"
+)
+
+// Subnet is a network for machines.
+type Subnet struct {
+	ID       string       // as clients name it, for example subnet-0123456789abcdef0; "" for the default subnet
+	CIDRv4   netip.Prefix // at least a /29; zero: a free one is found
+	CIDRv6   netip.Prefix // at least a /96; zero: a unique local one is made up
+	Internet bool         // machines reach what the host reaches; otherwise only the server reaches them
+}
+
+var subnetForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
+
+// network is a subnet as the engine has it.
+type network struct {
+	Subnet
+	name   string // of the engine's network
+	bridge string // its interface on the host
+	seed   [32]byte
+
+	lock  keyed
+	ready bool   // the engine has it and its wall stands; guarded by lock
+	noV6  string // why it has no IPv6; guarded by lock
+}
+
+// plan checks the subnets, adds the default one, and names what they will be in the engine.
+func plan(installation string, subnets []Subnet) (map[string]*network, error) {
+	networks := map[string]*network{}
+	for _, s := range append([]Subnet{{Internet: true}}, subnets...) {
+		switch {
+		case s.ID != "" && !subnetForm.MatchString(s.ID):
+			return nil, fmt.Errorf("the subnet ID %.70q is not 1 to 64 letters, digits and -", s.ID)
+		case s.ID == "default", s.ID != "" && networks[s.ID] != nil:
+			return nil, fmt.Errorf("there is already a subnet %q", s.ID)
+		case s.CIDRv4.IsValid() && (!s.CIDRv4.Addr().Is4() || s.CIDRv4 != s.CIDRv4.Masked() || s.CIDRv4.Bits() < 8 || s.CIDRv4.Bits() > 29):
+			return nil, fmt.Errorf("the subnet %q: %s is not an IPv4 network of 8 to 29 bits such as 10.1.0.0/20", s.ID, s.CIDRv4)
+		case s.CIDRv6.IsValid() && (!s.CIDRv6.Addr().Is6() || s.CIDRv6.Addr().Is4In6() || s.CIDRv6 != s.CIDRv6.Masked() || s.CIDRv6.Bits() < 32 || s.CIDRv6.Bits() > 96):
+			return nil, fmt.Errorf("the subnet %q: %s is not an IPv6 network of 32 to 96 bits such as fd00:1::/64", s.ID, s.CIDRv6)
+		}
+		for _, other := range networks {
+			if other.ID != s.ID && (overlap(other.CIDRv4, s.CIDRv4) || overlap(other.CIDRv6, s.CIDRv6)) {
+				return nil, fmt.Errorf("the subnets %q and %q overlap", other.ID, s.ID)
+			}
+		}
+		n := &network{Subnet: s, seed: sha256.Sum256([]byte(installation + "/" + s.ID))}
+		of := sha256.Sum256([]byte(installation))
+		n.name = "oriel-" + hex.EncodeToString(of[:4]) + "-" + n.title()
+		n.bridge = "orl-" + hex.EncodeToString(n.seed[:5]) // an interface's name has at most 15 bytes
+		if !s.CIDRv6.IsValid() {
+			six := netip.MustParseAddr("fd00::").As16()
+			copy(six[1:6], of[:5])
+			copy(six[6:8], n.seed[:2])
+			n.CIDRv6 = netip.PrefixFrom(netip.AddrFrom16(six), 64)
+		}
+		networks[s.ID] = n
+	}
+	return networks, nil
+}
+
+func overlap(a, b netip.Prefix) bool { return a.IsValid() && b.IsValid() && a.Overlaps(b) }
+
+func (n *network) title() string {
+	if n.ID == "" {
+		return "default"
+	}
+	return n.ID
+}
+
+// network gives the network of a subnet, ready for machines: the engine has it and its wall stands. The first use in the
+// life of the server makes or checks both.
+func (p *Provider) network(ctx context.Context, subnet string) (*network, error) {
+	n := p.networks[subnet]
+	if n == nil {
+		return nil, &compute.Fault{Code: string(types.FleetErrorCodeSubnetNotFound),
+			Message: fmt.Sprintf("there is no subnet %.70q on this server; use one of its configuration, or none for the default subnet", subnet)}
+	}
+	release, err := n.lock.acquire(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if n.ready {
+		return n, nil
+	}
+	h, err := p.about(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v6, err := p.protect(ctx, n, h)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.ensureNetwork(ctx, n, v6); err != nil {
+		return nil, err
+	}
+	n.ready = true
+	return n, nil
+}
+
+// Prepare makes the default subnet ready and puts up the walls of all others again that machines may be in. It saves the
+// first machine the wait, and is right after a start of the host, which forgets walls. It is not necessary.
+func (p *Provider) Prepare(ctx context.Context) error {
+	var errs []error
+	for id := range p.networks {
+		_, err := p.network(ctx, id)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// forget has the network checked at its next use.
+func (n *network) forget() {
+	if release, err := n.lock.acquire(context.Background(), ""); err == nil {
+		n.ready = false
+		release()
+	}
+}
+
+// protect puts the walls of a network up. Without that for IPv6, the network does without IPv6.
+func (p *Provider) protect(ctx context.Context, n *network, h *host) (v6 bool, err error) {
+	w := wall{bridge: n.bridge, internet: n.Internet}
+	if text, err := os.ReadFile("/etc/resolv.conf"); err == nil {
+		w.resolvers = hostResolvers(string(text))
+	}
+	if h.podman {
+		w.gateways = n.gateways()
+	}
+	err = p.hostIsHere(h)
+	if err == nil {
+		err = p.firewall.raise(ctx, w, false)
+	}
+	if err != nil {
+		if !p.config.AllowUnprotected {
+			return false, &compute.Fault{Cause: err, Message: "no machine is started, because this host's services could not be kept out of its reach: " + err.Error()}
+		}
+		p.log.Warn("machines reach this host's services and each other", "subnet", n.title(), "error", err)
+		return true, nil
+	}
+	switch _, err := os.Stat("/proc/sys/net/ipv6"); {
+	case err != nil:
+		n.noV6 = "the host's kernel has no IPv6"
+	default:
+		n.noV6 = ""
+		if err := p.firewall.raise(ctx, w, true); err != nil {
+			n.noV6 = err.Error()
+		}
+	}
+	return n.noV6 == "", nil
+}
+
+// hostIsHere refuses an engine on another host, where our rules would be of no use.
+func (p *Provider) hostIsHere(*host) error {
+	if !strings.HasPrefix(p.config.Host, "unix://") {
+		return fmt.Errorf("the container engine %s may be on another host: use its socket there", p.config.Host)
+	}
+	return nil
+}
+
+func (n *network) gateways() []netip.Addr {
+	var addrs []netip.Addr
+	for _, prefix := range []netip.Prefix{n.CIDRv4, n.CIDRv6} {
+		if prefix.IsValid() {
+			addrs = append(addrs, prefix.Addr().Next())
+		}
+	}
+	return addrs
+}
+
+// ensureNetwork finds or makes the network in the engine.
+func (p *Provider) ensureNetwork(ctx context.Context, n *network, v6 bool) error {
+	r, err := p.engine.NetworkInspect(ctx, n.name, client.NetworkInspectOptions{})
+	switch {
+	case err == nil && p.fits(n, r.Network.Network):
+		if v6 && !r.Network.EnableIPv6 {
+			n.noV6 = "the container engine made the network without IPv6"
+		}
+		return nil
+	case err == nil: // the configuration has changed
+		if _, err := p.engine.NetworkRemove(ctx, n.name, client.NetworkRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
+			p.log.Warn("the subnet stays as it was until no machine runs in it", "subnet", n.title(), "error", err)
+			return nil
+		}
+	case !cerrdefs.IsNotFound(err):
+		return fail("look for the network of the subnet "+n.title(), err)
+	}
+	err = p.makeNetwork(ctx, n, v6)
+	if err != nil && v6 && !errors.Is(err, compute.ErrUnavailable) && ctx.Err() == nil {
+		without := p.makeNetwork(ctx, n, false)
+		if without == nil {
+			n.noV6 = err.Error()
+			p.log.Warn("machines have no IPv6", "subnet", n.title(), "error", err)
+		}
+		return without
+	}
+	return err
+}
+
+// fits tells whether the engine's network is the one that is configured.
+func (p *Provider) fits(n *network, got enginenet.Network) bool {
+	if got.Labels[labelInstallation] != p.config.Installation || got.Internal == n.Internet {
+		return false
+	}
+	for _, c := range got.IPAM.Config {
+		switch {
+		case c.Subnet.Addr().Is4() && n.CIDRv4.IsValid() && c.Subnet != n.CIDRv4,
+			c.Subnet.Addr().Is6() && c.Subnet != n.CIDRv6:
+			return false
+		}
+	}
+	return true
+}
+
+func (p *Provider) makeNetwork(ctx context.Context, n *network, v6 bool) error {
+	candidates := []netip.Prefix{n.CIDRv4}
+	if !n.CIDRv4.IsValid() {
+		candidates = n.free(routes())
+	}
+	var err error
+	for _, v4 := range candidates {
+		options := client.NetworkCreateOptions{
+			Driver: "bridge", Internal: !n.Internet, EnableIPv6: &v6,
+			IPAM: &enginenet.IPAM{Driver: "default", Config: []enginenet.IPAMConfig{{Subnet: v4, Gateway: v4.Addr().Next()}}},
+			Options: map[string]string{
+				"com.docker.network.bridge.name":       n.bridge,
+				"com.docker.network.bridge.enable_icc": "false",
+			},
+			Labels: map[string]string{labelInstallation: p.config.Installation, labelSubnet: n.ID},
+		}
+		if v6 {
+			options.IPAM.Config = append(options.IPAM.Config, enginenet.IPAMConfig{Subnet: n.CIDRv6, Gateway: n.CIDRv6.Addr().Next()})
+		}
+		_, err = p.engine.NetworkCreate(ctx, n.name, options)
+		if err == nil || !strings.Contains(strings.ToLower(err.Error()), "overlap") && !strings.Contains(err.Error(), "already used") {
+			break
+		}
+	}
+	return fail("make the network of the subnet "+n.title(), err)
+}
+
+// free gives some /20 networks of 10.64.0.0/10 that nothing on this host has a route to. Where they begin depends on the
+// subnet, so that it is likely to get the same one again.
+func (n *network) free(taken []netip.Prefix) []netip.Prefix {
+	var free []netip.Prefix
+	start := int(binary.BigEndian.Uint16(n.seed[:]))
+	for i := range 1024 {
+		block := (start + i) % 1024
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + block>>4), byte(block << 4), 0}), 20)
+		clash := false
+		for _, t := range taken {
+			clash = clash || t.Overlaps(prefix)
+		}
+		if !clash {
+			if free = append(free, prefix); len(free) == 16 {
+				break
+			}
+		}
+	}
+	return free
+}
+
+// routes gives the IPv4 networks that this host has addresses in or routes to, but for the way to everywhere.
+func routes() []netip.Prefix {
+	var taken []netip.Prefix
+	if addrs, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range addrs {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() {
+				taken = append(taken, prefix.Masked())
+			}
+		}
+	}
+	if text, err := os.ReadFile("/proc/net/route"); err == nil {
+		taken = append(taken, parseRoutes(string(text))...)
+	}
+	return taken
+}
+
+// parseRoutes reads /proc/net/route: destination and mask are the second and eighth column, in the host's byte order.
+func parseRoutes(text string) []netip.Prefix {
+	var found []netip.Prefix
+	for line := range strings.Lines(text) {
+		word := strings.Fields(line)
+		if len(word) < 8 {
+			continue
+		}
+		to, err1 := strconv.ParseUint(word[1], 16, 32)
+		mask, err2 := strconv.ParseUint(word[7], 16, 32)
+		if err1 != nil || err2 != nil || mask == 0 {
+			continue
+		}
+		var a [4]byte
+		binary.NativeEndian.PutUint32(a[:], uint32(to))
+		found = append(found, netip.PrefixFrom(netip.AddrFrom4(a), bits.OnesCount32(uint32(mask))))
+	}
+	return found
+}
+
+// removeNetworks removes the networks that no machine runs in, and their walls.
+func (p *Provider) removeNetworks(ctx context.Context) error {
+	var errs []error
+	for _, n := range p.networks {
+		release, err := n.lock.acquire(ctx, "")
+		if err != nil {
+			return err
+		}
+		n.ready = false
+		if _, err := p.engine.NetworkRemove(ctx, n.name, client.NetworkRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
+			errs = append(errs, fail("remove the network of the subnet "+n.title(), err))
+		} else {
+			for _, v6 := range []bool{false, true} {
+				if err := p.firewall.raze(ctx, n.bridge, v6); err != nil {
+					p.log.Debug("the wall of a network could not be removed", "subnet", n.title(), "error", err)
+				}
+			}
+		}
+		release()
+	}
+	return errors.Join(errs...)
+}
