@@ -1,0 +1,332 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json/v2"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+	"uuid"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// infoWait is how long a question for news is held.
+const infoWait = 25 * time.Second
+
+// infoBody is the JSON of /info.
+type infoBody struct {
+	Version      string     `json:"version"` // changes with anything below
+	Name         string     `json:"name"`
+	ARN          string     `json:"arn"`
+	State        string     `json:"state"`
+	Reason       string     `json:"reason,omitzero"`
+	BaseImage    string     `json:"baseImage"`
+	Platform     string     `json:"platform"`
+	InstanceType string     `json:"instanceType"`
+	Agent        string     `json:"agent"`
+	Address      string     `json:"address,omitzero"` // of the machine in its own network
+	Streams      bool       `json:"streams"`          // there is a display to be seen when State is RUNNING
+	Expires      time.Time  `json:"expires"`          // the end of the session
+	Image        *imageInfo `json:"image,omitempty"`  // the image that is being made, or that was asked for and is of this builder
+}
+
+type imageInfo struct {
+	Name   string `json:"name"`
+	State  string `json:"state"`
+	Reason string `json:"reason,omitzero"`
+}
+
+// version names what the info of a builder and an image says.
+func version(b *appstream.ImageBuilder, i *appstream.Image) string {
+	v := strconv.FormatInt(b.Version, 10)
+	if i != nil {
+		v += "." + strconv.FormatInt(i.Version, 10)
+	}
+	return v
+}
+
+// imageName is what the Image Assistant allows.
+var imageName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}$`)
+
+// info tells what is known about the builder. With after it waits until there is something else to tell, so that a page
+// learns of a change at once and need not ask again and again.
+func (g *Gateway) info(w http.ResponseWriter, r *http.Request, v visit) {
+	after, wanted := r.URL.Query().Get("after"), r.URL.Query().Get("image")
+	if wanted != "" && !imageName.MatchString(wanted) {
+		g.answer(w, r, http.StatusBadRequest, problem{Code: "name", Message: "That is not the name of an image."})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), infoWait)
+	defer cancel()
+	defer context.AfterFunc(g.closed, cancel)()
+	var changes <-chan store.Change
+	if after != "" {
+		// Not every server allows it, and then its own limits hold.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(infoWait + 10*time.Second))
+		changes = g.Store.Watch(ctx) // before the first look, so that nothing is missed
+	}
+	for {
+		b, i, err := g.look(r.Context(), v.builder.ID, wanted)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			g.refuse(w, r, noticeDeleted)
+			return
+		case err != nil:
+			g.fault(w, r, "read the image builder", err)
+			return
+		}
+		if changes == nil || version(&b, i) != after || !g.changed(ctx, changes, &b, wanted) {
+			g.answer(w, r, http.StatusOK, g.describe(&b, i, v.claims.Expires))
+			return
+		}
+	}
+}
+
+// look reads the builder, and the image that is being made of it or, if there is none, the wanted one if it was made of it.
+func (g *Gateway) look(ctx context.Context, id, wanted string) (b appstream.ImageBuilder, image *appstream.Image, err error) {
+	err = g.Store.View(ctx, func(tx store.Tx) error {
+		if err := tx.Find(id, &b); err != nil {
+			return err
+		}
+		name := b.Capturing
+		if name == "" {
+			name = wanted
+		}
+		if name == "" {
+			return nil
+		}
+		var i appstream.Image
+		switch err := tx.Get(appstream.Key{Account: b.Account, Region: b.Region, Noun: appstream.NounImage, Name: name}, &i); {
+		case errors.Is(err, store.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		}
+		if i.BuilderID == id {
+			image = &i
+		}
+		return nil
+	})
+	return b, image, err
+}
+
+// changed waits for a change that concerns the builder or one of its images; false when the time is over.
+func (g *Gateway) changed(ctx context.Context, changes <-chan store.Change, b *appstream.ImageBuilder, image string) bool {
+	for {
+		select {
+		case c, ok := <-changes:
+			switch {
+			case !ok:
+				return false
+			case c.Lagged, c.ID == b.ID,
+				c.Noun == appstream.NounImage && c.Account == b.Account && c.Region == b.Region && (c.Name == image || c.Name == b.Capturing):
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (g *Gateway) describe(b *appstream.ImageBuilder, i *appstream.Image, expires time.Time) infoBody {
+	body := infoBody{Version: version(b, i), Name: b.Name, ARN: b.ARN(), State: b.State, Reason: reason(b), Platform: string(b.View.Platform),
+		InstanceType: deref(b.View.InstanceType), Agent: deref(b.View.AppstreamAgentVersion), Streams: g.Dialer != nil, Expires: expires}
+	if arn := deref(b.View.ImageArn); arn != "" {
+		body.BaseImage = arn[strings.LastIndexByte(arn, '/')+1:]
+	}
+	if n := b.View.NetworkAccessConfiguration; n != nil {
+		body.Address = deref(n.EniPrivateIpAddress)
+	}
+	if i != nil {
+		body.Image = &imageInfo{Name: i.Name, State: i.State}
+		switch r := i.View.StateChangeReason; {
+		case i.Problem != nil:
+			body.Image.Reason = i.Problem.Message
+		case r != nil:
+			body.Image.Reason = deref(r.Message)
+		}
+	}
+	return body
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// Bounds of what is shown of a catalogue, which comes from inside the machine.
+const (
+	maxApplications = 50
+	maxLabel        = 256
+	maxIcon         = 64 << 10
+)
+
+var pngMagic = []byte("\x89PNG\r\n\x1a\n")
+
+type applicationInfo struct {
+	Name        string `json:"name"`
+	DisplayName string `json:"displayName"`
+	Icon        string `json:"icon,omitzero"` // a data: address
+}
+
+// applications asks the machine for its catalogue.
+func (g *Gateway) applications(w http.ResponseWriter, r *http.Request, v visit) {
+	if g.Dialer == nil || v.builder.State != appstream.BuilderRunning {
+		g.answer(w, r, http.StatusConflict, problem{Code: "state", Message: "The image builder is not running."})
+		return
+	}
+	agent := g.agent(v.builder.ID)
+	defer agent.Close()
+	list, err := agent.Applications(r.Context())
+	if err != nil {
+		if r.Context().Err() == nil {
+			g.Log.WarnContext(r.Context(), "gateway: ask for the applications", "builder", v.builder.ARN(), "err", err)
+			g.answer(w, r, http.StatusBadGateway, problem{Code: "unreachable", Message: "The image builder does not answer just now."})
+		}
+		return
+	}
+	out := make([]applicationInfo, 0, min(len(list), maxApplications))
+	for _, a := range list[:min(len(list), maxApplications)] {
+		one := applicationInfo{Name: label(a.Name), DisplayName: label(a.DisplayName)}
+		if one.DisplayName == "" {
+			one.DisplayName = one.Name
+		}
+		if len(a.IconPNG) <= maxIcon && bytes.HasPrefix(a.IconPNG, pngMagic) {
+			one.Icon = "data:image/png;base64," + base64.StdEncoding.EncodeToString(a.IconPNG)
+		}
+		out = append(out, one)
+	}
+	g.answer(w, r, http.StatusOK, struct {
+		Applications []applicationInfo `json:"applications"`
+	}{out})
+}
+
+// label makes a text from inside a machine fit to be shown: valid UTF-8 of a bounded length.
+func label(s string) string {
+	s = strings.ToValidUTF8(s, "�")
+	if len(s) <= maxLabel {
+		return s
+	}
+	s = s[:maxLabel]
+	for len(s) > 0 && !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// maxForm bounds the form's body, in bytes.
+const maxForm = 16 << 10
+
+// createImage has an image made of the builder. The streams end by themselves when the builder leaves RUNNING.
+func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit) {
+	if !g.sameOrigin(r) {
+		g.Hooks.Refused("origin")
+		g.refuse(w, r, noticeForeign)
+		return
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		g.answer(w, r, http.StatusUnsupportedMediaType, problem{Code: "type", Message: "The form must be sent as JSON."})
+		return
+	}
+	var in struct {
+		Name                  string `json:"name"`
+		DisplayName           string `json:"displayName"`
+		Description           string `json:"description"`
+		UseLatestAgentVersion bool   `json:"useLatestAgentVersion"`
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err == nil {
+		err = json.Unmarshal(text, &in, json.RejectUnknownMembers(true))
+	}
+	if err != nil {
+		g.answer(w, r, http.StatusBadRequest, problem{Code: "form", Message: "The form was not understood. Load the page again."})
+		return
+	}
+	switch {
+	case !imageName.MatchString(in.Name):
+		g.answer(w, r, http.StatusBadRequest, problem{"form", "name", "Use 1 to 100 letters, digits, dots, hyphens and underscores, beginning with a letter or digit."})
+		return
+	case utf8.RuneCountInString(in.DisplayName) > 100:
+		g.answer(w, r, http.StatusBadRequest, problem{"form", "displayName", "Use at most 100 characters."})
+		return
+	case utf8.RuneCountInString(in.Description) > 256:
+		g.answer(w, r, http.StatusBadRequest, problem{"form", "description", "Use at most 256 characters."})
+		return
+	case v.builder.State != appstream.BuilderRunning:
+		g.answer(w, r, http.StatusConflict, problem{"state", "", "The image builder is " + v.builder.State + "; an image can be made of it when it is RUNNING."})
+		return
+	}
+	ctx := appstream.WithCaller(r.Context(), appstream.Caller{
+		Account: v.builder.Account, Region: v.builder.Region, Principal: v.builder.ARN() + "/" + v.claims.UserID,
+		Source: v.source, BaseURL: g.baseURL(r), RequestID: uuid.New().String(),
+	})
+	err = g.CreateImage(ctx, NewImage{Builder: v.builder.Name, BuilderID: v.builder.ID, Name: in.Name,
+		DisplayName: in.DisplayName, Description: in.Description, UseLatestAgentVersion: in.UseLatestAgentVersion})
+	if err == nil {
+		g.answer(w, r, http.StatusAccepted, imageInfo{Name: in.Name, State: appstream.ImagePending})
+		return
+	}
+	known, ok := errors.AsType[*appstream.Error](err)
+	if !ok || known.Kind == appstream.Internal {
+		g.Log.ErrorContext(ctx, "gateway: create an image", "builder", v.builder.ARN(), "err", err)
+		g.answer(w, r, http.StatusInternalServerError, problem{Code: "fault", Message: "The image could not be made; the server's log says why. Try again."})
+		return
+	}
+	p := problem{Code: string(known.Kind), Message: known.Message}
+	status := http.StatusBadRequest
+	switch known.Kind {
+	case appstream.ResourceAlreadyExists:
+		p.Field, status = "name", http.StatusConflict
+	case appstream.OperationNotPermitted, appstream.ResourceNotAvailable, appstream.ResourceInUse, appstream.ConcurrentModification:
+		status = http.StatusConflict
+	case appstream.AccessDenied:
+		status = http.StatusForbidden
+	case appstream.ResourceNotFound:
+		status = http.StatusNotFound
+	case appstream.Unavailable:
+		status = http.StatusServiceUnavailable
+	}
+	g.answer(w, r, status, p)
+}
+
+var iconName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+
+// icon serves an application's icon. Its name is made from its content and cannot be guessed, and never stands for
+// another one.
+func (g *Gateway) icon(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if g.Icons == nil || !iconName.MatchString(name) {
+		g.refuse(w, r, noticeUnknown)
+		return
+	}
+	data, err := g.Icons.Get(name)
+	switch {
+	case errors.Is(err, blob.ErrNotFound):
+		g.refuse(w, r, noticeUnknown)
+		return
+	case err != nil:
+		g.fault(w, r, "read an icon", err)
+		return
+	case !bytes.HasPrefix(data, pngMagic):
+		g.refuse(w, r, noticeUnknown)
+		return
+	}
+	w.Header().Set("Content-Type", "image/png")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin") // consoles elsewhere show it
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	w.Write(data)
+}

@@ -1,0 +1,184 @@
+package gateway
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json/v2"
+	"html/template"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/web"
+)
+
+//go:embed templates/*.html
+var templates embed.FS
+
+type pages struct{ notice, viewer *template.Template }
+
+func newPages() *pages {
+	parse := func(name string) *template.Template {
+		return template.Must(template.New(name).Funcs(template.FuncMap{"asset": web.Path, "icon": web.Icon,
+			"inc": func(n int) int { return n + 1 }}).
+			ParseFS(templates, "templates/"+name))
+	}
+	return &pages{notice: parse("notice.html"), viewer: parse("viewer.html")}
+}
+
+// A notice is a page that stands where the stream would be, and what the viewer's script gets in its place.
+type notice struct {
+	Status int
+	Code   string // for the script: why
+	Icon   string
+	Tone   string // calm, wait, good or bad: the colour
+	Title  string
+	Text   []string // paragraphs
+
+	Builder *about // what the page is about; nil when the browser may not know
+	Wait    string // the address to ask for news; "" when the page is final
+}
+
+// about is what a notice shows of a builder.
+type about struct{ Name, State, Reason, Version string }
+
+// The refusals.
+var (
+	noticeUnknown = notice{Status: http.StatusNotFound, Code: "unknown", Icon: "search", Tone: "calm", Title: "There is nothing here",
+		Text: []string{"This address does not belong to a stream. Check that the link was copied whole, or ask for a new one."}}
+	noticeAltered = notice{Status: http.StatusForbidden, Code: "invalid", Icon: "shield", Tone: "bad", Title: "This link is not valid",
+		Text: []string{"It was cut off or changed on its way to you, or it comes from another server. Copy the whole link, or ask for a new one."}}
+	noticeExpired = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: "This link has expired",
+		Text: []string{"Streaming links work for a limited time. Ask the person who sent it for a new one; your work on the image builder is not affected."}}
+	noticeSlowDown = notice{Status: http.StatusTooManyRequests, Code: "limit", Icon: "clock", Tone: "calm", Title: "Too many attempts",
+		Text: []string{"Several links from your network were not accepted. Wait half a minute and try a new link."}}
+	noticeNoSession = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: "Open your streaming link",
+		Text: []string{"This browser has no session for this image builder. Open the streaming link that you were given, or ask for a new one.",
+			"If you just did, allow cookies for this site and open the link again."}}
+	noticeSessionOver = notice{Status: http.StatusUnauthorized, Code: "expired", Icon: "clock", Tone: "calm", Title: "Your session has ended",
+		Text: []string{"A session lasts twelve hours. The image builder and your work on it are still there: open a new streaming link to go on."}}
+	noticeDeleted = notice{Status: http.StatusGone, Code: "deleted", Icon: "trash", Tone: "calm", Title: "This image builder was deleted",
+		Text: []string{"Its machine and everything on it are gone. Images that were made of it are not affected."}}
+	noticeAddress = notice{Status: http.StatusForbidden, Code: "address", Icon: "shield", Tone: "bad", Title: "Not from this network",
+		Text: []string{"This image builder can only be reached from the networks of its access endpoints. Connect to one of them, a company VPN for example, and load this page again."}}
+	noticeForeign = notice{Status: http.StatusForbidden, Code: "origin", Icon: "shield", Tone: "bad", Title: "Not from this site",
+		Text: []string{"The request came from another website and was not carried out."}}
+	noticeFault = notice{Status: http.StatusServiceUnavailable, Code: "fault", Icon: "alert", Tone: "bad", Title: "Something went wrong",
+		Text: []string{"The server could not answer just now. Try again in a moment; its log says what happened."}}
+)
+
+// noticeFor gives the page for a builder that cannot be streamed now, and nil for one that can.
+func (g *Gateway) noticeFor(b *appstream.ImageBuilder) *notice {
+	n := notice{Status: http.StatusOK, Tone: "wait", Icon: "spinner",
+		Builder: &about{Name: b.Name, State: b.State, Reason: reason(b), Version: version(b, nil)}, Wait: "/stream/" + b.ID + "/info"}
+	switch b.State {
+	case appstream.BuilderRunning:
+		if g.Dialer != nil {
+			return nil
+		}
+		n.Code, n.Tone, n.Icon, n.Title = "simulated", "good", "desktop", b.Name+" is running, without a screen"
+		n.Text = []string{"This server runs the simulated provider: image builders go through all their states, but there are no machines and so there is no desktop to show.",
+			"Start the server with the docker provider to work on real ones."}
+	case appstream.BuilderPending, appstream.BuilderUpdatingAgent:
+		n.Code, n.Title = "starting", b.Name+" is starting"
+		n.Text = []string{"The desktop opens by itself as soon as it is ready."}
+	case appstream.BuilderRebooting:
+		n.Code, n.Title = "starting", b.Name+" is restarting"
+		n.Text = []string{"The desktop comes back by itself in a moment."}
+	case appstream.BuilderSnapshotting:
+		n.Code, n.Title = "imaging", "An image of "+b.Name+" is being made"
+		if b.Capturing != "" {
+			n.Title = "The image " + b.Capturing + " is being made"
+		}
+		n.Text = []string{"The desktop is closed while its disk is captured. The image builder is stopped afterwards."}
+	case appstream.BuilderStopping:
+		n.Code, n.Title = "stopped", b.Name+" is stopping"
+		n.Text = []string{"Its disk is kept."}
+	case appstream.BuilderStopped:
+		n.Code, n.Tone, n.Icon, n.Title = "stopped", "calm", "power", b.Name+" is stopped"
+		n.Text = []string{"Start it with StartImageBuilder. This page opens the desktop by itself when it is running."}
+	case appstream.BuilderFailed:
+		n.Code, n.Tone, n.Icon, n.Title = "failed", "bad", "alert", b.Name+" has failed"
+		n.Text = []string{"StartImageBuilder tries to repair it; DeleteImageBuilder removes it. This page opens the desktop by itself when it is running."}
+	case appstream.BuilderDeleting:
+		n.Code, n.Icon, n.Tone, n.Title = "deleted", "trash", "calm", b.Name+" is being deleted"
+		n.Text = []string{"Its machine and everything on it go. Images that were made of it are not affected."}
+	default:
+		n.Code, n.Title = "busy", b.Name+" is busy"
+		n.Text = []string{"The desktop opens by itself when the work on it is done."}
+	}
+	return &n
+}
+
+// reason says in words why a builder is as it is; "" when there is nothing to say.
+func reason(b *appstream.ImageBuilder) string {
+	switch r := b.View.StateChangeReason; {
+	case b.Problem != nil:
+		return b.Problem.Message
+	case r != nil && r.Message != nil:
+		return *r.Message
+	}
+	return ""
+}
+
+// stateWords turns UPDATING_AGENT into "Updating agent".
+func stateWords(state string) string {
+	words := strings.ToLower(strings.ReplaceAll(state, "_", " "))
+	if words == "" {
+		return ""
+	}
+	return strings.ToUpper(words[:1]) + words[1:]
+}
+
+// view serves the viewer, or the page that says why there is nothing to view.
+func (g *Gateway) view(w http.ResponseWriter, r *http.Request, v visit) {
+	if n := g.noticeFor(&v.builder); n != nil {
+		g.refuse(w, r, *n)
+		return
+	}
+	g.render(w, r, g.pages.viewer, http.StatusOK, map[string]any{
+		"ID": v.builder.ID, "Name": v.builder.Name, "State": v.builder.State, "Account": v.builder.Account, "Region": v.builder.Region})
+}
+
+// refuse answers with a notice: as JSON to the viewer's scripts, as a page to people.
+func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, n notice) {
+	if dest := r.Header.Get("Sec-Fetch-Dest"); dest == "empty" || dest == "websocket" || strings.Contains(r.Header.Get("Accept"), "application/json") {
+		g.answer(w, r, n.Status, problem{Code: n.Code, Message: n.Title + ". " + n.Text[0]})
+		return
+	}
+	g.render(w, r, g.pages.notice, n.Status, map[string]any{"Notice": n, "StateWords": stateWords})
+}
+
+// problem is the JSON of a refusal.
+type problem struct {
+	Code    string `json:"code"`
+	Field   string `json:"field,omitzero"` // of the form
+	Message string `json:"message"`
+}
+
+func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		g.Log.ErrorContext(r.Context(), "gateway: encode an answer", "err", err)
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	w.Write(text)
+}
+
+func (g *Gateway) render(w http.ResponseWriter, r *http.Request, t *template.Template, status int, data any) {
+	var page bytes.Buffer // whole or not at all
+	if err := t.Execute(&page, data); err != nil {
+		g.Log.ErrorContext(r.Context(), "gateway: make a page", "page", t.Name(), "err", err)
+		http.Error(w, "The page could not be made; the server's log says why.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(page.Len()))
+	w.WriteHeader(status)
+	w.Write(page.Bytes())
+}

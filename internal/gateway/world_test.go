@@ -1,0 +1,371 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/ticket"
+)
+
+// A memory is as much of a store as the gateway uses.
+type memory struct {
+	store.Store
+	mu       sync.Mutex
+	builders map[string]appstream.ImageBuilder
+	images   map[appstream.Key]appstream.Image
+	watchers map[chan store.Change]bool
+	broken   error // what View returns
+}
+
+func newMemory() *memory {
+	return &memory{builders: map[string]appstream.ImageBuilder{}, images: map[appstream.Key]appstream.Image{}, watchers: map[chan store.Change]bool{}}
+}
+
+func (m *memory) View(ctx context.Context, fn func(store.Tx) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.broken != nil {
+		return m.broken
+	}
+	return fn(memoryTx{m: m})
+}
+
+func (m *memory) Watch(ctx context.Context) <-chan store.Change {
+	in, out := make(chan store.Change, 64), make(chan store.Change)
+	m.mu.Lock()
+	m.watchers[in] = true
+	m.mu.Unlock()
+	go func() {
+		defer close(out)
+		defer func() {
+			m.mu.Lock()
+			delete(m.watchers, in)
+			m.mu.Unlock()
+		}()
+		for {
+			select {
+			case c := <-in:
+				select {
+				case out <- c:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// put writes a record and publishes c, or the change itself when c is nil.
+func (m *memory) put(rec appstream.Record, publish *store.Change) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	head := rec.Head()
+	head.Version++
+	switch rec := rec.(type) {
+	case *appstream.ImageBuilder:
+		m.builders[rec.ID] = *rec
+	case *appstream.Image:
+		m.images[rec.Key] = *rec
+	}
+	if publish == nil {
+		publish = &store.Change{Key: head.Key, ID: head.ID, Version: head.Version, State: head.State}
+	}
+	for w := range m.watchers {
+		w <- *publish
+	}
+}
+
+func (m *memory) remove(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.builders[id]
+	delete(m.builders, id)
+	for w := range m.watchers {
+		w <- store.Change{Key: b.Key, ID: id, Removed: true}
+	}
+}
+
+type memoryTx struct {
+	store.Tx
+	m *memory
+}
+
+func (t memoryTx) Find(id string, rec appstream.Record) error {
+	b, ok := t.m.builders[id]
+	if !ok {
+		return store.ErrNotFound
+	}
+	*rec.(*appstream.ImageBuilder) = b
+	return nil
+}
+
+func (t memoryTx) Get(key appstream.Key, rec appstream.Record) error {
+	i, ok := t.m.images[key]
+	if !ok {
+		return store.ErrNotFound
+	}
+	*rec.(*appstream.Image) = i
+	return nil
+}
+
+// An agentFunc is a Dialer whose agent speaks the display half of the agent's protocol: each display stream is given to fn.
+type agentFunc func(display net.Conn)
+
+func (fn agentFunc) Dial(ctx context.Context, id string) (net.Conn, error) {
+	here, there := net.Pipe()
+	go func() {
+		defer there.Close()
+		r := bufio.NewReader(there)
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		switch req.URL.Path {
+		case "/v1/display":
+			io.WriteString(there, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: rfb\r\n\r\n")
+			fn(&bufferedConn{Conn: there, r: r})
+		case "/v1/applications":
+			body := fmt.Sprintf(`{"applications":[{"name":"mousepad","displayName":"Mousepad","absoluteAppPath":"/usr/bin/mousepad","iconPng":"iVBORw0KGgo="},`+
+				`{"name":"x","absoluteAppPath":"/x","displayName":"%s","iconPng":"PHN2Zz4="}]}`, strings.Repeat("é", 200))
+			fmt.Fprintf(there, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		default:
+			io.WriteString(there, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+		}
+	}()
+	return here, nil
+}
+
+type bufferedConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// unreachable is a Dialer to machines that do not answer.
+type unreachable struct{}
+
+func (unreachable) Dial(context.Context, string) (net.Conn, error) {
+	return nil, errors.New("connection refused")
+}
+
+// echo sends back what it gets.
+func echo(display net.Conn) { io.Copy(display, display) }
+
+const (
+	testAccount = "123456789012"
+	testRegion  = "us-west-2"
+	testID      = "ib-1"
+)
+
+// A world is a gateway with all around it.
+type world struct {
+	t      *testing.T
+	store  *memory
+	signer *ticket.Signer
+	gate   *Gateway
+	server *httptest.Server
+	log    *lockedBuffer
+
+	mu      sync.Mutex
+	made    []NewImage         // what CreateImage was asked for
+	caller  appstream.Caller   // by whom
+	makeErr error              // what it answers
+	refused map[string]int     // how often the hook was told of what
+	closed  chan streamSummary // what the hook was told at the end of streams
+}
+
+type streamSummary struct {
+	reason         string
+	sent, received int64
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// newWorld serves a gateway with the RUNNING builder "hello" (testID). change may alter its Config.
+func newWorld(t *testing.T, dial compute.Dialer, change func(*Config)) *world {
+	t.Helper()
+	signer, err := ticket.NewSigner(bytes.Repeat([]byte{7}, ticket.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, store: newMemory(), signer: signer, log: &lockedBuffer{}, refused: map[string]int{}, closed: make(chan streamSummary, 64)}
+	config := Config{Store: w.store, Signer: signer, Dialer: dial,
+		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		CreateImage: func(ctx context.Context, in NewImage) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.made, w.caller = append(w.made, in), appstream.CallerFrom(ctx)
+			return w.makeErr
+		},
+		Hooks: Hooks{
+			Refused: func(why string) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.refused[why]++
+			},
+			StreamClosed: func(reason string, _ time.Duration, sent, received int64) {
+				w.closed <- streamSummary{reason, sent, received}
+			},
+		}}
+	if change != nil {
+		change(&config)
+	}
+	if w.gate, err = New(config); err != nil {
+		t.Fatal(err)
+	}
+	w.server = httptest.NewServer(w.gate)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := w.gate.Close(ctx); err != nil {
+			t.Errorf("close the gateway: %v", err)
+		}
+		w.server.Close()
+		// Nothing secret is ever logged, whatever the test did.
+		for _, secret := range []string{"parameters", "signature", "authenticate?", "oriel-ib"} {
+			if strings.Contains(w.log.String(), secret) {
+				t.Errorf("the log contains %q:\n%s", secret, w.log)
+			}
+		}
+	})
+	w.put(nil)
+	return w
+}
+
+// put writes the builder "hello" after change.
+func (w *world) put(change func(*appstream.ImageBuilder)) {
+	w.store.mu.Lock()
+	b, ok := w.store.builders[testID]
+	w.store.mu.Unlock()
+	if !ok {
+		b = appstream.ImageBuilder{Meta: appstream.Meta{
+			Key: appstream.Key{Account: testAccount, Region: testRegion, Noun: appstream.NounImageBuilder, Name: "hello"}, ID: testID, State: appstream.BuilderRunning}}
+		b.View = types.ImageBuilder{ImageArn: new("arn:aws:appstream:us-west-2::image/oriel-debian-12"), InstanceType: new("stream.standard.medium"),
+			Platform: "DEBIAN_12", AppstreamAgentVersion: new("11-21-2026"),
+			NetworkAccessConfiguration: &types.NetworkAccessConfiguration{EniPrivateIpAddress: new("10.90.0.2")}}
+	}
+	if change != nil {
+		change(&b)
+	}
+	w.store.put(&b, nil)
+}
+
+func (w *world) setState(state string) {
+	w.put(func(b *appstream.ImageBuilder) { b.State = state })
+}
+
+func (w *world) claims() ticket.Claims {
+	return ticket.Claims{Type: ticket.TypeAdmin, Account: testAccount, Region: testRegion, Builder: "hello", RecordID: testID,
+		UserID: ticket.UserAdmin, Expires: time.Now().Add(time.Hour)}
+}
+
+// url gives a streaming URL.
+func (w *world) url(c ticket.Claims) string {
+	w.t.Helper()
+	address, err := w.signer.URL(w.server.URL, c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return address
+}
+
+// browser gives a client with a cookie jar that does not follow redirects.
+func (w *world) browser() *http.Client {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// signedIn gives a client with a session for "hello".
+func (w *world) signedIn() *http.Client {
+	w.t.Helper()
+	client := w.browser()
+	if status, _, _ := w.get(client, w.url(w.claims())); status != http.StatusSeeOther {
+		w.t.Fatalf("the streaming URL was answered with %d", status)
+	}
+	return client
+}
+
+// get fetches an address; one that begins with / is on the server.
+func (w *world) get(client *http.Client, address string) (int, http.Header, string) {
+	w.t.Helper()
+	req, err := http.NewRequest("GET", w.on(address), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.do(client, req)
+}
+
+func (w *world) on(address string) string {
+	if strings.HasPrefix(address, "/") {
+		return w.server.URL + address
+	}
+	return address
+}
+
+func (w *world) do(client *http.Client, req *http.Request) (int, http.Header, string) {
+	w.t.Helper()
+	resp, err := client.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, string(body)
+}
+
+// cookies gives the header by which client shows its session for "hello".
+func (w *world) cookies(client *http.Client) string {
+	u, err := url.Parse(w.server.URL + "/stream/" + testID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var list []string
+	for _, c := range client.Jar.Cookies(u) {
+		list = append(list, c.Name+"="+c.Value)
+	}
+	return strings.Join(list, "; ")
+}

@@ -1,0 +1,60 @@
+// Builds the viewer into internal/web/dist and writes there, into MANIFEST, the hash of every source and every result, by which
+// a Go test sees whether the two are in step.
+import { build } from "esbuild";
+import { createHash } from "node:crypto";
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const web = dirname(fileURLToPath(import.meta.url));
+const dist = join(web, "..", "internal", "web", "dist");
+const novnc = join(web, "node_modules", "@novnc", "novnc");
+
+await rm(dist, { recursive: true, force: true });
+await mkdir(join(dist, "icons"), { recursive: true });
+const options = { bundle: true, minify: true, charset: "utf8", legalComments: "none", target: "es2022", logLevel: "warning", absWorkingDir: web };
+await build({ ...options, entryPoints: ["src/boot.ts"], format: "iife", outdir: dist });
+await build({ ...options, entryPoints: ["src/viewer.ts", "src/page.ts"], format: "esm", outdir: dist });
+await build({ ...options, entryPoints: ["src/oriel.css"], outdir: dist });
+for (const icon of await readdir(join(web, "icons"))) {
+  await cp(join(web, "icons", icon), icon === "favicon.svg" ? join(dist, icon) : join(dist, "icons", icon));
+}
+const { version } = JSON.parse(await readFile(join(novnc, "package.json"), "utf8"));
+await writeFile(join(dist, "LICENSES.txt"), `\
+viewer.js contains noVNC ${version} (https://github.com/novnc/noVNC), which is licensed under the Mozilla Public License 2.0,
+unchanged but for being bundled and minified. Its source code is the npm package @novnc/novnc ${version}, at
+https://registry.npmjs.org/@novnc/novnc/-/novnc-${version}.tgz. Its licence, and those of what it contains, follow.
+
+${"=".repeat(78)}
+${await readFile(join(novnc, "LICENSE.txt"), "utf8")}
+${"=".repeat(78)}
+${await readFile(join(novnc, "docs", "LICENSE.MPL-2.0"), "utf8")}
+${"=".repeat(78)}
+pako (vendor/pako in noVNC)
+
+${await readFile(join(novnc, "vendor", "pako", "LICENSE"), "utf8")}
+${"=".repeat(78)}
+DES (core/crypto/des.js in noVNC)
+
+${(await readFile(join(novnc, "core", "crypto", "des.js"), "utf8")).match(/\/\*[\s\S]*?\*\//g).filter((c) => /copyright/i.test(c)).join("\n\n")}
+`);
+
+/** Lists the files under a folder, with / between names. */
+async function files(root) {
+  const entries = await readdir(root, { recursive: true, withFileTypes: true });
+  return entries.filter((e) => e.isFile()).map((e) => relative(root, join(e.parentPath, e.name)).replaceAll("\\", "/"));
+}
+
+const lines = [];
+const add = async (label, root, names) => {
+  for (const name of names.sort()) {
+    lines.push(`${createHash("sha256").update(await readFile(join(root, name))).digest("hex")}  ${label}/${name}`);
+  }
+};
+await add("web", web, [
+  "build.mjs", "package.json", "package-lock.json", "tsconfig.json",
+  ...(await files(join(web, "src"))).map((f) => `src/${f}`),
+  ...(await files(join(web, "icons"))).map((f) => `icons/${f}`),
+]);
+await add("dist", dist, await files(dist));
+await writeFile(join(dist, "MANIFEST"), lines.join("\n") + "\n");

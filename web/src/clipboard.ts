@@ -1,0 +1,107 @@
+import { $ } from "./dom";
+import type { Screen } from "./screen";
+
+/** The most that is passed between the clipboards, in characters; AppStream's limit. */
+const limit = 20_971_520;
+
+/**
+ * Keeps the clipboards of the desktop and of this computer in step: by itself where the browser allows it, by hand in the panel
+ * everywhere.
+ */
+export class Clipboard {
+  #screen: Screen | null = null;
+  #text = $<HTMLTextAreaElement>("clipboard-text");
+  #sync = $<HTMLButtonElement>("clipboard-sync");
+  #last = ""; // the text that both sides have
+  #owed: string | null = null; // what this computer is to get as soon as the page has the focus
+
+  constructor() {
+    this.#text.oninput = () => this.#toDesktop(this.#text.value);
+    $("clipboard-copy").onclick = () => void this.#copy();
+    this.#sync.onclick = () => void this.#read(true);
+    addEventListener("focus", () => void this.#arrive());
+    document.addEventListener("copy", () => setTimeout(() => void this.#read(false), 0));
+    void this.#offer();
+  }
+
+  /** Takes up a new display. It is told of the text that this computer has. */
+  attach(screen: Screen): void {
+    this.#screen = screen;
+    this.#last = "";
+    screen.addEventListener("clipboard", (event) => {
+      const { text } = (event as CustomEvent<{ text: string }>).detail;
+      if (text.length > limit || text === this.#last) return;
+      this.#last = this.#text.value = text;
+      this.#owed = text;
+      void this.#toComputer();
+    });
+    void this.#read(false);
+  }
+
+  #toDesktop(text: string): void {
+    if (text === this.#last || text.length > limit) return;
+    this.#last = text;
+    this.#screen?.clipboardPasteFrom(text);
+  }
+
+  async #toComputer(): Promise<void> {
+    if (this.#owed === null || !document.hasFocus()) return; // on arrival then
+    const text = this.#owed;
+    try {
+      await navigator.clipboard.writeText(text);
+      if (this.#owed === text) this.#owed = null;
+    } catch {
+      // Not allowed here; the panel has it.
+    }
+  }
+
+  async #arrive(): Promise<void> {
+    if (this.#owed !== null) await this.#toComputer();
+    else await this.#read(false);
+  }
+
+  /** Takes this computer's text, without a question unless asking is wanted. */
+  async #read(ask: boolean): Promise<void> {
+    if (!document.hasFocus() || (!ask && (await permission()) !== "granted")) return;
+    try {
+      const text = await navigator.clipboard.readText();
+      if (text !== "" && text !== this.#last) {
+        this.#text.value = text;
+        this.#toDesktop(text);
+      }
+      if (ask) this.#say("In step from now on.");
+    } catch {
+      if (ask) this.#say("The browser does not allow it.");
+    }
+    if (ask) void this.#offer();
+  }
+
+  async #copy(): Promise<void> {
+    try {
+      await navigator.clipboard.writeText(this.#text.value);
+      this.#say("Copied.");
+    } catch {
+      this.#text.select(); // for the person's own Ctrl+C
+      this.#say("Press Ctrl+C to copy.");
+    }
+  }
+
+  /** Shows the button that has the browser ask for the permission, if that makes sense. */
+  async #offer(): Promise<void> {
+    this.#sync.hidden = (await permission()) !== "prompt";
+  }
+
+  #say(text: string): void {
+    $("clipboard-status").textContent = text;
+    setTimeout(() => ($("clipboard-status").textContent = ""), 4000);
+  }
+}
+
+/** The permission to read this computer's clipboard; "denied" where the browser has no such thing. */
+async function permission(): Promise<PermissionState> {
+  try {
+    return (await navigator.permissions.query({ name: "clipboard-read" as PermissionName })).state;
+  } catch {
+    return "denied";
+  }
+}

@@ -1,0 +1,94 @@
+import { $, memory } from "./dom";
+import type { Info } from "./info";
+import type { Fit, Screen } from "./screen";
+
+/** The panel for how the desktop is shown, and fullscreen. */
+export class Display {
+  #screen: Screen | null = null;
+  #fine = $<HTMLInputElement>("fine");
+  #fits = [...document.querySelectorAll<HTMLInputElement>("input[name=fit]")];
+  #fullscreen = $<HTMLButtonElement>("fullscreen");
+
+  constructor() {
+    const fit = memory.get("fit");
+    for (const radio of this.#fits) {
+      if (fit) radio.checked = radio.value === fit;
+      radio.onchange = () => this.#apply();
+    }
+    this.#fine.checked = memory.get("fine") === "yes";
+    this.#fine.onchange = () => this.#apply();
+
+    this.#fullscreen.hidden = !document.fullscreenEnabled;
+    this.#fullscreen.onclick = () => void this.#toggle();
+    document.addEventListener("fullscreenchange", () => {
+      const full = document.fullscreenElement !== null;
+      this.#fullscreen.setAttribute("aria-pressed", String(full));
+      this.#fullscreen.dataset["tip"] = full ? "Leave fullscreen" : "Fullscreen";
+    });
+    this.#watchDensity();
+  }
+
+  attach(screen: Screen): void {
+    this.#screen = screen;
+    this.#apply();
+  }
+
+  /** Shows what is known about the machine. */
+  tell(info: Info): void {
+    const rows: [string, string | undefined][] = [
+      ["State", info.state + (info.reason ? ` (${info.reason})` : "")],
+      ["Made from", info.baseImage],
+      ["Platform", info.platform],
+      ["Instance type", info.instanceType],
+      ["Agent", info.agent],
+      ["Address", info.address],
+      ["Session ends", new Date(info.expires).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })],
+    ];
+    $("details").replaceChildren(
+      ...rows.flatMap(([name, value]) => {
+        if (!value) return [];
+        const dt = document.createElement("dt");
+        const dd = document.createElement("dd");
+        dt.textContent = name;
+        dd.textContent = value;
+        return [dt, dd];
+      }),
+    );
+  }
+
+  #apply(): void {
+    const fit = (this.#fits.find((radio) => radio.checked)?.value ?? "window") as Fit;
+    memory.set("fit", fit);
+    memory.set("fine", this.#fine.checked ? "yes" : "no");
+    $("fine-row").hidden = fit !== "window" || window.devicePixelRatio === 1;
+    this.#screen?.arrange(fit, this.#fine.checked);
+  }
+
+  async #toggle(): Promise<void> {
+    if (document.fullscreenElement) {
+      await document.exitFullscreen();
+      return;
+    }
+    try {
+      await document.documentElement.requestFullscreen({ navigationUI: "hide" });
+      // With all keys: Alt+Tab and the like go to the desktop; holding Esc leaves. Not every browser has it.
+      const keyboard = (navigator as { keyboard?: { lock?: () => Promise<void> } }).keyboard;
+      await keyboard?.lock?.();
+    } catch {
+      // Then not.
+    }
+    this.#screen?.focus();
+  }
+
+  /** Follows the window to another screen, or another zoom. */
+  #watchDensity(): void {
+    matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`).addEventListener(
+      "change",
+      () => {
+        this.#apply();
+        this.#watchDensity();
+      },
+      { once: true },
+    );
+  }
+}

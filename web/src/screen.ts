@@ -1,0 +1,99 @@
+import RFB from "@novnc/novnc";
+import type { Channel } from "./channel";
+
+/** How the desktop is put into the window. */
+export type Fit =
+  /** The desktop takes the window's size. */
+  | "window"
+  /** The desktop keeps its size and is scaled to the window. */
+  | "scale"
+  /** One pixel of the desktop is one of the page; what does not fit is scrolled to. */
+  | "actual";
+
+/** noVNC's display, with two things it has not: an event for frames, and a desktop as fine as the screen. */
+export class Screen extends RFB {
+  #fine = false;
+  #asking = false;
+  #seen = false;
+
+  constructor(target: HTMLElement, channel: Channel) {
+    super(target, channel, { shared: true });
+    this.background = "transparent";
+    this.qualityLevel = 8; // from here on colours are not subsampled, which text needs
+    this.compressionLevel = 2;
+  }
+
+  /** Sets how the desktop fits; fine asks for one pixel of the desktop for each pixel of the screen. */
+  arrange(fit: Fit, fine: boolean): void {
+    this.#fine = fine;
+    this.scaleViewport = fit !== "actual"; // with "window" it bridges the time until the desktop has the new size
+    this.resizeSession = fit === "window";
+    if (fit === "window") this._requestRemoteResize();
+  }
+
+  /** Presses and releases keys: all down in order, then up in reverse. */
+  press(...keys: Key[]): void {
+    for (const [keysym, code] of keys) this.sendKey(keysym, code, true);
+    for (const [keysym, code] of keys.reverse()) this.sendKey(keysym, code, false);
+  }
+
+  /** Types a text as if on a keyboard, a few characters at a time so that the desktop can follow. */
+  async type(text: string, signal: AbortSignal): Promise<void> {
+    let n = 0;
+    for (const char of text.replace(/\r\n?/g, "\n")) {
+      if (signal.aborted) return;
+      this.sendKey(keysymOf(char), null);
+      if (++n % 8 === 0) await new Promise((resolve) => setTimeout(resolve, 15));
+    }
+  }
+
+  override _framebufferUpdate(): boolean {
+    const whole = super._framebufferUpdate();
+    if (whole && !this.#seen) {
+      this.#seen = true;
+      requestAnimationFrame(() => this.dispatchEvent(new Event("firstframe")));
+    }
+    return whole;
+  }
+
+  override _requestRemoteResize(): void {
+    this.#asking = true;
+    super._requestRemoteResize();
+    this.#asking = false;
+  }
+
+  override _screenSize(): { w: number; h: number } {
+    const { w, h } = super._screenSize();
+    const density = this.#asking && this.#fine ? window.devicePixelRatio : 1;
+    return { w: Math.floor(w * density), h: Math.floor(h * density) };
+  }
+}
+
+/** A key: its X keysym, and the physical key for displays that know keys rather than symbols. */
+export type Key = readonly [keysym: number, code: string | null];
+
+export const keys = {
+  control: [0xffe3, "ControlLeft"],
+  alt: [0xffe9, "AltLeft"],
+  shift: [0xffe1, "ShiftLeft"],
+  super: [0xffeb, "MetaLeft"],
+  delete: [0xffff, "Delete"],
+  tab: [0xff09, "Tab"],
+  escape: [0xff1b, "Escape"],
+  print: [0xff61, "PrintScreen"],
+  f: (n: number): Key => [0xffbd + n, `F${n}`],
+} as const;
+
+/** The keysym of a character: Latin-1 is itself, a few controls have keys, all others are Unicode with a mark. */
+function keysymOf(char: string): number {
+  const point = char.codePointAt(0) ?? 0;
+  switch (true) {
+    case char === "\n":
+      return 0xff0d;
+    case char === "\t":
+      return 0xff09;
+    case (point >= 0x20 && point <= 0x7e) || (point >= 0xa0 && point <= 0xff):
+      return point;
+  }
+  return 0x01000000 + point;
+}

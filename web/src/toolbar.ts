@@ -1,0 +1,109 @@
+import { $, memory } from "./dom";
+
+/** The toolbar: comes when the pointer is at the top edge or the keyboard goes there, and leaves by itself. */
+export class Toolbar {
+  #edge = $("edge");
+  #bar = $("bar");
+  #grip = $<HTMLButtonElement>("grip");
+  #pin = $<HTMLInputElement>("pin");
+  #timer = 0;
+
+  /** back gives the keyboard back to the desktop. */
+  constructor(private back: () => void) {
+    this.#pin.checked = memory.get("pin") === "yes";
+    this.#pin.onchange = () => {
+      memory.set("pin", this.#pin.checked ? "yes" : "no");
+      this.rest();
+    };
+    this.#edge.addEventListener("pointerover", () => this.show());
+    this.#edge.addEventListener("pointerleave", () => this.rest());
+    this.#edge.addEventListener("focusin", () => this.show());
+    this.#edge.addEventListener("focusout", () => this.rest());
+    this.#grip.onclick = () => this.show();
+
+    for (const tool of this.#bar.querySelectorAll<HTMLButtonElement>("[data-panel]")) {
+      const panel = $<HTMLDialogElement>(tool.dataset["panel"] ?? "");
+      tool.onclick = () => (panel.open ? panel.close() : this.open(panel, tool));
+      panel.addEventListener("close", () => {
+        tool.setAttribute("aria-expanded", "false");
+        this.rest();
+      });
+      panel.addEventListener("keydown", (event) => {
+        if (event.key !== "Escape") return;
+        event.stopPropagation();
+        panel.close();
+        tool.focus();
+      });
+    }
+    this.#bar.addEventListener("keydown", (event) => this.#move(event));
+    // A press on the desktop closes what is open and goes on to the desktop.
+    $("desktop").addEventListener("pointerdown", () => {
+      this.closePanels();
+      this.hide();
+    }, { capture: true });
+    addEventListener("keydown", (event) => {
+      if (event.code === "KeyM" && event.ctrlKey && event.altKey && event.shiftKey) {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        this.focus();
+      }
+    }, { capture: true });
+  }
+
+  show(): void {
+    clearTimeout(this.#timer);
+    this.#edge.dataset["shown"] = "true";
+    this.#grip.setAttribute("aria-expanded", "true");
+  }
+
+  /** Lets the toolbar leave after a while, unless it is in use. */
+  rest(after = 1200): void {
+    clearTimeout(this.#timer);
+    this.show();
+    this.#timer = window.setTimeout(() => this.hide(), after);
+  }
+
+  hide(): void {
+    clearTimeout(this.#timer);
+    const used = this.#edge.matches(":hover") || this.#bar.contains(document.activeElement) || document.querySelector("dialog[open]");
+    if (this.#pin.checked || used) return;
+    this.#edge.dataset["shown"] = "false";
+    this.#grip.setAttribute("aria-expanded", "false");
+  }
+
+  focus(): void {
+    this.show();
+    this.#tools()[0]?.focus();
+  }
+
+  open(panel: HTMLDialogElement, tool: HTMLButtonElement): void {
+    this.closePanels();
+    panel.show();
+    tool.setAttribute("aria-expanded", "true");
+    // Below its button, as far as the window lets it be.
+    const box = tool.getBoundingClientRect();
+    const half = panel.offsetWidth / 2 + 8;
+    panel.style.left = `${Math.max(half, Math.min(innerWidth - half, box.left + box.width / 2))}px`;
+  }
+
+  closePanels(): void {
+    for (const panel of document.querySelectorAll<HTMLDialogElement>("dialog.panel[open]")) panel.close();
+  }
+
+  #tools(): HTMLButtonElement[] {
+    return [...this.#bar.querySelectorAll<HTMLButtonElement>("button")];
+  }
+
+  #move(event: KeyboardEvent): void {
+    const tools = this.#tools();
+    const at = tools.indexOf(document.activeElement as HTMLButtonElement);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tools.length - 1 }[event.key];
+    if (to !== undefined) {
+      tools.at(to % tools.length)?.focus();
+      event.preventDefault();
+    } else if (event.key === "Escape") {
+      this.back();
+      this.hide();
+    }
+  }
+}
