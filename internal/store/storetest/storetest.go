@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,13 +72,10 @@ var epoch = time.Date(2026, 3, 4, 5, 6, 7, 891_234_000, time.UTC)
 
 func at(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
 
-var lastID int
+var lastID atomic.Int64
 
-// newID makes a record ID. Tests of a suite run one after the other.
-func newID() string {
-	lastID++
-	return fmt.Sprintf("r-%06d", lastID)
-}
+// newID makes a record ID.
+func newID() string { return fmt.Sprintf("r-%06d", lastID.Add(1)) }
 
 func newBuilder(account, name string) *appstream.ImageBuilder {
 	b := &appstream.ImageBuilder{Meta: appstream.Meta{
