@@ -342,7 +342,7 @@ var hints = []struct{ sign, hint string }{
 	{"Unable to connect", "check this machine's network and proxy, or set a mirror that it reaches"},
 	{"is not valid yet", "set this machine's clock"},
 	{"newuidmap", "run it as root, or install uidmap with apt-get install uidmap"},
-	{"unable to pick chroot mode", "run it as root"},
+	{"unable to pick chroot mode", "run it as root, or install uidmap with apt-get install uidmap"},
 }
 
 // explain makes an error of mmdebstrap's end and its last lines.
