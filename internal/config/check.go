@@ -150,7 +150,7 @@ func (c *Config) checkNetworks(k *checker) {
 			prefix      netip.Prefix
 			is          bool
 			least, most int
-		}{{"ipv4", s.IPv4, s.IPv4.Addr().Is4(), 16, 28}, {"ipv6", s.IPv6, s.IPv6.Addr().Is6(), 48, 120}} {
+		}{{"ipv4", s.IPv4, s.IPv4.Addr().Is4(), 16, 28}, {"ipv6", s.IPv6, s.IPv6.Addr().Is6() && !s.IPv6.Addr().Is4In6(), 48, 96}} {
 			if p.prefix == (netip.Prefix{}) {
 				continue
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -43,7 +44,10 @@ type Config struct {
 	Provider string   `toml:"provider"` // Docker or Sim
 	Engine   string   `toml:"engine"`   // docker: unix:///path or tcp://host:port; "": DOCKER_HOST, or the socket that is found
 	Agent    string   `toml:"agent"`    // docker: the oriel-agent program; "": beside the server's own
-	SimDelay Duration `toml:"sim_delay"`
+	SimDelay Duration `toml:"sim_delay"` // sim: how long each change of a machine takes
+
+	// AllowUnprotected, docker: start machines even when nothing can keep them from reaching the host's services and one another.
+	AllowUnprotected bool `toml:"allow_unprotected"`
 
 	Region  []string `toml:"region"`  // the regions that are served; the first is written into the credentials file
 	Account string   `toml:"account"` // of the server's own access key; twelve digits
@@ -218,4 +222,28 @@ func (c *Config) Sizes() map[string]appstream.InstanceType {
 		sizes[t.Name] = appstream.InstanceType{Name: t.Name, Family: t.Family, VCPU: t.VCPU, MemoryMB: t.MemoryMB}
 	}
 	return sizes
+}
+
+// URL is the address of the API for programs on this machine: PublicURL, or else what Listen stands for.
+func (c *Config) URL() string {
+	if c.PublicURL != "" {
+		return strings.TrimSuffix(c.PublicURL, "/")
+	}
+	return LocalURL(c.Listen, c.TLSCert != "")
+}
+
+// LocalURL is the address by which programs on this machine reach what listens at ADDRESS:PORT.
+func LocalURL(listen string, secure bool) string {
+	scheme := "http://"
+	if secure {
+		scheme = "https://"
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return scheme + listen
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return scheme + net.JoinHostPort(host, port)
 }

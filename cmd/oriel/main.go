@@ -1,0 +1,46 @@
+// Command oriel is the server and what its administrator needs: serve, image, doctor, version. Every flag is also an
+// environment variable: --listen is ORIEL_LISTEN.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the command line. Each command is in the file of its name.
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Run the server."`
+	Image   imageCommand   `cmd:"" help:"Make images."`
+	Doctor  doctorCommand  `cmd:"" help:"Say what is missing on this machine, and how to get it."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+
+	Quickstart quickstartCommand `cmd:"" hidden:"" help:"Make an image builder, wait for it, and print what to do next. make quickstart calls it."`
+	Remove     removeCommand     `cmd:"" hidden:"" help:"Remove all machines, images and networks of this server. make clean calls it."`
+}
+
+func main() {
+	// The first Ctrl-C asks for an orderly end, the second one ends.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+
+	var c commands
+	parser := kong.Must(&c,
+		kong.Name("oriel"),
+		kong.Description("Application streaming on your own machines, with the API of Amazon AppStream 2.0."),
+		kong.UsageOnError(),
+		kong.DefaultEnvars("ORIEL"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	chosen, err := parser.Parse(os.Args[1:])
+	parser.FatalIfErrorf(err)
+	chosen.BindTo(ctx, (*context.Context)(nil))
+	if err := chosen.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "oriel:", err)
+		os.Exit(1)
+	}
+}

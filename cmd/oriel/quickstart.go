@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+
+	"github.com/oriel-project/oriel/internal/server"
+)
+
+type quickstartCommand struct {
+	place
+	remote
+	Name  string `help:"Name of the image builder." default:"hello"`
+	Image string `help:"Image to make it from." default:"oriel-debian-12"`
+}
+
+// Run brings the image builder to RUNNING from wherever it is.
+func (c *quickstartCommand) Run(ctx context.Context) error {
+	cfg, err := load(c.place, machines{}, serving{})
+	if err != nil {
+		return err
+	}
+	client, err := c.connect(cfg)
+	if err != nil {
+		return err
+	}
+	s := newStatus(os.Stdout)
+	if err := c.bring(ctx, client, s); err != nil {
+		s.clear()
+		return explain(err)
+	}
+	url, err := client.aws.CreateImageBuilderStreamingURL(ctx, &appstream.CreateImageBuilderStreamingURLInput{Name: &c.Name})
+	if err != nil {
+		return explain(err)
+	}
+	fmt.Printf(`
+Open this in a browser within the hour; it is the desktop of the image builder %[1]s:
+
+  %[2]s
+
+The server is at %[3]s. To try its API with the AWS command line, paste:
+
+  export AWS_SHARED_CREDENTIALS_FILE=%[4]s AWS_REGION=%[5]s
+  aws appstream describe-image-builders --endpoint-url %[3]s
+  aws appstream create-image-builder-streaming-url --name %[1]s --endpoint-url %[3]s
+  aws appstream stop-image-builder --name %[1]s --endpoint-url %[3]s
+`, c.Name, *url.StreamingURL, client.endpoint, quote(server.CredentialsFile(cfg.Data)), client.region)
+	return nil
+}
+
+// bring creates or starts the image builder, and waits until it is RUNNING.
+func (c *quickstartCommand) bring(ctx context.Context, client *client, s *status) error {
+	asked := false // for a start of what was there
+	for {
+		list, err := client.aws.DescribeImageBuilders(ctx, &appstream.DescribeImageBuildersInput{})
+		if err != nil {
+			return err
+		}
+		var b *types.ImageBuilder
+		for i := range list.ImageBuilders {
+			if *list.ImageBuilders[i].Name == c.Name {
+				b = &list.ImageBuilders[i]
+			}
+		}
+		switch {
+		case b == nil:
+			if err := c.create(ctx, client, s); err != nil {
+				return err
+			}
+		case b.State == types.ImageBuilderStateRunning:
+			s.done("%s is RUNNING", c.Name)
+			return nil
+		case (b.State == types.ImageBuilderStateStopped || b.State == types.ImageBuilderStateFailed) && !asked:
+			if _, err := client.aws.StartImageBuilder(ctx, &appstream.StartImageBuilderInput{Name: &c.Name}); err != nil {
+				return err
+			}
+			asked = true
+		case b.State == types.ImageBuilderStateFailed:
+			return fmt.Errorf("the image builder %s is FAILED: %s", c.Name, builderReason(b))
+		default:
+			s.tell(c.Name+" is "+string(b.State), builderReason(b), -1)
+		}
+		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// create creates the image builder. The base image appears in the server's list a moment after it was made.
+func (c *quickstartCommand) create(ctx context.Context, client *client, s *status) error {
+	const patience = 30 * time.Second
+	for start := time.Now(); ; {
+		_, err := client.aws.DescribeImages(ctx, &appstream.DescribeImagesInput{Names: []string{c.Image}})
+		if err == nil {
+			break
+		}
+		if time.Since(start) > patience {
+			return err
+		}
+		s.tell("waiting for the server to find the image "+c.Image, "", -1)
+		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	size, internet := "stream.standard.medium", true
+	_, err := client.aws.CreateImageBuilder(ctx, &appstream.CreateImageBuilderInput{
+		Name: &c.Name, ImageName: &c.Image, InstanceType: &size, EnableDefaultInternetAccess: &internet})
+	return err
+}
+
+func builderReason(b *types.ImageBuilder) string {
+	if b.StateChangeReason == nil || b.StateChangeReason.Message == nil {
+		return ""
+	}
+	return *b.StateChangeReason.Message
+}

@@ -1,0 +1,101 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/config"
+)
+
+// Doctor looks whether a server with this configuration would work here. It changes nothing that matters and works while the
+// server runs.
+func Doctor(ctx context.Context, cfg Config) []compute.Finding {
+	findings := []compute.Finding{checkDataDir(cfg.Data), checkPort(ctx, cfg)}
+	if cfg.Provider == config.Sim {
+		return findings
+	}
+	findings = append(findings, checkAgent(cfg.Config))
+	p, err := newDocker(cfg, "doctor")
+	if err != nil {
+		return append(findings, compute.Finding{What: "container engine", Info: err.Error(), Hint: "correct the configuration"})
+	}
+	defer p.Close()
+	return append(findings, p.Check(ctx)...)
+}
+
+func checkDataDir(dir string) compute.Finding {
+	f := compute.Finding{OK: true, What: "data directory", Info: dir}
+	err := privateDir(dir)
+	if err == nil {
+		var probe *os.File
+		if probe, err = os.CreateTemp(dir, ".doctor-*"); err == nil {
+			err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+		}
+	}
+	if err != nil {
+		f.OK, f.Info, f.Hint = false, err.Error(), "run oriel as a user who may write there, or choose another with --data"
+	}
+	return f
+}
+
+// checkPort tells who has the port: nobody, this server, or another program.
+func checkPort(ctx context.Context, cfg Config) compute.Finding {
+	f := compute.Finding{OK: true, What: "address", Info: cfg.Listen + " is free"}
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err == nil {
+		l.Close()
+		return f
+	}
+	f.Info = err.Error()
+	if errors.Is(err, syscall.EADDRINUSE) {
+		if isOriel(ctx, config.LocalURL(cfg.Listen, cfg.TLSCert != "")) {
+			f.Info = "Oriel is running at " + config.LocalURL(cfg.Listen, cfg.TLSCert != "")
+			return f
+		}
+		f.Info = "another program uses " + cfg.Listen
+	}
+	f.OK, f.Hint = false, "choose another with --listen"
+	return f
+}
+
+func isOriel(ctx context.Context, url string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		// With a certificate for another name, all that can be said is that someone speaks TLS there.
+		return strings.HasPrefix(url, "https:") && strings.Contains(err.Error(), "certificate")
+	}
+	defer resp.Body.Close()
+	text := make([]byte, 64)
+	n, _ := resp.Body.Read(text)
+	return strings.HasPrefix(string(text[:n]), "store: ")
+}
+
+func checkAgent(c config.Config) compute.Finding {
+	f := compute.Finding{OK: true, What: "agent", Info: agentapi.Version}
+	file, err := agentFile(c)
+	if err == nil {
+		f.Info += " at " + file
+		return f
+	}
+	if installed, _ := filepath.Glob(filepath.Join(c.Data, "agents", "*", "oriel-agent")); len(installed) > 0 && c.Agent == "" {
+		f.Info = "installed earlier: " + filepath.Base(filepath.Dir(installed[len(installed)-1]))
+		return f
+	}
+	return compute.Finding{What: "agent", Info: fmt.Sprintf("there is no %s", file), Hint: "build it (make build), or name its file with --agent"}
+}

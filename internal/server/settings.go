@@ -1,0 +1,93 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"github.com/oriel-project/oriel/internal/api"
+	"github.com/oriel-project/oriel/internal/api/iam"
+	"github.com/oriel-project/oriel/internal/keys"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/ticket"
+)
+
+// The settings that the store keeps for us.
+const (
+	settingInstallation = "installation" // the name by which a container engine knows what is ours
+	settingTicketKey    = "ticket-key"   // signs streaming URLs and sessions
+)
+
+// CredentialsFile gives the path of the server's own access key.
+func CredentialsFile(data string) string { return filepath.Join(data, "credentials") }
+
+// settings reads what the server keeps for itself, and makes at its first start what is missing.
+func (s *Server) settings(ctx context.Context) (installation string, signer *ticket.Signer, err error) {
+	var secret []byte
+	err = s.store.Update(ctx, func(tx store.Tx) error {
+		name, err := setting(tx, settingInstallation, func() []byte { return []byte("oriel-" + strings.ToLower(rand.Text()[:10])) })
+		if err != nil {
+			return err
+		}
+		installation = string(name)
+		secret, err = setting(tx, settingTicketKey, func() []byte {
+			key := make([]byte, ticket.KeySize)
+			rand.Read(key) // does not fail
+			return key
+		})
+		return err
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("read the server's settings: %w", err)
+	}
+	if signer, err = ticket.NewSigner(secret); err != nil {
+		return "", nil, err
+	}
+	key, made, err := keys.Ensure(CredentialsFile(s.cfg.Data))
+	if err != nil {
+		return "", nil, err
+	}
+	if made {
+		s.log.Info("made an access key", "file", CredentialsFile(s.cfg.Data), "id", key.ID)
+	}
+	s.root = api.Key{ID: key.ID, Secret: key.Secret, Account: s.cfg.Account, Principal: "arn:aws:iam::" + s.cfg.Account + ":root"}
+	return installation, signer, nil
+}
+
+func setting(tx store.Tx, name string, first func() []byte) ([]byte, error) {
+	value, err := tx.Setting(name)
+	if errors.Is(err, store.ErrNotFound) {
+		value = first()
+		err = tx.SetSetting(name, value)
+	}
+	return value, err
+}
+
+// keyring gives the access keys of the configuration and the server's own.
+func (s *Server) keyring() (map[string]api.Key, error) {
+	ring := map[string]api.Key{s.root.ID: s.root}
+	for _, k := range s.cfg.Keys {
+		policy, err := iam.Parse([]byte(k.Policy))
+		if err != nil {
+			return nil, fmt.Errorf("the access key %s: %w", k.ID, err)
+		}
+		if _, taken := ring[k.ID]; taken {
+			return nil, fmt.Errorf("the access key %s is the server's own: choose another ID", k.ID)
+		}
+		ring[k.ID] = api.Key{ID: k.ID, Secret: k.Secret, Account: k.Account, Principal: k.Principal, Policy: policy}
+	}
+	return ring, nil
+}
+
+// endpoints gives the networks behind each streaming VPC endpoint.
+func (s *Server) endpoints() map[string][]netip.Prefix {
+	m := make(map[string][]netip.Prefix, len(s.cfg.Endpoints))
+	for _, e := range s.cfg.Endpoints {
+		m[e.ID] = e.CIDRs
+	}
+	return m
+}
