@@ -343,6 +343,7 @@ func gone(err error) *streamEnd {
 // reply has a "ping…" sent back. One that comes before the last one is on its way is dropped: it must not hold the input up.
 func (s *stream) reply(message io.Reader) {
 	text, err := io.ReadAll(io.LimitReader(message, maxEcho+1))
+	io.Copy(io.Discard, message) // the next message begins after the end of this one
 	if err != nil || len(text) > maxEcho || !strings.HasPrefix(string(text), pingPrefix) {
 		return
 	}
