@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 
+	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/store"
@@ -130,10 +132,22 @@ func (t memoryTx) Get(key appstream.Key, rec appstream.Record) error {
 	return nil
 }
 
-// An agentFunc is a Dialer whose agent speaks the display half of the agent's protocol: each display stream is given to fn.
-type agentFunc func(display net.Conn)
+// An agent is a Dialer to as much of an agent as the gateway uses: each display stream is given to display.
+type agent struct {
+	display      func(net.Conn)
+	applications []agentapi.Application
+}
 
-func (fn agentFunc) Dial(ctx context.Context, id string) (net.Conn, error) {
+// agentFunc is an agent with a display and an odd catalogue.
+func agentFunc(display func(net.Conn)) agent {
+	return agent{display, []agentapi.Application{
+		{Name: "mousepad", DisplayName: "Mousepad", IconPNG: pngMagic},
+		{Name: "x", DisplayName: strings.Repeat("é", 200), IconPNG: []byte("<svg>")},
+	}}
+}
+
+// Dial connects to the agent.
+func (a agent) Dial(ctx context.Context, id string) (net.Conn, error) {
 	here, there := net.Pipe()
 	go func() {
 		defer there.Close()
@@ -145,10 +159,12 @@ func (fn agentFunc) Dial(ctx context.Context, id string) (net.Conn, error) {
 		switch req.URL.Path {
 		case "/v1/display":
 			io.WriteString(there, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: rfb\r\n\r\n")
-			fn(&bufferedConn{Conn: there, r: r})
+			a.display(&bufferedConn{Conn: there, r: r})
 		case "/v1/applications":
-			body := fmt.Sprintf(`{"applications":[{"name":"mousepad","displayName":"Mousepad","absoluteAppPath":"/usr/bin/mousepad","iconPng":"iVBORw0KGgo="},`+
-				`{"name":"x","absoluteAppPath":"/x","displayName":"%s","iconPng":"PHN2Zz4="}]}`, strings.Repeat("é", 200))
+			body, err := json.Marshal(map[string]any{"applications": a.applications})
+			if err != nil {
+				return
+			}
 			fmt.Fprintf(there, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 		default:
 			io.WriteString(there, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")

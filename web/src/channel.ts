@@ -26,6 +26,8 @@ export class Channel {
   onending: (() => void) | null = null;
   /** Called with the time to the server and back in milliseconds; null when an answer is overdue. */
   onlatency: ((ms: number | null) => void) | null = null;
+  /** The last time that was measured, in milliseconds; undefined before the first. */
+  latency: number | undefined;
   /** Resolves when the channel has ended. It never rejects. */
   readonly ended: Promise<End>;
 
@@ -51,6 +53,7 @@ export class Channel {
       this.#ping();
     };
     this.#socket.onmessage = ({ data }: MessageEvent<ArrayBuffer | string>) => {
+      if (this.#over) return;
       this.#heard = performance.now();
       if (typeof data === "string") {
         this.#pong();
@@ -114,8 +117,9 @@ export class Channel {
 
   #pong(): void {
     if (this.#asked === 0) return;
-    this.onlatency?.(performance.now() - this.#asked);
+    this.latency = performance.now() - this.#asked;
     this.#asked = 0;
+    this.onlatency?.(this.latency);
   }
 
   #finish(code: number, reason: string): void {

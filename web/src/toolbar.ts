@@ -15,11 +15,13 @@ export class Toolbar {
       memory.set("pin", this.#pin.checked ? "yes" : "no");
       this.rest();
     };
-    this.#edge.addEventListener("pointerover", () => this.show());
+    this.#edge.addEventListener("pointerover", (event) => {
+      if (event.pointerType !== "touch") this.show(); // a finger taps
+    });
     this.#edge.addEventListener("pointerleave", () => this.rest());
     this.#edge.addEventListener("focusin", () => this.show());
     this.#edge.addEventListener("focusout", () => this.rest());
-    this.#grip.onclick = () => this.show();
+    this.#grip.onclick = () => this.rest(5000);
 
     for (const tool of this.#bar.querySelectorAll<HTMLButtonElement>("[data-panel]")) {
       const panel = $<HTMLDialogElement>(tool.dataset["panel"] ?? "");

@@ -49,6 +49,7 @@ async function stream(channel: Channel): Promise<End & { steady: boolean }> {
     if (!leaving) setState("reconnecting");
   };
   channel.onlatency = setLatency;
+  if (channel.latency !== undefined) setLatency(channel.latency); // it may have been measured before this script was there
   if (channel.readyState !== WebSocket.CLOSED) {
     const mine = new Screen($("desktop"), channel);
     screen = mine;
