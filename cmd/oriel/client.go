@@ -37,6 +37,7 @@ type client struct {
 	aws      *appstream.Client
 	endpoint string
 	region   string
+	file     string // with the key
 	key      keys.Key
 }
 
@@ -45,12 +46,11 @@ func (r *remote) connect(cfg server.Config) (*client, error) {
 	if c.endpoint == "" {
 		c.endpoint = cfg.URL()
 	}
-	file := r.Credentials
-	if file == "" {
-		file = server.CredentialsFile(cfg.Data)
+	if c.file = r.Credentials; c.file == "" {
+		c.file = server.CredentialsFile(cfg.Data)
 	}
 	var err error
-	switch c.key, err = keys.Read(file); {
+	switch c.key, err = keys.Read(c.file); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("there is no access key in %s: the server makes it at its first start; name its directory with --data", cfg.Data)
 	case errors.Is(err, fs.ErrPermission):

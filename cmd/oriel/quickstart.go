@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
-
-	"github.com/oriel-project/oriel/internal/server"
 )
 
 type quickstartCommand struct {
@@ -17,6 +16,7 @@ type quickstartCommand struct {
 	remote
 	Name  string `help:"Name of the image builder." default:"hello"`
 	Image string `help:"Image to make it from." default:"oriel-debian-12"`
+	Stop  bool   `help:"Stop all image builders of the account instead."`
 }
 
 // Run brings the image builder to RUNNING from wherever it is.
@@ -30,6 +30,9 @@ func (c *quickstartCommand) Run(ctx context.Context) error {
 		return err
 	}
 	s := newStatus(os.Stdout)
+	if c.Stop {
+		return explain(stopAll(ctx, client, s))
+	}
 	if err := c.bring(ctx, client, s); err != nil {
 		s.clear()
 		return explain(err)
@@ -49,7 +52,7 @@ The server is at %[3]s. To try its API with the AWS command line, paste:
   aws appstream describe-image-builders --endpoint-url %[3]s
   aws appstream create-image-builder-streaming-url --name %[1]s --endpoint-url %[3]s
   aws appstream stop-image-builder --name %[1]s --endpoint-url %[3]s
-`, c.Name, *url.StreamingURL, client.endpoint, quote(server.CredentialsFile(cfg.Data)), client.region)
+`, c.Name, *url.StreamingURL, client.endpoint, quote(client.file), client.region)
 	return nil
 }
 
@@ -118,4 +121,37 @@ func builderReason(b *types.ImageBuilder) string {
 		return ""
 	}
 	return *b.StateChangeReason.Message
+}
+
+// stopAll stops the image builders that run, and waits for them and for those that are on their way to a rest.
+func stopAll(ctx context.Context, client *client, s *status) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		list, err := client.aws.DescribeImageBuilders(ctx, &appstream.DescribeImageBuildersInput{})
+		if err != nil {
+			return err
+		}
+		busy := 0
+		for _, b := range list.ImageBuilders {
+			switch b.State {
+			case types.ImageBuilderStateStopped, types.ImageBuilderStateFailed:
+				continue
+			case types.ImageBuilderStateRunning:
+				if _, err := client.aws.StopImageBuilder(ctx, &appstream.StopImageBuilderInput{Name: b.Name}); err != nil {
+					return err
+				}
+			}
+			busy++
+			s.tell(*b.Name+" is "+string(b.State), "", -1)
+		}
+		if busy == 0 {
+			s.clear()
+			return nil
+		}
+		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+			s.clear()
+			return errors.New("some image builders are still busy")
+		}
+	}
 }

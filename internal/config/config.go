@@ -40,10 +40,10 @@ type Config struct {
 	TLSKey         string         `toml:"tls_key"`         // file with its private key
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies"` // whose X-Forwarded-For and X-Forwarded-Proto are believed
 
-	Data     string   `toml:"data"`     // directory of all that is kept
-	Provider string   `toml:"provider"` // Docker or Sim
-	Engine   string   `toml:"engine"`   // docker: unix:///path or tcp://host:port; "": DOCKER_HOST, or the socket that is found
-	Agent    string   `toml:"agent"`    // docker: the oriel-agent program; "": beside the server's own
+	Data     string   `toml:"data"`      // directory of all that is kept
+	Provider string   `toml:"provider"`  // Docker or Sim
+	Engine   string   `toml:"engine"`    // docker: unix:///path or tcp://host:port; "": DOCKER_HOST, or the socket that is found
+	Agent    string   `toml:"agent"`     // docker: the oriel-agent program; "": beside the server's own
 	SimDelay Duration `toml:"sim_delay"` // sim: how long each change of a machine takes
 
 	// AllowUnprotected, docker: start machines even when nothing can keep them from reaching the host's services and one another.
