@@ -3,7 +3,6 @@ package sudo
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -15,9 +14,9 @@ import (
 // forwarded are the signals that the client passes on to the command.
 var forwarded = []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT, unix.SIGWINCH}
 
-// drainTime is how long the client waits for the rest of the output when the
-// command has ended and something it started keeps the terminal open.
-const drainTime = 100 * time.Millisecond
+// maxRest bounds the output that is still shown when the command has ended, in
+// bytes: something that it started may write on without end.
+const maxRest = 1 << 20
 
 // Main is sudo. It returns the exit status; when the command was ended by a
 // signal that also ends the client, it does not return.
@@ -206,10 +205,8 @@ func (c *client) resume() {
 
 func (c *client) ended(e event) (int, error) {
 	if c.master != nil {
-		select {
-		case <-c.drained:
-		case <-time.After(drainTime):
-		}
+		c.master.SetReadDeadline(time.Unix(1, 0)) // to relayOutput: no more waiting
+		<-c.drained
 	}
 	c.restore()
 	if e.Error != "" {
@@ -243,21 +240,30 @@ func foreground() bool {
 // openTerminal makes the terminal for the command, with the size and settings
 // of the user's. It returns the command's side.
 func (c *client) openTerminal() (slave *os.File, err error) {
+	// os.File waits for this one in Go's poller, so that reading can be ended;
+	// its method Fd would change that.
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a terminal: %w", err)
 	}
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+	raw, err := master.SyscallConn()
+	if err == nil {
+		err = errors.Join(raw.Control(func(fd uintptr) {
+			if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err != nil {
+				return
+			}
+			n, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+			if errno != 0 {
+				err = errno
+				return
+			}
+			slave = os.NewFile(n, "terminal")
+		}), err)
+	}
+	if err != nil {
 		master.Close()
 		return nil, fmt.Errorf("make a terminal: %w", err)
 	}
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
-	if errno != 0 {
-		master.Close()
-		return nil, fmt.Errorf("make a terminal: %w", errno)
-	}
-	slave = os.NewFile(n, "terminal")
 	if t, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
 		unix.IoctlSetTermios(int(slave.Fd()), unix.TCSETS, t)
 	}
@@ -273,8 +279,12 @@ func (c *client) resize() {
 	if c.master == nil {
 		return
 	}
-	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
-		unix.IoctlSetWinsize(int(c.master.Fd()), unix.TIOCSWINSZ, size)
+	size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	if err != nil {
+		return
+	}
+	if raw, err := c.master.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, size) })
 	}
 }
 
@@ -305,9 +315,38 @@ func (c *client) restore() {
 	}
 }
 
+// relayOutput shows what the command writes, until its terminal is closed, or
+// the command has ended and everything it wrote was shown.
 func (c *client) relayOutput() {
 	defer close(c.drained)
-	io.Copy(os.Stdout, c.master)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := c.master.Read(buf)
+		os.Stdout.Write(buf[:n])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil { // EIO: nobody has the terminal any more
+			return
+		}
+	}
+	raw, err := c.master.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		for rest := 0; rest < maxRest; {
+			n, err := unix.Read(int(fd), buf) // does not wait
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if n <= 0 {
+				return
+			}
+			os.Stdout.Write(buf[:n])
+			rest += n
+		}
+	})
 }
 
 // relayInput types what the user types. In the background reading fails with

@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
+)
+
+func TestRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newRequests()
+		ctx := t.Context()
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if p := q.next(soon); p != nil {
+			t.Errorf("%+v", p)
+		}
+		// Nobody takes it.
+		takeBy, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if _, err := q.ask(ctx, takeBy, agentapi.Request{Kind: agentapi.KindCreateImage}); err != errNotPickedUp {
+			t.Error(err)
+		}
+		// It is taken, and no answer comes.
+		taken := make(chan *pending)
+		go func() { taken <- q.next(ctx) }()
+		ask, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if _, err := q.ask(ask, ask, agentapi.Request{Kind: agentapi.KindCreateImage}); err != errNoAnswer {
+			t.Error(err)
+		}
+		late := <-taken
+		if err := q.answerTo(late.ID, agentapi.Answer{}); err != errUnknownAnswer {
+			t.Error(err)
+		}
+		// In order, each to its author.
+		results := make(chan string, 2)
+		for _, name := range []string{"a", "b"} {
+			go func() {
+				a, err := q.ask(ctx, ctx, agentapi.Request{CreateImage: &agentapi.CreateImage{Name: name}})
+				if err != nil {
+					t.Error(err)
+				}
+				results <- name + a.Message
+			}()
+			synctest.Wait()
+		}
+		first, second := q.next(ctx), q.next(ctx)
+		if first.CreateImage.Name != "a" || second.CreateImage.Name != "b" || first.ID == second.ID {
+			t.Errorf("%+v, %+v", first, second)
+		}
+		for _, p := range []*pending{second, first} {
+			if err := q.answerTo(p.ID, agentapi.Answer{Message: " was " + p.CreateImage.Name}); err != nil {
+				t.Error(err)
+			}
+			if got, want := <-results, p.CreateImage.Name+" was "+p.CreateImage.Name; got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+		// Full.
+		for range maxRequests {
+			if _, err := q.add(agentapi.Request{}); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := q.add(agentapi.Request{}); err != errQueueFull {
+			t.Error(err)
+		}
+	})
+}
+
+func TestParsePower(t *testing.T) {
+	for line, want := range map[string]agentapi.Kind{
+		"reboot": agentapi.KindReboot, "reboot -f": agentapi.KindReboot, "poweroff": agentapi.KindPowerOff, "halt -p": agentapi.KindPowerOff,
+		"shutdown": agentapi.KindPowerOff, "shutdown -h now": agentapi.KindPowerOff, "shutdown -r now": agentapi.KindReboot,
+		"shutdown -rf +0 good bye": agentapi.KindReboot, "shutdown --reboot": agentapi.KindReboot,
+		"shutdown +5": "", "shutdown 22:00": "", "shutdown -c": "", "reboot now": "", "reboot -x": "", "poweroff --x": "",
+	} {
+		args := strings.Fields(line)
+		asked := agentapi.Kind("")
+		var out, errs bytes.Buffer
+		code := power(args[0], args[1:], &out, &errs, func(k agentapi.Kind) error { asked = k; return nil })
+		if asked != want || (code == 0) != (want != "") || (errs.Len() == 0) != (want != "") {
+			t.Errorf("%s: %q, %d, %s", line, asked, code, &errs)
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := power("reboot", []string{"--help"}, &out, &errs, nil); code != 0 || !strings.Contains(out.String(), "usage") {
+		t.Error(code, out.String())
+	}
+	if code := power("reboot", nil, &out, &errs, func(agentapi.Kind) error { return errors.New("refused") }); code != 1 || errs.String() != "reboot: refused\n" {
+		t.Error(code, errs.String())
+	}
+}
+
+func TestXauthority(t *testing.T) {
+	want := "\xff\xff\x00\x00\x00\x010\x00\x12MIT-MAGIC-COOKIE-1\x00\x03abc"
+	if got := string(xauthority("0", []byte("abc"))); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A real shell is the judge.
+func TestShellQuote(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.StringMatching(`[^\x00]{0,20}`).Draw(t, "word")
+		out, err := exec.Command("/bin/sh", "-c", "printf %s "+shellQuote(word)).Output()
+		if err != nil || string(out) != word {
+			t.Fatalf("%q became %q, %v", word, out, err)
+		}
+	})
+}
+
+func TestLocale(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "locale")
+	os.WriteFile(file, []byte("# comment\nLANG=\"de_DE.UTF-8\"\nLC_TIME=C\nLD_PRELOAD=x\n"), 0o600)
+	if got := locale(file); !slices.Equal(got, []string{"LANG=de_DE.UTF-8", "LC_TIME=C"}) {
+		t.Error(got)
+	}
+	if got := locale(file + "x"); !slices.Equal(got, []string{"LANG=C.UTF-8"}) {
+		t.Error(got)
+	}
+}
+
+func TestOutputIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	r, w := io.Pipe()
+	go func() {
+		for range 3 * linesPerMinute {
+			io.WriteString(w, "again\n")
+		}
+		io.WriteString(w, strings.Repeat("x", 5000)+"\n\n  \nlast words")
+		w.Close()
+	}()
+	o := &output{}
+	o.read(r, slog.New(slog.NewTextHandler(&log, nil)))
+	if n := strings.Count(log.String(), "again"); n != linesPerMinute {
+		t.Errorf("%d lines in the log", n)
+	}
+	if o.lastLine() != "last words" {
+		t.Errorf("%q", o.lastLine())
+	}
+}
+
+func TestWaitForPixels(t *testing.T) {
+	serve := func(pixel func() byte) string {
+		socket := filepath.Join(t.TempDir(), "rfb")
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go serveRFB(c, 1280, 720, pixel)
+			}
+		}()
+		return socket
+	}
+	n := 0
+	if err := waitForPixels(t.Context(), serve(func() byte { n++; return byte(n / 3) })); err != nil || n < 3 {
+		t.Errorf("after %d pictures: %v", n, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := waitForPixels(ctx, serve(func() byte { return 0 })); err == nil {
+		t.Error("black was taken for a picture")
+	}
+}
+
+func FuzzPixelProbe(f *testing.F) {
+	hello := "RFB 003.008\n\x01\x01\x00\x00\x00\x00" + "\x00\x10\x00\x10" + strings.Repeat("\x00", 16) + "\x00\x00\x00\x02hi"
+	f.Add([]byte(hello + "\x00\x00\x00\x01\x00\x00\x00\x00\x00\x10\x00\x10\x00\x00\x00\x00" + strings.Repeat("\xff", 256)))
+	f.Add([]byte(hello + "\x02\x03\x00\x00\x00\x00\x00\x00\x01x\x01\x00\x00\x00\x00\x01123456"))
+	f.Add([]byte(hello + "\x00\x00\x00\x01\x00\x00\x00\x00\x00\x01\x00\x01\xff\xff\xff\x1112345"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p := &pixelProbe{rw: struct {
+			io.Reader
+			io.Writer
+		}{bytes.NewReader(text), io.Discard}}
+		if p.handshake() == nil && p.wait() == nil && p.seen < enoughPixels {
+			t.Error("a picture was seen where there is none")
+		}
+		if cap(p.buf) > 1<<20 {
+			t.Errorf("a buffer of %d bytes", cap(p.buf))
+		}
+	})
+}
