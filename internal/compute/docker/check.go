@@ -41,8 +41,8 @@ func (p *Provider) Check(ctx context.Context) []compute.Finding {
 		p.checkDisk("container engine's disk", h.root),
 		p.checkDisk("server's disk", p.config.DataDir),
 		p.checkLimits(h),
-		p.checkWall(ctx, h, false),
-		p.checkWall(ctx, h, true),
+		p.checkWall(ctx, false),
+		p.checkWall(ctx, true),
 		p.checkBase(ctx),
 	}
 	return findings
@@ -86,7 +86,7 @@ func (p *Provider) checkLimits(h *host) compute.Finding {
 }
 
 // checkWall tries the tools without changing rules.
-func (p *Provider) checkWall(ctx context.Context, h *host, v6 bool) compute.Finding {
+func (p *Provider) checkWall(ctx context.Context, v6 bool) compute.Finding {
 	f := compute.Finding{OK: true, What: "isolation", Info: "machines cannot reach this host's services or each other"}
 	if v6 {
 		f.What, f.Info = "IPv6", "machines have IPv6 addresses"
@@ -95,7 +95,7 @@ func (p *Provider) checkWall(ctx context.Context, h *host, v6 bool) compute.Find
 			return f
 		}
 	}
-	err := p.hostIsHere(h)
+	err := p.hostIsHere()
 	if err == nil {
 		_, err = p.firewall.run(ctx, "", tool(v6), "-w", "10", "-t", table, "-S")
 	}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -108,8 +110,8 @@ func (p *Provider) HasImage(ctx context.Context, ref string) (bool, error) {
 	return true, nil
 }
 
-// EnsureImageGone takes the image's name away, and the image when no machine and no other image is made from it. One that
-// is still used goes with its last user.
+// EnsureImageGone takes the image's name away, and removes the image when no machine and no other image is made from it.
+// One that is still used goes with its last user.
 func (p *Provider) EnsureImageGone(ctx context.Context, ref string) error {
 	if checkRef(ref) != nil {
 		return nil // such an image cannot have been made
@@ -124,21 +126,29 @@ func (p *Provider) EnsureImageGone(ctx context.Context, ref string) error {
 		case r.Config == nil || r.Config.Labels[labelInstallation] != p.config.Installation:
 			return &compute.Fault{Message: "the image " + ref + " was not made by this server: it is not removed"}
 		}
-		_, err = p.engine.ImageRemove(ctx, ref, client.ImageRemoveOptions{Force: true})
-		if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
+		// With a second name, the engine only takes this one away, whoever uses the image. Without that it would refuse;
+		// and if it were forced to, Podman would remove the machines too.
+		_, err = p.engine.ImageTag(ctx, client.ImageTagOptions{Source: r.ID, Target: aside(r.ID)})
+		if err == nil {
+			_, err = p.engine.ImageRemove(ctx, ref, client.ImageRemoveOptions{})
+		}
+		if err != nil && !cerrdefs.IsNotFound(err) {
 			return fail("remove the image "+ref, err)
 		}
-		if cerrdefs.IsConflict(err) { // the name is gone in spite of it, if a machine runs from the image
-			if has, again := p.HasImage(ctx, ref); has || again != nil {
-				return errors.Join(again, fail("remove the image "+ref, err))
-			}
-		}
-		return errors.Join(p.removeUnused(ctx, r.Config.Labels[labelParent]), p.removeHalf(ctx, ref))
+		return errors.Join(p.removeUnused(ctx, r.ID), p.removeHalf(ctx, ref))
 	})
 }
 
-// removeUnused removes an image that this installation has made, has no name any more and is not used, and then those
-// that it was made from and that are so too.
+// removed names images that are to go as soon as nobody uses them.
+const removed = "oriel/removed"
+
+func aside(image string) string {
+	id := strings.TrimPrefix(image, "sha256:")
+	return removed + ":" + id[:min(len(id), 32)]
+}
+
+// removeUnused removes an image that this installation has made, is called nothing and not used, and then those that it
+// was made from and that are so too.
 func (p *Provider) removeUnused(ctx context.Context, image string) error {
 	for image != "" {
 		r, err := p.engine.ImageInspect(ctx, image)
@@ -147,7 +157,8 @@ func (p *Provider) removeUnused(ctx context.Context, image string) error {
 			return nil
 		case err != nil:
 			return fail("look for unused images", err)
-		case len(r.RepoTags) > 0 || r.Config == nil || r.Config.Labels[labelInstallation] != p.config.Installation:
+		case r.Config == nil || r.Config.Labels[labelInstallation] != p.config.Installation,
+			slices.ContainsFunc(r.RepoTags, func(tag string) bool { return familiar(tag) != aside(r.ID) }):
 			return nil
 		}
 		_, err = p.engine.ImageRemove(ctx, r.ID, client.ImageRemoveOptions{})
@@ -235,10 +246,6 @@ func (p *Provider) ImportImage(ctx context.Context, tar io.Reader, changes []str
 	if err := checkRef(ref); err != nil {
 		return err
 	}
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return err
-	}
 	var before string
 	if r, err := p.engine.ImageInspect(ctx, ref); err == nil {
 		before = r.ID
@@ -246,8 +253,7 @@ func (p *Provider) ImportImage(ctx context.Context, tar io.Reader, changes []str
 		return fail("look for the image "+ref, err)
 	}
 	source := client.ImageImportSource{Source: &counter{tar, 0, progress}, SourceName: "-"}
-	r, err := p.engine.ImageImport(ctx, source, reference.FamiliarName(named),
-		client.ImageImportOptions{Tag: named.(reference.Tagged).Tag(), Changes: changes})
+	r, err := p.engine.ImageImport(ctx, source, ref, client.ImageImportOptions{Changes: changes}) // Podman does not know Tag
 	if err != nil {
 		return fail("import the image "+ref, err)
 	}

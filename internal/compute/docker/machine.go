@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ import (
 // Limits of every machine that do not depend on its instance type.
 const (
 	maxProcesses = 4096
-	maxFiles     = 16384     // engines without CAP_SYS_RESOURCE cannot give more
+	maxFiles     = 16384     // open ones; engines without CAP_SYS_RESOURCE cannot give more
 	sharedMemory = 256 << 20 // browsers need more than the usual 64 MiB
 	stopSeconds  = 5
 )
@@ -109,17 +110,19 @@ func (p *Provider) machine(id string, state container.ContainerState, networks m
 	return m
 }
 
-// interfaceID is the engine's ID of the endpoint in AWS's form. Podman has the network's ID there; the interface's own
-// address is what tells endpoints apart then.
+var endpointForm = regexp.MustCompile(`^[0-9a-f]{17}`)
+
+// interfaceID is the engine's ID of the endpoint in AWS's form. Podman has none; what tells interfaces apart there is their
+// hardware address.
 func interfaceID(e *enginenet.EndpointSettings) string {
-	text := e.EndpointID
-	if text == "" || text == e.NetworkID {
-		text = hex.EncodeToString(e.MacAddress) + e.NetworkID
+	if found := endpointForm.FindString(e.EndpointID); found != "" {
+		return "eni-" + found
 	}
-	if len(text) < 17 || strings.Trim(text, "0123456789abcdef") != "" {
+	if len(e.MacAddress) == 0 {
 		return ""
 	}
-	return "eni-" + text[:17]
+	sum := sha256.Sum256([]byte(e.NetworkID + " " + e.MacAddress.String()))
+	return "eni-" + hex.EncodeToString(sum[:])[:17]
 }
 
 // inspect gives the machine's container, or nil when there is none of this installation.
@@ -294,6 +297,9 @@ func (p *Provider) container(spec appstream.MachineSpec, n *network, h *host) cl
 // resources are the instance type's, as far as the host has them and can limit them.
 func (p *Provider) resources(spec appstream.MachineSpec, h *host) container.Resources {
 	r := container.Resources{Ulimits: []*container.Ulimit{{Name: "nofile", Soft: maxFiles, Hard: maxFiles}}}
+	if h.podman { // its own default is more than it can give; Docker has none, which is better: the limit is per user, not per machine
+		r.Ulimits = append(r.Ulimits, &container.Ulimit{Name: "nproc", Soft: maxFiles, Hard: maxFiles})
+	}
 	if h.limitPIDs {
 		r.PidsLimit = new(int64(maxProcesses))
 	}

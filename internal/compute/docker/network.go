@@ -108,11 +108,15 @@ func (p *Provider) network(ctx context.Context, subnet string) (*network, error)
 	if err != nil {
 		return nil, err
 	}
-	v6, err := p.protect(ctx, n, h)
+	v6, err := p.protect(ctx, n, nil)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.ensureNetwork(ctx, n, v6); err != nil {
+	gateways, err := p.ensureNetwork(ctx, n, v6)
+	if err == nil && h.podman { // it answers DNS at its own addresses
+		_, err = p.protect(ctx, n, gateways)
+	}
+	if err != nil {
 		return nil, err
 	}
 	n.ready = true
@@ -139,15 +143,12 @@ func (n *network) forget() {
 }
 
 // protect puts the walls of a network up. Without that for IPv6, the network does without IPv6.
-func (p *Provider) protect(ctx context.Context, n *network, h *host) (v6 bool, err error) {
-	w := wall{bridge: n.bridge, internet: n.Internet}
+func (p *Provider) protect(ctx context.Context, n *network, gateways []netip.Addr) (v6 bool, err error) {
+	w := wall{bridge: n.bridge, internet: n.Internet, gateways: gateways}
 	if text, err := os.ReadFile("/etc/resolv.conf"); err == nil {
 		w.resolvers = hostResolvers(string(text))
 	}
-	if h.podman {
-		w.gateways = n.gateways()
-	}
-	err = p.hostIsHere(h)
+	err = p.hostIsHere()
 	if err == nil {
 		err = p.firewall.raise(ctx, w, false)
 	}
@@ -158,63 +159,59 @@ func (p *Provider) protect(ctx context.Context, n *network, h *host) (v6 bool, e
 		p.log.Warn("machines reach this host's services and each other", "subnet", n.title(), "error", err)
 		return true, nil
 	}
-	switch _, err := os.Stat("/proc/sys/net/ipv6"); {
-	case err != nil:
+	n.noV6 = ""
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
 		n.noV6 = "the host's kernel has no IPv6"
-	default:
-		n.noV6 = ""
-		if err := p.firewall.raise(ctx, w, true); err != nil {
-			n.noV6 = err.Error()
-		}
+	} else if err := p.firewall.raise(ctx, w, true); err != nil {
+		n.noV6 = err.Error()
 	}
 	return n.noV6 == "", nil
 }
 
 // hostIsHere refuses an engine on another host, where our rules would be of no use.
-func (p *Provider) hostIsHere(*host) error {
+func (p *Provider) hostIsHere() error {
 	if !strings.HasPrefix(p.config.Host, "unix://") {
 		return fmt.Errorf("the container engine %s may be on another host: use its socket there", p.config.Host)
 	}
 	return nil
 }
 
-func (n *network) gateways() []netip.Addr {
-	var addrs []netip.Addr
-	for _, prefix := range []netip.Prefix{n.CIDRv4, n.CIDRv6} {
-		if prefix.IsValid() {
-			addrs = append(addrs, prefix.Addr().Next())
-		}
-	}
-	return addrs
-}
-
-// ensureNetwork finds or makes the network in the engine.
-func (p *Provider) ensureNetwork(ctx context.Context, n *network, v6 bool) error {
+// ensureNetwork finds or makes the network in the engine, and gives the host's addresses in it.
+func (p *Provider) ensureNetwork(ctx context.Context, n *network, v6 bool) ([]netip.Addr, error) {
 	r, err := p.engine.NetworkInspect(ctx, n.name, client.NetworkInspectOptions{})
 	switch {
 	case err == nil && p.fits(n, r.Network.Network):
 		if v6 && !r.Network.EnableIPv6 {
 			n.noV6 = "the container engine made the network without IPv6"
 		}
-		return nil
+		return gateways(r.Network.IPAM), nil
 	case err == nil: // the configuration has changed
 		if _, err := p.engine.NetworkRemove(ctx, n.name, client.NetworkRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
 			p.log.Warn("the subnet stays as it was until no machine runs in it", "subnet", n.title(), "error", err)
-			return nil
+			return gateways(r.Network.IPAM), nil
 		}
 	case !cerrdefs.IsNotFound(err):
-		return fail("look for the network of the subnet "+n.title(), err)
+		return nil, fail("look for the network of the subnet "+n.title(), err)
 	}
-	err = p.makeNetwork(ctx, n, v6)
+	ipam, err := p.makeNetwork(ctx, n, v6)
 	if err != nil && v6 && !errors.Is(err, compute.ErrUnavailable) && ctx.Err() == nil {
-		without := p.makeNetwork(ctx, n, false)
-		if without == nil {
-			n.noV6 = err.Error()
-			p.log.Warn("machines have no IPv6", "subnet", n.title(), "error", err)
+		why := err
+		if ipam, err = p.makeNetwork(ctx, n, false); err == nil {
+			n.noV6 = why.Error()
+			p.log.Warn("machines have no IPv6", "subnet", n.title(), "error", why)
 		}
-		return without
 	}
-	return err
+	return gateways(ipam), err
+}
+
+func gateways(ipam enginenet.IPAM) []netip.Addr {
+	var addrs []netip.Addr
+	for _, c := range ipam.Config {
+		if c.Gateway.IsValid() {
+			addrs = append(addrs, c.Gateway)
+		}
+	}
+	return addrs
 }
 
 // fits tells whether the engine's network is the one that is configured.
@@ -232,31 +229,31 @@ func (p *Provider) fits(n *network, got enginenet.Network) bool {
 	return true
 }
 
-func (p *Provider) makeNetwork(ctx context.Context, n *network, v6 bool) error {
+func (p *Provider) makeNetwork(ctx context.Context, n *network, v6 bool) (ipam enginenet.IPAM, err error) {
 	candidates := []netip.Prefix{n.CIDRv4}
 	if !n.CIDRv4.IsValid() {
 		candidates = n.free(routes())
 	}
-	var err error
 	for _, v4 := range candidates {
+		ipam = enginenet.IPAM{Driver: "default", Config: []enginenet.IPAMConfig{{Subnet: v4, Gateway: v4.Addr().Next()}}}
+		if v6 {
+			ipam.Config = append(ipam.Config, enginenet.IPAMConfig{Subnet: n.CIDRv6, Gateway: n.CIDRv6.Addr().Next()})
+		}
 		options := client.NetworkCreateOptions{
 			Driver: "bridge", Internal: !n.Internet, EnableIPv6: &v6,
-			IPAM: &enginenet.IPAM{Driver: "default", Config: []enginenet.IPAMConfig{{Subnet: v4, Gateway: v4.Addr().Next()}}},
+			IPAM: &ipam,
 			Options: map[string]string{
 				"com.docker.network.bridge.name":       n.bridge,
 				"com.docker.network.bridge.enable_icc": "false",
 			},
 			Labels: map[string]string{labelInstallation: p.config.Installation, labelSubnet: n.ID},
 		}
-		if v6 {
-			options.IPAM.Config = append(options.IPAM.Config, enginenet.IPAMConfig{Subnet: n.CIDRv6, Gateway: n.CIDRv6.Addr().Next()})
-		}
 		_, err = p.engine.NetworkCreate(ctx, n.name, options)
 		if err == nil || !strings.Contains(strings.ToLower(err.Error()), "overlap") && !strings.Contains(err.Error(), "already used") {
 			break
 		}
 	}
-	return fail("make the network of the subnet "+n.title(), err)
+	return ipam, fail("make the network of the subnet "+n.title(), err)
 }
 
 // free gives some /20 networks of 10.64.0.0/10 that nothing on this host has a route to. Where they begin depends on the
