@@ -10,19 +10,32 @@ const web = dirname(fileURLToPath(import.meta.url));
 const dist = join(web, "..", "internal", "web", "dist");
 const novnc = join(web, "node_modules", "@novnc", "novnc");
 
+// noVNC tries out the browser's H.264 decoder before it exports anything, which holds the first frame up. The displays of
+// instances do not send H.264, so that the question is left out; noVNC then does not offer it.
+const question = "supportsWebCodecsH264Decode = await _checkWebCodecsH264DecodeSupport();";
+const withoutH264 = {
+  name: "without-h264",
+  setup: (build) =>
+    build.onLoad({ filter: /novnc[\\/]core[\\/]util[\\/]browser\.js$/ }, async ({ path }) => {
+      const source = await readFile(path, "utf8");
+      if (!source.includes(question)) throw new Error(`${path} has changed: look at the question for H.264 again`);
+      return { contents: source.replace(question, ""), loader: "js" };
+    }),
+};
+
 await rm(dist, { recursive: true, force: true });
 await mkdir(join(dist, "icons"), { recursive: true });
 const options = { bundle: true, minify: true, charset: "utf8", legalComments: "none", target: "es2022", logLevel: "warning", absWorkingDir: web };
 await build({ ...options, entryPoints: ["src/boot.ts"], format: "iife", outdir: dist });
-await build({ ...options, entryPoints: ["src/viewer.ts", "src/page.ts"], format: "esm", outdir: dist });
+await build({ ...options, entryPoints: ["src/viewer.ts", "src/page.ts"], format: "esm", outdir: dist, plugins: [withoutH264] });
 await build({ ...options, entryPoints: ["src/oriel.css"], outdir: dist });
 for (const icon of await readdir(join(web, "icons"))) {
   await cp(join(web, "icons", icon), icon === "favicon.svg" ? join(dist, icon) : join(dist, "icons", icon));
 }
 const { version } = JSON.parse(await readFile(join(novnc, "package.json"), "utf8"));
 await writeFile(join(dist, "LICENSES.txt"), `\
-viewer.js contains noVNC ${version} (https://github.com/novnc/noVNC), which is licensed under the Mozilla Public License 2.0,
-unchanged but for being bundled and minified. Its source code is the npm package @novnc/novnc ${version}, at
+viewer.js contains noVNC ${version} (https://github.com/novnc/noVNC), which is licensed under the Mozilla Public License 2.0.
+It is bundled and minified, and changed in one place: the question for H.264 in core/util/browser.js is left out. Its source code is the npm package @novnc/novnc ${version}, at
 https://registry.npmjs.org/@novnc/novnc/-/novnc-${version}.tgz. Its licence, and those of what it contains, follow.
 
 ${"=".repeat(78)}

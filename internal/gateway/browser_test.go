@@ -216,7 +216,7 @@ func (k *link) freeze(on bool) {
 
 // TestBrowser drives web/test/viewer.mjs: a real Chromium looks at a real display through the gateway. It needs node with the
 // packages of web/ (npm ci), Chromium, and a display (startDesktop); ORIEL_TEST_BROWSER=1 says that they are there. With
-// ORIEL_SCREENSHOTS=dir the pictures that it takes are kept.
+// ORIEL_SCREENSHOTS=dir the pictures that it takes are kept. Go does not see what node reads: run it with -count=1.
 func TestBrowser(t *testing.T) {
 	if os.Getenv("ORIEL_TEST_BROWSER") == "" {
 		t.Skip("ORIEL_TEST_BROWSER is not set")
