@@ -5,6 +5,7 @@ import (
 	"encoding/json/jsontext"
 	jsonv2 "encoding/json/v2"
 	"fmt"
+	"maps"
 	"reflect"
 	"sync"
 	"time"
@@ -171,6 +172,11 @@ func makePlan(t reflect.Type, within []reflect.Type) plan {
 			dst.Set(s)
 		}}
 	case reflect.Map:
+		if t == reflect.TypeFor[map[string]string]() { // tags: reflection would allocate for every entry
+			return plan{true, func(dst, src reflect.Value) {
+				dst.Set(reflect.ValueOf(maps.Clone(src.Interface().(map[string]string))))
+			}}
+		}
 		key, elem := makePlan(t.Key(), within), makePlan(t.Elem(), within)
 		return plan{key.ok && key.deep == nil && elem.ok, func(dst, src reflect.Value) {
 			if src.IsNil() {

@@ -21,7 +21,7 @@ func guard(path string) (*os.File, error) {
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("sqlite: the lock of the database: %w", err)
+		return nil, fmt.Errorf("sqlite: the lock of the database (does the directory belong to the server's user?): %w", err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -69,6 +69,9 @@ func makePrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		return f.Close()
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("sqlite: create the database: %w", err)
 	}
 	info, err := os.Stat(path) // it must not be opened here, see guard
 	switch {

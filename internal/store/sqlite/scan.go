@@ -29,9 +29,11 @@ func (t *tx) Scan(q store.Query, fn func(head appstream.Meta, decode func(appstr
 	if q.Limit > 0 {
 		list = make([]found, 0, min(q.Limit, 100))
 	}
-	sql, args := selection(q)
+	sql, args, known := selection(q)
 	err := t.c.query(sql, args, func(row []driver.Value) error {
-		list = append(list, found{headOf(row), text(row[8])})
+		h := headOf(row)
+		known.fill(&h)
+		list = append(list, found{h, text(row[8])})
 		return nil
 	})
 	if err != nil {
@@ -63,13 +65,33 @@ type shape struct {
 	granted, region bool
 }
 
+// oneAccount tells whether all that is selected is of one account.
+func (s shape) oneAccount() bool { return s.accounts == 1 && !s.granted }
+
+// known is what all selected records have in common. It is not read from every row: every column costs.
+type known struct {
+	shape
+	account, region string
+	noun            appstream.Noun
+}
+
+func (k known) fill(h *appstream.Meta) {
+	h.Noun = k.noun
+	if k.shape.region {
+		h.Region = k.region
+	}
+	if k.oneAccount() {
+		h.Account = k.account
+	}
+}
+
 const manyAccounts = 5
 
 var selections sync.Map // shape → string
 
 // selection gives the statement of a query. It is one SELECT for each account, which an index answers in the order of
 // names; SQLite merges them and stops at the limit.
-func selection(q store.Query) (sql string, args []any) {
+func selection(q store.Query) (sql string, args []any, k known) {
 	accounts := q.Accounts
 	if len(accounts) > 1 {
 		accounts = slices.Compact(slices.Sorted(slices.Values(accounts)))
@@ -80,6 +102,10 @@ func selection(q store.Query) (sql string, args []any) {
 		s.accounts = -1
 	case len(accounts) >= manyAccounts:
 		s.accounts = manyAccounts
+	}
+	k = known{shape: s, region: q.Region, noun: q.Noun}
+	if len(accounts) == 1 {
+		k.account = accounts[0]
 	}
 	if text, ok := selections.Load(s); ok {
 		sql = text.(string)
@@ -126,17 +152,24 @@ func selection(q store.Query) (sql string, args []any) {
 		}
 		rest()
 	}
-	return sql, append(args, atMost(q.Limit))
+	return sql, append(args, atMost(q.Limit)), k
 }
 
 // text writes the statement. selection gives its arguments in the same order.
 func (s shape) text() string {
-	const listed = `SELECT ` + recordColumns + ` FROM record WHERE `
+	account, region := `account`, `region`
+	if s.oneAccount() {
+		account = `NULL`
+	}
+	if s.region {
+		region = `NULL`
+	}
+	listed := `SELECT id, version, state, due, ` + account + ` AS account, ` + region + `, NULL, name, doc FROM record WHERE ` // as recordColumns
 	rest := `noun = ?`
 	if s.region {
 		rest += ` AND region = ?`
 	}
-	rest += ` AND name >= ? AND (name > ? OR account > ?)`
+	rest += ` AND name >= ? AND (name > ? OR record.account > ?)`
 
 	var arms []string
 	switch s.accounts {

@@ -142,6 +142,14 @@ func testWake(t *testing.T, s store.Store) {
 		wantList(t, "claimed while leased", claim(t, s, at(51), at(60), 1), nil)
 		release(t, s, b)
 		wantNext(t, "after the release", s, at(wokenAt))
+		view(t, s, func(tx store.Tx) error {
+			var got appstream.ImageBuilder
+			err := tx.Get(b.Key, &got)
+			if !got.Due.Equal(at(wokenAt)) {
+				t.Errorf("after the release it is due at %v, want %v", got.Due, at(wokenAt))
+			}
+			return err
+		})
 	}
 	// Nor when the holder vanishes.
 	claim(t, s, at(50), at(60), 1)
