@@ -40,7 +40,7 @@ func Bootstrap(ctx context.Context, cfg Config, o BootstrapOptions) (Base, error
 	if err != nil {
 		return Base{}, err
 	}
-	base := Base{Name: recipe.Name, Ref: "oriel/" + recipe.Name + ":latest"}
+	base := Base{Name: recipe.Name, Ref: "oriel/base:" + recipe.Name}
 	p, err := newDocker(cfg, "bootstrap")
 	if err != nil {
 		return base, err
