@@ -15,6 +15,7 @@ import (
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/compute/sim"
 	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/store"
 	"pgregory.net/rapid"
 )
 
@@ -325,10 +326,24 @@ func TestVanishedMachine(t *testing.T) {
 	})
 }
 
+// Of two builds of a public image in the engine, the newer one is offered.
+func TestPublicImages(t *testing.T) {
+	in(t, func(w *world) {
+		err := w.store.View(w.ctx(), func(tx store.Tx) error {
+			images, err := store.List[appstream.Image](tx, store.Query{Noun: appstream.NounImage, Region: "us-east-1"})
+			if len(images) != 2 || images[0].Ref != "base-new" || images[1].State != appstream.ImageDeprecated {
+				t.Errorf("images = %+v", images)
+			}
+			return err
+		})
+		w.must(err)
+	})
+}
+
 // A machine that Oriel made and whose record is gone (a restored backup, say) is removed.
 func TestOrphanMachine(t *testing.T) {
 	in(t, func(w *world) {
-		w.must(w.provider.EnsureRunning(w.ctx(), appstream.MachineSpec{ID: "ib-orphan", ImageRef: "base"}))
+		w.must(w.provider.EnsureRunning(w.ctx(), appstream.MachineSpec{ID: "ib-orphan", ImageRef: "base-new"}))
 		w.wait("orphan removed", time.Minute, func() bool {
 			machines, err := w.provider.List(w.ctx())
 			w.must(err)

@@ -130,7 +130,7 @@ func (e *Engine) offerPublicImages(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, p := range offered {
+		for _, p := range newest(offered) {
 			image, ok := have[p.Name]
 			delete(have, p.Name)
 			if next := publicImage(image, p, region); !ok || next.State != image.State || next.Ref != image.Ref {
@@ -168,6 +168,17 @@ func (e *Engine) offerPublicImages(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// newest keeps of public images of the same name (an engine may have an old build beside the new one) the latest release.
+func newest(offered []compute.PublicImage) map[string]compute.PublicImage {
+	byName := map[string]compute.PublicImage{}
+	for _, p := range offered {
+		if had, ok := byName[p.Name]; !ok || p.Released.After(had.Released) || p.Released.Equal(had.Released) && p.Ref > had.Ref {
+			byName[p.Name] = p
+		}
+	}
+	return byName
 }
 
 // publicImage brings the record of a public image, which is empty if there is none yet, in line with the provider's offer.

@@ -76,7 +76,8 @@ func (w *world) start() {
 	provider, err := sim.New(sim.Config{
 		Dir: filepath.Join(w.dir, "sim"), Delay: delay, Agents: []string{"01-01-2026", "11-21-2026"},
 		Images: []compute.PublicImage{
-			{Name: "base", Platform: "DEBIAN_12"},
+			{Name: "base", Platform: "DEBIAN_12", Released: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), Ref: "base-new"},
+			{Name: "base", Platform: "DEBIAN_12", Released: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), Ref: "base-old"},
 			{Name: "old", Platform: "DEBIAN_12", State: appstream.ImageDeprecated},
 		},
 		Inject: func(method, id string, when sim.When) error {
