@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -121,7 +122,7 @@ func New(config Config) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the container engine's address %q: %w", config.Host, err)
 	}
-	return &Provider{config: config, engine: engine, log: config.Log, networks: networks, firewall: &firewall{run: runCommand}}, nil
+	return &Provider{config: config, engine: engine, log: config.Log, networks: networks, firewall: &firewall{run: runCommand, interfaces: net.InterfaceByName}}, nil
 }
 
 // FindHost gives the engine that the environment names with DOCKER_HOST, or else the first socket of Docker or Podman that

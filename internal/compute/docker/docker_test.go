@@ -64,6 +64,7 @@ func fakeEngine(t *testing.T, answers map[string]string) (p *Provider, calls fun
 	t.Cleanup(func() { server.Close() })
 	p = reopen(t, Config{Host: "unix://" + socket, DataDir: t.TempDir(), Installation: "unit", Log: slog.New(slog.DiscardHandler)})
 	p.firewall.run = func(context.Context, string, string, ...string) (string, error) { return "", nil }
+	p.firewall.interfaces = func(name string) (*net.Interface, error) { return &net.Interface{Name: name}, nil }
 	agent := filepath.Join(t.TempDir(), "agent")
 	if err := errors.Join(os.WriteFile(agent, []byte("agent"), 0o700), p.InstallAgent(agent, newAgent)); err != nil {
 		t.Fatal(err)
@@ -185,6 +186,10 @@ func TestUnprotectedIsRefused(t *testing.T) {
 	if _, err := p.network(t.Context(), ""); err != nil {
 		t.Error(err)
 	}
+	p, _ = fakeEngine(t, answers)
+	p.firewall.interfaces = func(string) (*net.Interface, error) { return nil, errors.New("no such interface") }
+	_, err = p.network(t.Context(), "")
+	wantFault(t, err, "does not see")
 	p.config.Host = "tcp://192.0.2.1:2375"
 	if err := p.hostIsHere(); err == nil {
 		t.Error("an engine elsewhere is taken for one here")
@@ -345,6 +350,49 @@ func TestRaze(t *testing.T) {
 	}
 	if diff := cmp.Diff("*mangle\n-D INPUT -i b -j ORIEL-IN-b\n-F ORIEL-IN-b\n-X ORIEL-IN-b\nCOMMIT\n", script); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestPublicImagesOnce(t *testing.T) {
+	image := func(id, created, tags, labels string) string {
+		return `{"Id":"` + id + `","Created":` + created + `,"RepoTags":[` + tags + `],"Labels":{` + labels + `}}`
+	}
+	p, _ := fakeEngine(t, map[string]string{"GET /images/json": "200 [" + strings.Join([]string{
+		image("1", "100", `"oriel/base:old"`, `"oriel.image.name":"a"`),
+		image("2", "200", `"docker.io/oriel/base:new"`, `"oriel.image.name":"a","oriel.image.platform":"DEBIAN_12","oriel.image.released":"2026-01-02"`),
+		image("3", "300", ``, `"oriel.image.name":"a"`),
+		image("4", "400", `"oriel/image:x"`, `"oriel.image.name":"a","oriel.ref":"oriel/image:x"`),
+		image("5", "500", `"oriel/image:y"`, `"oriel.image.name":""`),
+	}, ",") + "]"})
+	got, err := p.PublicImages(t.Context())
+	want := []compute.PublicImage{{Name: "a", Ref: "oriel/base:new", Platform: "DEBIAN_12", Released: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
+// TestConflict: a container that nobody remembers to have made is taken over when it is ours.
+func TestConflict(t *testing.T) {
+	spec := machineSpec("oriel/base:x")
+	answers := map[string]string{
+		"GET /version":            `200 {"Version":"20.10"}`,
+		"GET /info":               `200 {"NCPU":2,"MemTotal":1073741824}`,
+		"POST /networks/create":   `201 {"Id":"n"}`,
+		"POST /containers/create": `409 {"message":"Conflict. The container name is already in use"}`,
+		"POST /containers/oriel-" + spec.ID + "/start": `204 `,
+		"GET /containers/oriel-" + spec.ID + "/json":   stopped,
+	}
+	p, _ := fakeEngine(t, answers)
+	if err := p.EnsureRunning(t.Context(), spec); err != nil {
+		t.Error(err)
+	}
+	answers["GET /containers/oriel-"+spec.ID+"/json"] = strings.ReplaceAll(stopped, `"unit"`, `"other"`)
+	p, calls := fakeEngine(t, answers)
+	if err := p.EnsureRunning(t.Context(), spec); err == nil {
+		t.Error("a container of someone else was taken over")
+	}
+	if err := p.EnsureGone(t.Context(), spec.ID); err != nil || strings.Contains(strings.Join(calls(), "\n"), "DELETE") {
+		t.Errorf("%v, %v", err, calls())
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -25,8 +26,10 @@ import (
 //
 // Connections between two machines on one bridge pass FORWARD too, as long as the kernel's br_netfilter is on.
 type firewall struct {
-	run func(ctx context.Context, input, name string, args ...string) (output string, err error)
-	mu  sync.Mutex // iptables-restore is not for two at once
+	run        func(ctx context.Context, input, name string, args ...string) (output string, err error)
+	interfaces func(name string) (*net.Interface, error)
+
+	mu sync.Mutex // iptables-restore is not for two at once
 }
 
 // wall says what a bridge's machines may do.

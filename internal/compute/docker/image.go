@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
@@ -15,6 +16,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
 
 	"github.com/oriel-project/oriel/internal/compute"
@@ -142,16 +144,16 @@ func (p *Provider) EnsureImageGone(ctx context.Context, ref string) error {
 // removed names images that are to go as soon as nobody uses them.
 const removed = "oriel/removed"
 
-func aside(image string) string {
-	id := strings.TrimPrefix(image, "sha256:")
+func aside(imageID string) string {
+	id := strings.TrimPrefix(imageID, "sha256:")
 	return removed + ":" + id[:min(len(id), 32)]
 }
 
 // removeUnused removes an image that this installation has made, is called nothing and not used, and then those that it
 // was made from and that are so too.
-func (p *Provider) removeUnused(ctx context.Context, image string) error {
-	for image != "" {
-		r, err := p.engine.ImageInspect(ctx, image)
+func (p *Provider) removeUnused(ctx context.Context, imageID string) error {
+	for imageID != "" {
+		r, err := p.engine.ImageInspect(ctx, imageID)
 		switch {
 		case cerrdefs.IsNotFound(err):
 			return nil
@@ -168,7 +170,7 @@ func (p *Provider) removeUnused(ctx context.Context, image string) error {
 		case err != nil:
 			return fail("remove an unused image", err)
 		}
-		image = r.Config.Labels[labelParent]
+		imageID = r.Config.Labels[labelParent]
 	}
 	return nil
 }
@@ -200,15 +202,20 @@ func hasTag(tags []string, ref string) bool {
 	return false
 }
 
-// PublicImages gives the images with a label oriel.image.name and a name, with one call to the engine.
+// PublicImages gives the images with a label oriel.image.name and a name in the engine, with one call to it. Of several with
+// the same label it is the newest.
 func (p *Provider) PublicImages(ctx context.Context) ([]compute.PublicImage, error) {
 	r, err := p.engine.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("dangling", "false").Add("label", labelImageName)})
 	if err != nil {
 		return nil, fail("list public images", err)
 	}
+	slices.SortStableFunc(r.Items, func(a, b image.Summary) int { return cmp.Compare(b.Created, a.Created) })
 	var images []compute.PublicImage
 	for _, i := range r.Items {
 		name := i.Labels[labelImageName]
+		if slices.ContainsFunc(images, func(other compute.PublicImage) bool { return other.Name == name }) {
+			continue
+		}
 		if name == "" || i.Labels[labelRef] != "" || len(i.RepoTags) == 0 || i.RepoTags[0] == "<none>:<none>" {
 			continue
 		}

@@ -152,23 +152,26 @@ func (p *Provider) EnsureRunning(ctx context.Context, spec appstream.MachineSpec
 	}
 	return p.machines.finish(ctx, spec.ID, func(ctx context.Context) error {
 		if p.directory(spec.ID).exists() { // there may be a container; otherwise we need not ask
-			c, err := p.inspect(ctx, spec.ID)
-			switch {
-			case err != nil:
-				return err
-			case c != nil && c.State.Running:
-				return nil
-			case c != nil:
-				return p.restart(ctx, spec, c.Config.Labels[labelSubnet])
+			if c, err := p.inspect(ctx, spec.ID); c != nil || err != nil {
+				return p.restart(ctx, spec, c, err)
 			}
 		}
-		return p.create(ctx, spec)
+		err := p.create(ctx, spec)
+		if cerrdefs.IsConflict(err) { // a server that was killed had just asked for it, or has lost its directory
+			if c, again := p.inspect(ctx, spec.ID); c != nil || again != nil {
+				return p.restart(ctx, spec, c, again)
+			}
+		}
+		return err
 	})
 }
 
-// restart starts a machine that exists.
-func (p *Provider) restart(ctx context.Context, spec appstream.MachineSpec, subnet string) error {
-	n, err := p.network(ctx, subnet)
+// restart starts a machine that exists, unless it runs. It takes what inspect gave.
+func (p *Provider) restart(ctx context.Context, spec appstream.MachineSpec, c *container.InspectResponse, err error) error {
+	if err != nil || c.State.Running {
+		return err
+	}
+	n, err := p.network(ctx, c.Config.Labels[labelSubnet])
 	if err != nil {
 		return err
 	}
@@ -207,7 +210,7 @@ func (p *Provider) createError(spec appstream.MachineSpec, err error) error {
 	case cerrdefs.IsNotFound(err), err != nil && strings.Contains(strings.ToLower(err.Error()), "no such image"):
 		return &compute.Fault{Code: string(types.FleetErrorCodeImageNotFound), Cause: err,
 			Message: fmt.Sprintf("the image %s does not exist (any more); use another one", spec.ImageRef)}
-	case cerrdefs.IsConflict(err): // a server that was killed had asked for it just before; or it is not ours
+	case cerrdefs.IsConflict(err):
 		return fmt.Errorf("the container engine already has a container named %s: %w", containerName(spec.ID), err)
 	}
 	return fail("make the machine "+spec.ID, err)

@@ -45,6 +45,11 @@ type network struct {
 	noV6  string // why it has no IPv6; guarded by lock
 }
 
+const (
+	optionBridge = "com.docker.network.bridge.name"
+	bridgePrefix = "orl-"
+)
+
 // plan checks the subnets, adds the default one, and names what they will be in the engine.
 func plan(installation string, subnets []Subnet) (map[string]*network, error) {
 	networks := map[string]*network{}
@@ -67,7 +72,7 @@ func plan(installation string, subnets []Subnet) (map[string]*network, error) {
 		n := &network{Subnet: s, seed: sha256.Sum256([]byte(installation + "/" + s.ID))}
 		of := sha256.Sum256([]byte(installation))
 		n.name = "oriel-" + hex.EncodeToString(of[:4]) + "-" + n.title()
-		n.bridge = "orl-" + hex.EncodeToString(n.seed[:5]) // an interface's name has at most 15 bytes
+		n.bridge = bridgePrefix + hex.EncodeToString(n.seed[:5]) // an interface's name has at most 15 bytes
 		if !s.CIDRv6.IsValid() {
 			six := netip.MustParseAddr("fd00::").As16()
 			copy(six[1:6], of[:5])
@@ -113,8 +118,13 @@ func (p *Provider) network(ctx context.Context, subnet string) (*network, error)
 		return nil, err
 	}
 	gateways, err := p.ensureNetwork(ctx, n, v6)
-	if err == nil && h.podman { // it answers DNS at its own addresses
+	switch {
+	case err == nil && h.podman: // it answers DNS at its own addresses
 		_, err = p.protect(ctx, n, gateways)
+	case err == nil && !p.config.AllowUnprotected: // Docker makes the bridge with the network, Podman with the first machine
+		if _, missing := p.firewall.interfaces(n.bridge); missing != nil {
+			err = &compute.Fault{Cause: missing, Message: "no machine is started, because the server does not see the container engine's networks: run both on one host, and neither in a container of its own"}
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -123,8 +133,8 @@ func (p *Provider) network(ctx context.Context, subnet string) (*network, error)
 	return n, nil
 }
 
-// Prepare makes the default subnet ready and puts up the walls of all others again that machines may be in. It saves the
-// first machine the wait, and is right after a start of the host, which forgets walls. It is not necessary.
+// Prepare makes all subnets ready, which otherwise happens when the first machine in one is started. It saves that machine
+// some time.
 func (p *Provider) Prepare(ctx context.Context) error {
 	var errs []error
 	for id := range p.networks {
@@ -243,7 +253,7 @@ func (p *Provider) makeNetwork(ctx context.Context, n *network, v6 bool) (ipam e
 			Driver: "bridge", Internal: !n.Internet, EnableIPv6: &v6,
 			IPAM: &ipam,
 			Options: map[string]string{
-				"com.docker.network.bridge.name":       n.bridge,
+				optionBridge:                           n.bridge,
 				"com.docker.network.bridge.enable_icc": "false",
 			},
 			Labels: map[string]string{labelInstallation: p.config.Installation, labelSubnet: n.ID},
@@ -313,25 +323,34 @@ func parseRoutes(text string) []netip.Prefix {
 	return found
 }
 
-// removeNetworks removes the networks that no machine runs in, and their walls.
+// removeNetworks removes all networks of this installation, also those that are no longer configured, and their walls.
 func (p *Provider) removeNetworks(ctx context.Context) error {
-	var errs []error
+	bridges := map[string]bool{}
 	for _, n := range p.networks {
-		release, err := n.lock.acquire(ctx, "")
-		if err != nil {
-			return err
+		bridges[n.bridge] = true
+		n.forget()
+	}
+	r, err := p.engine.NetworkList(ctx, client.NetworkListOptions{Filters: client.Filters{}.Add("label", labelInstallation+"="+p.config.Installation)})
+	if err != nil {
+		return fail("list networks", err)
+	}
+	var errs []error
+	for _, n := range r.Items {
+		if _, err := p.engine.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
+			errs = append(errs, fail("remove the network "+n.Name, err))
+		} else if bridge := n.Options[optionBridge]; strings.HasPrefix(bridge, bridgePrefix) {
+			bridges[bridge] = true
 		}
-		n.ready = false
-		if _, err := p.engine.NetworkRemove(ctx, n.name, client.NetworkRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
-			errs = append(errs, fail("remove the network of the subnet "+n.title(), err))
-		} else {
-			for _, v6 := range []bool{false, true} {
-				if err := p.firewall.raze(ctx, n.bridge, v6); err != nil {
-					p.log.Debug("the wall of a network could not be removed", "subnet", n.title(), "error", err)
-				}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	for bridge := range bridges {
+		for _, v6 := range []bool{false, true} {
+			if err := p.firewall.raze(ctx, bridge, v6); err != nil { // where walls cannot be put up there are none
+				p.log.Debug("the wall of a network could not be removed", "bridge", bridge, "error", err)
 			}
 		}
-		release()
 	}
-	return errors.Join(errs...)
+	return nil
 }
