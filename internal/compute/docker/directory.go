@@ -56,7 +56,9 @@ func (d directory) agentVersion() string {
 // prepare makes the directory ready for a start, while the machine is not running. run is made anew: what the machine's
 // owner may have put there, such as a link to a file of the host, must not be written through.
 func (d directory) prepare(c agentapi.Config, agents, version string) error {
-	if err := os.MkdirAll(d.bin(), 0o700); err != nil {
+	// The machine's users run what is in bin (sudo, the Image Assistant). On the host, the directory around it keeps others out.
+	err := os.MkdirAll(d.bin(), 0o700)
+	if err = errors.Join(err, os.Chmod(d.bin(), 0o755)); err != nil {
 		return fmt.Errorf("make the machine's directory: %w", err)
 	}
 	if err := os.RemoveAll(d.run()); err != nil {
