@@ -14,8 +14,8 @@ import (
 )
 
 // How a record is written: what is zero is left out (a nil slice comes back nil, an empty one empty), the same record is
-// always the same text, and text that is not UTF-8, which a machine's error message may contain, is mended
-// instead of refused, for a commit must not fail over it.
+// always the same text, and text that is not UTF-8, which a machine's error message may contain, is mended instead of
+// refused, for a commit must not fail over it.
 var encoding = jsonv2.JoinOptions(
 	jsonv2.OmitZeroStructFields(true),
 	jsonv2.FormatNilSliceAsNull(true), // inside maps and slices, where nothing can be left out
@@ -34,10 +34,10 @@ func encode(rec appstream.Record) (string, error) {
 }
 
 // decoder reads documents, and keeps what it has read: a record is read far more often than it changes. What it keeps is
-// found by the text of the document itself, so that it cannot be out of date: the same text always means
-// the same record, whatever transaction it came from. Callers get a copy that shares nothing with it.
+// found by the text of the document itself, so that it cannot be out of date: the same text always means the same record,
+// whatever transaction it came from. Callers get a copy that shares nothing with it.
 //
-// BenchmarkDecode: a copy costs a fifth of reading the JSON.
+// BenchmarkDecode: a copy costs a quarter of reading the JSON.
 type decoder struct {
 	mu       sync.Mutex
 	new, old map[document]reflect.Value // two generations; what is used lives in new

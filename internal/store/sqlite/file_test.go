@@ -356,6 +356,56 @@ func TestWriterLost(t *testing.T) {
 	}
 }
 
+// TestSynchronous checks which commits wait for the disk: those of Update do, also after a lease did not.
+func TestSynchronous(t *testing.T) {
+	for _, test := range []struct {
+		opts          []Option
+		update, claim int64 // the levels of PRAGMA synchronous: 0 OFF, 1 NORMAL, 2 FULL
+	}{{nil, 2, 1}, {[]Option{WithoutSync()}, 0, 0}} {
+		s := open(t, test.opts...)
+		level := func() int64 {
+			n, err := s.writer.int("PRAGMA synchronous")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		for round := range 2 {
+			insert(t, s, builder(fmt.Sprint("b", round)))
+			if got := level(); got != test.update {
+				t.Errorf("Update commits at level %d, want %d", got, test.update)
+			}
+			if _, err := s.Claim(t.Context(), time.Now(), time.Now(), 1); err != nil {
+				t.Fatal(err)
+			}
+			if got := level(); got != test.claim {
+				t.Errorf("Claim commits at level %d, want %d", got, test.claim)
+			}
+		}
+	}
+}
+
+// TestWatchOneCommit checks that a record which one commit writes several times is one change.
+func TestWatchOneCommit(t *testing.T) {
+	s := open(t, WithoutSync())
+	changes := s.Watch(t.Context())
+	b := builder("one")
+	due := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	err := s.Update(t.Context(), func(tx store.Tx) error {
+		return errors.Join(tx.Insert(b), tx.Put(b), tx.Insert(builder("two")), tx.Wake(b.Key, due))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := store.Change{Key: b.Key, ID: b.ID, Version: 2, State: b.State, Due: due}
+	if got := <-changes; got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := <-changes; got.Name != "two" || len(changes) != 0 {
+		t.Errorf("got %+v and %d more", got, len(changes))
+	}
+}
+
 // TestIndexes checks that no statement of the hot paths goes through the whole table or sorts it.
 func TestIndexes(t *testing.T) {
 	s := open(t, WithoutSync())

@@ -264,15 +264,16 @@ func testConcurrentUpdates(t *testing.T, s store.Store) {
 	})
 }
 
-// testTransitions goes along every edge of every noun's table that starts at a state that can be reached, and tries all that is not an edge.
+// testTransitions goes along every edge of every noun's table that starts at a state that can be reached, and tries all
+// that is not an edge.
 func testTransitions(t *testing.T, s store.Store) {
-	make := map[appstream.Noun]func(name string) appstream.Record{
+	newRecord := map[appstream.Noun]func(name string) appstream.Record{
 		appstream.NounImageBuilder: func(name string) appstream.Record { return newBuilder(alice, name) },
 		appstream.NounImage:        func(name string) appstream.Record { return newImage(alice, name) },
 	}
 	abort := errors.New("abort")
 	for noun, table := range appstream.Transitions() {
-		if make[noun] == nil {
+		if newRecord[noun] == nil {
 			t.Errorf("the suite has no record of noun %s", noun)
 			continue
 		}
@@ -296,7 +297,7 @@ func testTransitions(t *testing.T, s store.Store) {
 		for from, way := range path {
 			if from == "" {
 				for to := range states {
-					rec := make[noun](newID())
+					rec := newRecord[noun](newID())
 					rec.Head().State = to
 					err := s.Update(t.Context(), func(tx store.Tx) error { return tx.Insert(rec) })
 					if allowed[[2]string{"", to}] != (err == nil) || err != nil && !errors.Is(err, store.ErrTransition) {
@@ -305,7 +306,7 @@ func testTransitions(t *testing.T, s store.Store) {
 				}
 				continue
 			}
-			rec := make[noun](newID())
+			rec := newRecord[noun](newID())
 			rec.Head().State = way[0]
 			insert(t, s, rec)
 			for _, state := range way[1:] {
