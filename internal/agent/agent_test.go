@@ -263,13 +263,13 @@ func TestDisplayIsStartedAgain(t *testing.T) {
 }
 
 func TestBrokenDisplayIsAProblem(t *testing.T) {
-	w := newWorld(t, testConfig, map[string]string{"broken": "first line\n(EE) no screens found\n"}).start()
+	w := newWorld(t, testConfig, map[string]string{"broken": "first line\n(EE) no \xff screens found\n"}).start()
 	eventually(t, func() bool {
 		s, err := w.client.Status(t.Context())
 		return err == nil && s.Problem != ""
 	})
 	s, err := w.client.Status(t.Context())
-	if err != nil || s.Ready || s.DisplayRestarts < hopeless || !strings.HasSuffix(s.Problem, "exited with status 1: (EE) no screens found") {
+	if err != nil || s.Ready || s.DisplayRestarts < hopeless || !strings.HasSuffix(s.Problem, "exited with status 1: (EE) no \uFFFD screens found") {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if _, err := w.client.Display(t.Context()); err != agentapi.ErrDisplayDown {
@@ -518,8 +518,9 @@ func TestSudoTerminal(t *testing.T) {
 		{"sudo sh -c 'echo started; exec sleep 60'\r", "\nstarted\r\n"},
 		{"\x03", "$ "},
 		{"echo status $?\r", "\nstatus 130\r\n", "$ "},
-		// Ctrl-Z, and back.
-		{"sudo sh -c 'trap \"echo going on\" CONT; echo started; while :; do sleep .1; done'\r", "\nstarted\r\n"},
+		// Ctrl-Z, and back. The command forks nothing: a shell whose child is
+		// stopped between vfork and exec waits for it and does not stop.
+		{"sudo bash -c 'trap \"echo going on\" CONT; echo started; while :; do read -t .1; done'\r", "\nstarted\r\n"},
 		{"\x1a", "Stopped", "$ "},
 		{"stty -a | tr ' ;' '\\n\\n' | grep -x icanon\r", "\nicanon\r\n", "$ "},
 		{"fg\r", "\ngoing on\r\n"},

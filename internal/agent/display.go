@@ -24,7 +24,8 @@ const (
 	firstBackOff   = 100 * time.Millisecond // doubled with each failure
 	lastBackOff    = 10 * time.Second
 	endGrace       = 2 * time.Second // from TERM to KILL
-	hopeless       = 3               // failed starts in a row that make a Problem
+	causeGrace     = 50 * time.Millisecond
+	hopeless       = 3 // failed starts in a row that make a Problem
 )
 
 // display keeps the X server and the desktop's session running.
@@ -90,6 +91,7 @@ func (d *display) run(ctx context.Context) {
 		life, endLife := context.WithCancel(ctx)
 		d.change(func() { d.alive, d.endLife = !d.paused, endLife })
 		if !d.alive { // paused in between; only this goroutine writes alive
+			endLife()
 			continue
 		}
 		began := time.Now()
@@ -158,20 +160,25 @@ func (d *display) live(ctx context.Context) (wasReady bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { d.watchPixels(ctx) })
-	defer watch.Wait()
-	defer cancel()
 
 	select {
 	case <-xvnc.done:
 		err = fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
 	case <-session.done:
-		err = fmt.Errorf("the session (%s) %s", d.paths.session, session.ended())
+		// Programs end when their display does, and may be seen to end first.
+		select {
+		case <-xvnc.done:
+			err = fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
+		case <-time.After(causeGrace):
+			err = fmt.Errorf("the session (%s) %s", d.paths.session, session.ended())
+		}
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.ready, err
+	cancel()
+	watch.Wait()
+	d.change(func() { wasReady, d.ready = d.ready, false })
+	return wasReady, err
 }
 
 // watchPixels makes the display ready when the desktop has drawn. A desktop

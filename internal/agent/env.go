@@ -83,7 +83,6 @@ func sessionEnv(c agentapi.Config, a account, paths paths) []string {
 		"HOME=" + a.home,
 		"USER=" + a.name,
 		"LOGNAME=" + a.name,
-		"SHELL=/bin/bash",
 		"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games",
 		"XDG_RUNTIME_DIR=" + paths.userRuntime,
 		"XDG_SESSION_TYPE=x11",

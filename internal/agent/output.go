@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -42,7 +43,7 @@ func (o *output) read(r io.ReadCloser, log *slog.Logger) {
 		}
 		if len(line) > 0 {
 			o.mu.Lock()
-			o.last = string(line)
+			o.last = strings.ToValidUTF8(string(line), "\uFFFD") // it goes into JSON
 			o.mu.Unlock()
 			if now := time.Now(); now.Sub(minute) >= time.Minute {
 				if lines > linesPerMinute {

@@ -41,8 +41,10 @@ func RunnerMain() int {
 		return 1
 	}
 	defer conn.Close()
-	// The command's terminal may send these to its session's leader: us.
+	// The command's group takes the terminal from ours, which only a process
+	// may do that ignores SIGTTOU; the command goes on ignoring it.
 	signal.Ignore(unix.SIGTTOU)
+	// The command's terminal may send these to its session's leader: us.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTIN)
 
 	files, err := receiveFiles(conn, 3)
@@ -110,6 +112,9 @@ func (r *runner) start(req *request, files []*os.File) error {
 		if err := unix.IoctlSetInt(r.tty, unix.TIOCSCTTY, 0); err != nil {
 			return fmt.Errorf("the command's terminal: %w", err)
 		}
+		// The command's group has the terminal before the command runs: no
+		// key can get lost.
+		sys.Foreground, sys.Ctty = true, r.tty
 	}
 	unix.Umask(req.Umask & 0o777)
 	slog.Info("sudo", "user", caller, "as", target.name, "command", path)
@@ -119,12 +124,6 @@ func (r *runner) start(req *request, files []*os.File) error {
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
-	}
-	if r.tty >= 0 {
-		// Only now can the group be put in the foreground; had the command
-		// been quick to read, it was stopped, and goes on.
-		unix.IoctlSetPointerInt(r.tty, unix.TIOCSPGRP, r.pid)
-		unix.Kill(-r.pid, unix.SIGCONT)
 	}
 	return nil
 }
