@@ -48,7 +48,7 @@ Open this in a browser within the hour; it is the desktop of the image builder %
 
 The server is at %[3]s. To try its API with the AWS command line, paste:
 
-  export AWS_SHARED_CREDENTIALS_FILE=%[4]s AWS_REGION=%[5]s
+  export AWS_SHARED_CREDENTIALS_FILE=%[4]s AWS_REGION=%[5]s AWS_DEFAULT_REGION=%[5]s
   aws appstream describe-image-builders --endpoint-url %[3]s
   aws appstream create-image-builder-streaming-url --name %[1]s --endpoint-url %[3]s
   aws appstream stop-image-builder --name %[1]s --endpoint-url %[3]s

@@ -1,0 +1,85 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json/v2"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	awscreds "github.com/aws/smithy-go/aws-http-auth/credentials"
+	"github.com/aws/smithy-go/aws-http-auth/sigv4"
+	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
+	"github.com/fxamacker/cbor/v2"
+)
+
+// raw is a body that is sent as it is.
+type raw string
+
+// call sends a signed request in either protocol and gives the answer, CBOR in its diagnostic notation. AWS's SDK for Go speaks JSON
+// only, and does not know Oriel's own operations.
+func call(t testing.TB, s *Server, region, target string, inCBOR bool, body any) (status int, answer []byte) {
+	t.Helper()
+	var data []byte
+	var err error
+	url := s.URL() + "/"
+	switch text, isRaw := body.(raw); {
+	case isRaw:
+		data = []byte(text)
+	case inCBOR:
+		data, err = cbor.Marshal(body)
+	default:
+		data, err = json.Marshal(body)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inCBOR {
+		url += "service/" + strings.Replace(target, ".", "/operation/", 1)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inCBOR {
+		r.Header.Set("Smithy-Protocol", "rpc-v2-cbor")
+		r.Header.Set("Content-Type", "application/cbor")
+	} else {
+		r.Header.Set("X-Amz-Target", target)
+		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	}
+	sum := sha256.Sum256(data)
+	err = sigv4.New().SignRequest(&sigv4.SignRequestInput{Request: r, PayloadHash: sum[:], Service: "appstream", Region: region,
+		SignatureType: v4.SignatureTypeHeader, Credentials: awscreds.Credentials{AccessKeyID: s.root.ID, SecretAccessKey: s.root.Secret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if answer, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	if resp.Header.Get("X-Amzn-Requestid") == "" {
+		t.Error("the answer has no request id")
+	}
+	if inCBOR {
+		if got := resp.Header.Get("Smithy-Protocol"); got != "rpc-v2-cbor" {
+			t.Errorf("Smithy-Protocol of the answer is %q", got)
+		}
+		var v map[string]any
+		if err := cbor.Unmarshal(answer, &v); err != nil {
+			t.Fatalf("%q is not CBOR: %v", answer, err)
+		}
+		text, err := cbor.Diagnose(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer = []byte(text)
+	}
+	return resp.StatusCode, answer
+}
