@@ -32,7 +32,7 @@ type Store interface {
 	Update(ctx context.Context, fn func(Tx) error) error
 
 	// Claim leases at most limit records that are due at now and not leased, the longest due first, until the given
-	// time. It returns their heads. A lease ends by Release, by its time, or with the record.
+	// time. It returns their heads, as Tx.Scan gives them. A lease ends by Release, by its time, or with the record.
 	Claim(ctx context.Context, now, until time.Time, limit int) ([]appstream.Meta, error)
 
 	// Release ends the lease of a record, if there is one. A Wake that came during the lease counts from then on: the holder of
@@ -57,8 +57,9 @@ type Tx interface {
 	Get(key appstream.Key, rec appstream.Record) error
 	// Find reads the record of an ID into rec. Errors: ErrNotFound.
 	Find(id string, rec appstream.Record) error
-	// Scan calls fn with every record that q selects, ordered by name and then by account, until fn returns an error. decode
-	// reads the record's document and head into a record of the noun's type.
+	// Scan calls fn with every record that q selects, ordered by name and then by account, until fn returns an error. The head
+	// has what is kept in columns (key, ID, version, state, due time) and nothing else; decode reads the whole record, and is
+	// good until fn returns. fn may write.
 	Scan(q Query, fn func(head appstream.Meta, decode func(appstream.Record) error) error) error
 	// Count gives the number of records of a noun in an account and region.
 	Count(account, region string, noun appstream.Noun) (int, error)
@@ -66,17 +67,19 @@ type Tx interface {
 	// Insert adds a record and sets its Version to 1. Errors: ErrExists, ErrTransition.
 	Insert(rec appstream.Record) error
 	// Put writes a record that was read before and increments its Version. Errors: ErrConflict when the record has another
-	// version now or is gone, ErrTransition.
+	// version now, another key, or is gone, ErrTransition.
 	Put(rec appstream.Record) error
 	// Delete removes a record. Errors as Put.
 	Delete(rec appstream.Record) error
-	// Wake makes the record of key due at the given time if it is not due before. No such record is no error.
+	// Wake makes the record of key due at the given time if it is not due before. No such record is no error;
+	// the zero time is one.
 	Wake(key appstream.Key, at time.Time) error
 
 	// AddEvent and AddAudit append to the two logs, which nothing changes or removes.
 	AddEvent(Event) error
 	AddAudit(Audit) error
-	// Events gives the newest events of a record ID, the newest first; Audits the newest audit lines of all.
+	// Events gives the newest events of a record ID, the newest first; Audits the newest audit lines of all. A limit
+	// of 0 is none.
 	Events(id string, limit int) ([]Event, error)
 	Audits(limit int) ([]Audit, error)
 
@@ -90,7 +93,7 @@ type Tx interface {
 // record that has a method Grants() []string names the accounts).
 type Query struct {
 	Noun      appstream.Noun
-	Region    string   // "" for all regions
+	Region    string   // "" for all regions; then After cannot tell records of the same name in two regions apart
 	Accounts  []string // nil and GrantedTo "": all accounts
 	GrantedTo string
 	After     Position // only records behind this position
@@ -107,12 +110,9 @@ func List[T any, P interface {
 }](tx Tx, q Query) ([]T, error) {
 	var list []T
 	err := tx.Scan(q, func(_ appstream.Meta, decode func(appstream.Record) error) error {
-		var rec T
-		if err := decode(P(&rec)); err != nil {
-			return err
-		}
-		list = append(list, rec)
-		return nil
+		var none T
+		list = append(list, none)
+		return decode(P(&list[len(list)-1]))
 	})
 	return list, err
 }
