@@ -14,8 +14,8 @@ import (
 // forwarded are the signals that the client passes on to the command.
 var forwarded = []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT, unix.SIGWINCH}
 
-// maxRest bounds the output that is still shown when the command has ended, in
-// bytes: something that it started may write on without end.
+// maxRest bounds the output that is still shown when the command has ended or
+// stopped, in bytes: something that it started may write on without end.
 const maxRest = 1 << 20
 
 // Main is sudo. It returns the exit status; when the command was ended by a
@@ -68,8 +68,10 @@ type client struct {
 	// With a terminal:
 	master  *os.File      // our side of the command's terminal
 	cooked  *unix.Termios // the user's settings while they are changed
-	drained chan struct{} // closed when the command's terminal has no more output
-	resumed chan struct{} // wakes the reader of input after a stop
+	resumed chan struct{} // wakes relayInput when the job is in the foreground again
+	drained chan struct{} // relayOutput has shown all there was; closed when there will be no more
+	goOn    chan struct{} // relayOutput may go on after that
+	paused  bool          // relayOutput waits for goOn
 }
 
 func (c *client) run(v *invocation, socket string) (int, error) {
@@ -180,6 +182,7 @@ func (c *client) wait() (int, error) {
 			case !ok:
 				return 1, errors.New("the connection to the Oriel agent was lost; the command may still run")
 			case e.Stopped != 0:
+				c.drain()
 				c.restore()
 				unix.Kill(os.Getpid(), unix.SIGSTOP)
 				// SIGCONT is on its way to us when this goes on.
@@ -192,6 +195,7 @@ func (c *client) wait() (int, error) {
 
 // resume goes on after a stop, or when the job came to the foreground.
 func (c *client) resume() {
+	c.relayOn()
 	if c.master != nil && foreground() {
 		c.raw()
 		c.resize()
@@ -204,10 +208,7 @@ func (c *client) resume() {
 }
 
 func (c *client) ended(e event) (int, error) {
-	if c.master != nil {
-		c.master.SetReadDeadline(time.Unix(1, 0)) // to relayOutput: no more waiting
-		<-c.drained
-	}
+	c.drain()
 	c.restore()
 	if e.Error != "" {
 		fmt.Fprintln(os.Stderr, "sudo:", e.Error)
@@ -268,7 +269,7 @@ func (c *client) openTerminal() (slave *os.File, err error) {
 		unix.IoctlSetTermios(int(slave.Fd()), unix.TCSETS, t)
 	}
 	c.master = master
-	c.drained, c.resumed = make(chan struct{}), make(chan struct{}, 1)
+	c.drained, c.goOn, c.resumed = make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
 	c.resize()
 	return slave, nil
 }
@@ -315,28 +316,33 @@ func (c *client) restore() {
 	}
 }
 
-// relayOutput shows what the command writes, until its terminal is closed, or
-// the command has ended and everything it wrote was shown.
+// relayOutput shows what the command writes, until its terminal is closed.
 func (c *client) relayOutput() {
 	defer close(c.drained)
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := c.master.Read(buf)
 		os.Stdout.Write(buf[:n])
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			break
-		}
-		if err != nil { // EIO: nobody has the terminal any more
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded): // see drain
+			c.showRest(buf)
+			c.drained <- struct{}{}
+			<-c.goOn
+		case err != nil: // EIO: nobody has the terminal any more
 			return
 		}
 	}
+}
+
+// showRest shows what the command has written, and waits for no more.
+func (c *client) showRest(buf []byte) {
 	raw, err := c.master.SyscallConn()
 	if err != nil {
 		return
 	}
 	raw.Control(func(fd uintptr) {
 		for rest := 0; rest < maxRest; {
-			n, err := unix.Read(int(fd), buf) // does not wait
+			n, err := unix.Read(int(fd), buf)
 			if errors.Is(err, unix.EINTR) {
 				continue
 			}
@@ -347,6 +353,30 @@ func (c *client) relayOutput() {
 			rest += n
 		}
 	})
+}
+
+// drain returns when everything was shown that the command wrote until now;
+// the relay then rests until relayOn.
+func (c *client) drain() {
+	if c.master == nil {
+		return
+	}
+	c.relayOn()
+	c.master.SetReadDeadline(time.Unix(1, 0))
+	<-c.drained
+	c.paused = true
+}
+
+// relayOn ends the rest that drain has begun.
+func (c *client) relayOn() {
+	if c.paused {
+		c.paused = false
+		c.master.SetReadDeadline(time.Time{})
+		select {
+		case c.goOn <- struct{}{}:
+		default: // the relay has ended
+		}
+	}
 }
 
 // relayInput types what the user types. In the background reading fails with
