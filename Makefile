@@ -37,7 +37,7 @@ web: ## build the browser's side again, after a change in web/ (needs node and n
 	@cd web && npm ci --no-audit --no-fund --silent && npm run --silent build
 
 docs: ## write again what is generated: docs/states.md
-	@go run ./internal/rules/statesgen > docs/states.md.new && mv docs/states.md.new docs/states.md
+	@go run ./internal/rules/statesgen docs/states.md
 
 setup: ## install what is missing on this machine, from the distribution's packages
 	@hack/setup run test lint

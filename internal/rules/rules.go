@@ -1,0 +1,114 @@
+// Package rules holds what is true of the repository as a whole: which package may import which, that every package explains
+// itself, that documents say what the code does. Its tests check it; each rule says why it is there.
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+)
+
+// module is the name of this module.
+const module = "github.com/oriel-project/oriel"
+
+// direction says what a package may import of this module.
+type direction struct {
+	pkg    string   // a path in the module; with /... also what is below
+	may    []string // likewise; what is not named is forbidden
+	reason string
+}
+
+// contracts are what everything in the middle may know: the domain, the two contracts, and small things that know nothing.
+var contracts = []string{"internal/appstream", "internal/compute", "internal/store", "internal/agentapi", "internal/ticket", "internal/blob"}
+
+// directions has the most particular package first; the first that fits holds.
+var directions = []direction{
+	{"cmd/oriel-agent", []string{"internal/agent"}, "the agent runs in every machine, as root: it links nothing of the server"},
+	{"cmd/oriel", []string{"internal/server", "internal/config", "internal/bootstrap", "internal/keys", "internal/telemetry", "internal/agentapi"},
+		"a command reads flags and prints; what is done, server does"},
+	{"internal/server", []string{"..."}, "the one package that knows every other"},
+	{"internal/rules/...", []string{"internal/rules", "internal/appstream"}, "rules look at sources; they link the domain to print its tables"},
+	{"e2e/...", []string{"..."}, "tests that act as users may look anywhere"},
+
+	{"internal/agent/...", []string{"internal/agent/...", "internal/agentapi"}, "the agent links nothing of the server, so that it stays small and can be of another version"},
+	{"internal/agentapi", nil, "both the server and the agent link it"},
+
+	{"internal/appstream", nil, "the domain has no I/O: its plans can be tested with nothing around them"},
+	{"internal/store", []string{"internal/appstream"}, "a contract knows the domain and no implementation"},
+	{"internal/compute", []string{"internal/appstream"}, "a contract knows the domain and no implementation"},
+	{"internal/store/...", []string{"internal/appstream", "internal/store"}, "stores do not know one another, so that each can be left out"},
+	{"internal/compute/...", []string{"internal/appstream", "internal/compute", "internal/agentapi"}, "providers do not know one another, so that each can be left out"},
+
+	{"internal/service", contracts, "operations write what is wanted; who carries it out, and on which store, they do not know"},
+	{"internal/reconcile", contracts, "the engine knows contracts, so that it can be simulated with crashes anywhere"},
+	{"internal/gateway", append([]string{"internal/web"}, contracts...), "the browser's side knows contracts, and no operation"},
+	{"internal/attend", append([]string{"internal/service"}, contracts...), "what agents ask for is done by operations"},
+
+	{"internal/api/iam", nil, "policies can be checked without a server"},
+	{"internal/api/...", []string{"internal/api/...", "internal/appstream"}, "the wire knows shapes, and no operation"},
+	{"internal/config", []string{"internal/api/iam", "internal/appstream"}, "settings are checked before anything is there"},
+	{"internal/telemetry", []string{"internal/appstream"}, "it counts nouns and states, and does not know who tells it"},
+	{"internal/web/...", nil, "files of the browser's side"},
+	{"internal/bootstrap/...", []string{"images"}, "it makes a root file system, and knows no engine"},
+	{"internal/blob", nil, "a leaf"},
+	{"internal/keys", nil, "a leaf"},
+	{"internal/ticket", nil, "a leaf: signatures can be checked without a server"},
+	{"images", nil, "files"},
+}
+
+// directionOf gives the direction that holds for a package.
+func directionOf(pkg string) (direction, bool) {
+	i := slices.IndexFunc(directions, func(d direction) bool { return matches(d.pkg, pkg) })
+	if i < 0 {
+		return direction{}, false
+	}
+	return directions[i], true
+}
+
+func matches(pattern, pkg string) bool {
+	prefix, below := strings.CutSuffix(pattern, "...")
+	if !below {
+		return pattern == pkg
+	}
+	return strings.HasPrefix(pkg+"/", prefix)
+}
+
+// States gives docs/states.md: the transition table of each noun.
+func States() string {
+	var b strings.Builder
+	b.WriteString("# States\n\nWritten by `make docs` from the tables in `internal/appstream`, which the store enforces: " +
+		"it refuses a change of\nstate that is not here.\n")
+	tables := appstream.Transitions()
+	for _, noun := range slices.Sorted(maps.Keys(tables)) {
+		fmt.Fprintf(&b, "\n## %s\n\n| from | to | when |\n|---|---|---|\n", noun)
+		for _, t := range grouped(tables[noun]) {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", t.From, t.To, t.When)
+		}
+	}
+	return b.String()
+}
+
+// grouped puts transitions with the same end and cause into one row, in the order in which they first appear.
+func grouped(table []appstream.Transition) []appstream.Transition {
+	var rows []appstream.Transition
+	for _, t := range table {
+		t.From, t.To = state(t.From, "(new)"), state(t.To, "(gone)")
+		same := func(r appstream.Transition) bool { return r.To == t.To && r.When == t.When }
+		if i := slices.IndexFunc(rows, same); i >= 0 {
+			rows[i].From += ", " + t.From
+		} else {
+			rows = append(rows, t)
+		}
+	}
+	return rows
+}
+
+func state(name, none string) string {
+	if name == "" {
+		return none
+	}
+	return "`" + name + "`"
+}
