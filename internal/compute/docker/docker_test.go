@@ -21,13 +21,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	enginenet "github.com/moby/moby/api/types/network"
 
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 )
 
-// fakeEngine answers as an engine does in a given case: "METHOD /path" without the version → status and body.
+// fakeEngine answers as an engine does in a given case: "METHOD /path" without the version → status and body. With "#2"
+// after it, it is the answer to the second such call.
 func fakeEngine(t *testing.T, answers map[string]string) (p *Provider, calls func() []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -50,8 +52,18 @@ func fakeEngine(t *testing.T, answers map[string]string) (p *Provider, calls fun
 		call := r.Method + " " + path
 		mu.Lock()
 		got = append(got, call)
+		nth := 0
+		for _, c := range got {
+			if c == call {
+				nth++
+			}
+		}
 		mu.Unlock()
-		status, body, ok := strings.Cut(answers[call], " ")
+		answer, special := answers[fmt.Sprint(call, "#", nth)]
+		if !special {
+			answer = answers[call]
+		}
+		status, body, ok := strings.Cut(answer, " ")
 		if !ok {
 			status, body = "404", `{"message":"no such thing"}`
 		}
@@ -217,6 +229,70 @@ func TestWithoutIPv6(t *testing.T) {
 		if f.What == "IPv6" && (f.OK || f.Hint == "") {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+// TestEngineWithoutIPv6: an engine that cannot make such a network makes one without.
+func TestEngineWithoutIPv6(t *testing.T) {
+	p, calls := fakeEngine(t, map[string]string{
+		"GET /version":            `200 {"Version":"20.10"}`,
+		"GET /info":               `200 {"NCPU":2,"MemTotal":1073741824}`,
+		"POST /networks/create":   `201 {"Id":"n"}`,
+		"POST /networks/create#1": `500 {"message":"IPv6 is not supported"}`,
+	})
+	n, err := p.network(t.Context(), "")
+	if err != nil || !strings.Contains(n.noV6, "IPv6 is not supported") {
+		t.Errorf("%+v, %v", n, err)
+	}
+	if created := strings.Count(strings.Join(calls(), "\n"), "POST /networks/create"); created != 2 {
+		t.Errorf("%v", calls())
+	}
+}
+
+// TestAddressesTaken: the next free network is tried when the engine knows one that we do not see.
+func TestAddressesTaken(t *testing.T) {
+	taken := `403 {"message":"Pool overlaps with other one on this address space"}`
+	p, calls := fakeEngine(t, map[string]string{
+		"GET /version":            `200 {"Version":"20.10"}`,
+		"GET /info":               `200 {"NCPU":2,"MemTotal":1073741824}`,
+		"POST /networks/create#1": taken, "POST /networks/create#2": taken,
+		"POST /networks/create": `201 {"Id":"n"}`,
+	})
+	if n, err := p.network(t.Context(), ""); err != nil || n.noV6 != "" {
+		t.Errorf("%+v, %v", n, err)
+	}
+	if created := strings.Count(strings.Join(calls(), "\n"), "POST /networks/create"); created != 3 {
+		t.Errorf("%v", calls())
+	}
+}
+
+func TestInterfaceID(t *testing.T) {
+	for _, c := range []struct {
+		endpoint, network, mac, want string
+	}{
+		{strings.Repeat("0123456789abcdef", 4), "n", "02:42:0a:00:00:02", "eni-0123456789abcdef0"},
+		{"", "n", "", ""},
+		{"not hex", "n", "", ""},
+	} {
+		e := &enginenet.EndpointSettings{EndpointID: c.endpoint, NetworkID: c.network}
+		if err := e.MacAddress.UnmarshalText([]byte(c.mac)); err != nil {
+			t.Fatal(err)
+		}
+		if got := interfaceID(e); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+	seen := map[string]bool{}
+	for _, c := range [][2]string{{"n", "02:42:0a:00:00:02"}, {"n", "02:42:0a:00:00:03"}, {"m", "02:42:0a:00:00:02"}} { // as Podman has them
+		e := &enginenet.EndpointSettings{NetworkID: c[0]}
+		if err := e.MacAddress.UnmarshalText([]byte(c[1])); err != nil {
+			t.Fatal(err)
+		}
+		id := interfaceID(e)
+		if len(id) != len("eni-")+17 || seen[id] || id != interfaceID(e) {
+			t.Errorf("%v: %q", c, id)
+		}
+		seen[id] = true
 	}
 }
 

@@ -172,7 +172,11 @@ func reopen(t testing.TB, config Config) *Provider {
 }
 
 func (p *Provider) shell(ctx context.Context, id, command string) (string, error) {
-	e, err := p.engine.ExecCreate(ctx, containerName(id), client.ExecCreateOptions{Cmd: []string{"/bin/sh", "-c", command}, TTY: true, AttachStdout: true, AttachStderr: true})
+	return p.shellAs(ctx, id, "0", command)
+}
+
+func (p *Provider) shellAs(ctx context.Context, id, user, command string) (string, error) {
+	e, err := p.engine.ExecCreate(ctx, containerName(id), client.ExecCreateOptions{User: user, Cmd: []string{"/bin/sh", "-c", command}, TTY: true, AttachStdout: true, AttachStderr: true})
 	if err != nil {
 		return "", err
 	}
@@ -329,6 +333,10 @@ func TestConfinement(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, out)
 		}
 	}
+	out, err = p.shellAs(t.Context(), spec.ID, "1000", agentapi.Binary+" reach tcp 127.0.0.1:1; id -u")
+	if err != nil || !regexp.MustCompile(`^unreachable.*\n1000\n$`).MatchString(out) {
+		t.Errorf("as an ordinary user, the agent's program prints %q, %v", out, err)
+	}
 	c, err := p.inspect(t.Context(), spec.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -469,6 +477,40 @@ func TestIsolation(t *testing.T) {
 	}
 	defer attempts.Wait()
 	reach("a", net.JoinHostPort(machines["other"].IPv4, "7777"), false)
+}
+
+// TestConfigurationChanges: a subnet becomes what the configuration says as soon as no machine runs in it.
+func TestConfigurationChanges(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: without, machines are refused")
+	}
+	const id = "subnet-changing"
+	before, after := netip.MustParsePrefix("10.63.254.0/28"), netip.MustParsePrefix("10.63.254.128/28")
+	p, base := open(t, func(c *Config) { c.Subnets = []Subnet{{ID: id, CIDRv4: before, Internet: true}} })
+	if h, err := p.about(t.Context()); err != nil || h.podman {
+		t.Skip("Podman keeps networks that stopped containers belong to")
+	}
+	spec := machineSpec(base)
+	spec.Subnet = id
+	in := func(p *Provider, want netip.Prefix) {
+		t.Helper()
+		m := mustRun(t, p, spec)
+		if a, err := netip.ParseAddr(m.IPv4); err != nil || !want.Contains(a) {
+			t.Errorf("address %s is not in %s", m.IPv4, want)
+		}
+	}
+	in(p, before)
+	changed := p.config
+	changed.Subnets = []Subnet{{ID: id, CIDRv4: after}}
+	second := reopen(t, changed)
+	if err := second.Prepare(t.Context()); err != nil { // a machine runs: nothing can change yet
+		t.Fatal(err)
+	}
+	in(second, before)
+	if err := second.EnsureStopped(t.Context(), spec.ID); err != nil {
+		t.Fatal(err)
+	}
+	in(reopen(t, changed), after)
 }
 
 func TestSubnetFull(t *testing.T) {
