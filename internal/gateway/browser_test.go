@@ -34,7 +34,7 @@ type desktop struct {
 	down  bool // the machine does not answer
 }
 
-// startDesktop needs Debian's tigervnc-standalone-server, openbox, xterm and xclip.
+// startDesktop needs Debian's tigervnc-standalone-server, openbox, xterm, xclip, x11-utils and x11-xserver-utils.
 func startDesktop(t *testing.T) *desktop {
 	dir := t.TempDir()
 	const display = ":87"
@@ -44,7 +44,7 @@ func startDesktop(t *testing.T) *desktop {
 		cmd := exec.CommandContext(t.Context(), name, args...)
 		cmd.Env, cmd.Dir = d.env, dir
 		if err := cmd.Start(); err != nil {
-			t.Fatalf("%v (apt-get install tigervnc-standalone-server openbox xterm xclip)", err)
+			t.Fatalf("%v (apt-get install tigervnc-standalone-server openbox xterm xclip x11-utils x11-xserver-utils)", err)
 		}
 		t.Cleanup(func() {
 			cmd.Process.Kill()
@@ -56,7 +56,10 @@ func startDesktop(t *testing.T) *desktop {
 	waitFor(t, "the display", func() bool { _, err := os.Stat(d.socket); return err == nil })
 	waitFor(t, "the display's root window", func() bool { return d.run("xsetroot", "-solid", "#2b3440") == nil })
 	start("openbox")
-	start("xterm", "-geometry", "90x24+60+60", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee",
+	waitFor(t, "the window manager", func() bool {
+		return d.run("sh", "-c", "xprop -root _NET_SUPPORTING_WM_CHECK | grep -q 'window id'") == nil
+	})
+	start("xterm", "-T", "Terminal", "-geometry", "90x24+60+60", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee",
 		"-e", "sh", "-c", "PS1='$ ' exec sh")
 	return d
 }

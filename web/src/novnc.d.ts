@@ -32,6 +32,7 @@ declare module "@novnc/novnc" {
     clipboardPasteFrom(text: string): void;
     sendKey(keysym: number, code: string | null, down?: boolean): void;
 
+    _keyboard: { _allKeysUp(): void };
     _framebufferUpdate(): boolean;
     _requestRemoteResize(): void;
     _screenSize(): { w: number; h: number };

@@ -15,12 +15,16 @@ export class Screen extends RFB {
   #fine = false;
   #asking = false;
   #seen = false;
+  #gone = new AbortController();
 
   constructor(target: HTMLElement, channel: Channel) {
     super(target, channel, { shared: true });
     this.background = "transparent";
     this.qualityLevel = 8; // from here on colours are not subsampled, which text needs
     this.compressionLevel = 2;
+    // Whoever goes from the desktop to the toolbar by keys lets go of them there; the desktop must not think they are held.
+    target.addEventListener("focusout", () => this._keyboard._allKeysUp(), { signal: this.#gone.signal });
+    this.addEventListener("disconnect", () => this.#gone.abort());
   }
 
   /** Sets how the desktop fits; fine asks for one pixel of the desktop for each pixel of the screen. */

@@ -11,7 +11,7 @@ import { Toolbar } from "./toolbar";
 import { ghost, setState, show } from "./veil";
 
 /** A stream that lasted so long was in order, so that the next attempt comes at once again. */
-const steadyAfter = 5_000;
+const steadyAfter = 2_000;
 
 const name = $("name").textContent ?? "";
 let screen: Screen | null = null;
@@ -90,33 +90,35 @@ async function tell(): Promise<void> {
 async function recover(end: End, attempt: number): Promise<boolean> {
   let after: string | undefined;
   let image = form.asked;
-  for (;;) {
+  // The first attempt is made at once, unless the display itself is what failed.
+  let rest = attempt > 0 || end.code === 4004;
+  for (let unheard = 0; ; ) {
     let info: Info;
     try {
-      info = await getInfo({ ...(after && { after }), ...(image && { image }), signal: AbortSignal.timeout(40_000) });
+      info = await getInfo({ ...(after && { after }), ...(image && { image }), signal: AbortSignal.timeout(after ? 40_000 : 6_000) });
     } catch (error) {
       if (error instanceof Refusal && error.status < 500) {
         over(error);
         return false;
       }
-      await countdown(attempt++); // the network, or the server, is away
+      await countdown(unheard++); // the network, or the server, is away
+      rest = false;
       continue;
     }
+    unheard = 0;
     if (info.state === "RUNNING" && info.streams) {
       if (end.code === 4009) {
         show("ended", { icon: "alert", tone: "bad", title: "Too many viewers", text: `${name} is open in too many places. Close one of them.`, action: again });
         return false;
       }
-      // The first attempt is made at once, unless the display itself is what failed.
-      if (attempt > 0 || end.code === 4004) await countdown(attempt);
+      if (rest) await countdown(attempt);
       return true;
     }
     image = info.image?.name ?? image;
     if (await follow(info)) return false;
     if (info.version === after) await pause(250); // the server does not wait just now
     after = info.version;
-    attempt = 0;
-    end = { code: 1000, reason: "", opened: true };
+    rest = false;
   }
 }
 

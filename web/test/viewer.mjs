@@ -172,6 +172,8 @@ const tests = {
     assert.equal(await t.page.evaluate(() => document.activeElement.dataset.panel), "keyboard");
     await t.page.keyboard.press("Escape");
     assert.equal(await t.page.evaluate(() => document.activeElement.tagName), "CANVAS");
+    await t.page.keyboard.type("printf loose | xclip -selection clipboard\n"); // no key is held down on the desktop
+    await until("what was typed", () => xpaste() === "loose");
   },
 
   async "a dropped connection comes back with the same desktop"(t) {
@@ -199,15 +201,13 @@ const tests = {
 
   async "a network without a word is noticed"(t) {
     await control("freeze?is=true");
+    await t.context.setOffline(true);
     const began = Date.now();
     await state(t.page, "reconnecting", 25_000);
     console.log(`noticed after ${Date.now() - began} ms`);
-    await control("freeze?is=false");
-    await state(t.page, "connected");
-    await t.context.setOffline(true);
-    await control("sever");
-    await state(t.page, "reconnecting");
     await until("the word offline", () => t.page.textContent("#veil-text").then((v) => /offline/.test(v)));
+    await shot(t.page, "offline");
+    await control("freeze?is=false");
     await t.context.setOffline(false);
     await state(t.page, "connected");
   },
