@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/ticket"
 )
 
 // dialStream opens the WebSocket of "hello" as a viewer does.
@@ -397,6 +400,59 @@ func answerPings(c net.Conn) {
 		c.Write(append([]byte{answer, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...))
 		if answer == 0x88 {
 			return
+		}
+	}
+}
+
+// BenchmarkStream is the way of a frame from the agent's connection to a viewer, over loopback: 64 KiB an operation.
+func BenchmarkStream(b *testing.B) {
+	chunk := make([]byte, 64<<10)
+	signer, err := ticket.NewSigner(make([]byte, ticket.KeySize))
+	if err != nil {
+		b.Fatal(err)
+	}
+	records := newMemory()
+	records.builders[testID] = appstream.ImageBuilder{Meta: appstream.Meta{ID: testID, State: appstream.BuilderRunning}}
+	g, err := New(Config{Store: records, Signer: signer, CreateImage: func(context.Context, NewImage) error { return nil },
+		Log: slog.New(slog.DiscardHandler), Dialer: agentFunc(func(display net.Conn) {
+			for {
+				if _, err := display.Write(chunk); err != nil {
+					return
+				}
+			}
+		})})
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := httptest.NewServer(g)
+	defer server.Close()
+	defer g.Close(context.Background())
+	c := (&world{}).claims()
+	session, err := signer.Session(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ws, _, err := websocket.Dial(b.Context(), server.URL+"/stream/"+testID+"/ws", &websocket.DialOptions{Subprotocols: []string{"binary"},
+		HTTPHeader: http.Header{"Cookie": {"oriel-" + testID + "=" + session}, "Origin": {server.URL}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer ws.CloseNow()
+	ws.SetReadLimit(1 << 20)
+	b.SetBytes(int64(len(chunk)))
+	b.ReportAllocs()
+	buffer := make([]byte, len(chunk))
+	for left := 0; b.Loop(); left += len(chunk) {
+		for left > 0 {
+			_, r, err := ws.Reader(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			for err == nil {
+				var n int
+				n, err = r.Read(buffer)
+				left -= n
+			}
 		}
 	}
 }
