@@ -27,7 +27,7 @@ var _ Extensions = (*Service)(nil)
 type CreateImageInput struct {
 	ImageBuilderName *string             // required: a RUNNING image builder of the caller
 	Name             *string             // required: 1 to 100 of a-z A-Z 0-9 _ - . ; not beginning with aws, amazon or appstream
-	DisplayName      *string             // at most 100 characters (the Image Assistant allows 256)
+	DisplayName      *string             // at most 256 characters, as in the Image Assistant
 	Description      *string             // at most 256 characters
 	Applications     []types.Application // the catalogue; absent: the one that the Image Assistant keeps on the builder
 	Tags             map[string]string   // at most 50
@@ -146,8 +146,8 @@ func checkCreateImage(in *CreateImageInput) error {
 		return appstream.Errorf(appstream.Validation, "ImageBuilderName is missing. Name the image builder to make the image of.")
 	case !imageName.MatchString(name):
 		return appstream.Errorf(appstream.Validation, "The image name %.120q is not valid: 1 to 100 letters, digits, _, - and ., beginning with a letter or digit.", name)
-	case len([]rune(value(in.DisplayName))) > 100:
-		return appstream.Errorf(appstream.Validation, "DisplayName is longer than 100 characters.")
+	case len([]rune(value(in.DisplayName))) > 256:
+		return appstream.Errorf(appstream.Validation, "DisplayName is longer than 256 characters.")
 	case len([]rune(value(in.Description))) > 256:
 		return appstream.Errorf(appstream.Validation, "Description is longer than 256 characters.")
 	case len(in.Tags) > maxTags:
