@@ -1,0 +1,344 @@
+package stage
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json/v2"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+
+	"github.com/oriel-project/oriel/internal/keys"
+	"github.com/oriel-project/oriel/internal/server"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/store/sqlite"
+)
+
+// Region is the region of every server here.
+const Region = "us-east-1"
+
+// Config says what server to run. Bin and Data are required.
+type Config struct {
+	Bin    string   // directory of oriel and oriel-agent
+	Data   string   // data directory
+	Engine string   // the container engine; "" for the provider sim
+	Flags  []string // more flags of oriel serve
+	TOML   string   // settings file
+	Listen string   // ADDRESS:PORT; default a free port of 127.0.0.1
+}
+
+// Server is a process "oriel serve".
+type Server struct {
+	Config
+	URL string // where the API and the streams are
+
+	process *exec.Cmd
+	ended   chan struct{} // closed when the process is
+	err     error         // how, when it is
+
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+// Start runs a server and waits until it has its port. When ready is set, it waits until /readyz agrees.
+func Start(ctx context.Context, c Config, ready bool) (*Server, error) {
+	s := &Server{Config: c}
+	if c.TOML != "" {
+		if err := os.WriteFile(s.settings(), []byte(c.TOML), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.start(ctx, ready); err != nil {
+		s.Kill()
+		return nil, fmt.Errorf("start a server: %w\n%s", err, s.Log())
+	}
+	return s, nil
+}
+
+func (s *Server) settings() string {
+	return filepath.Join(filepath.Dir(s.Data), filepath.Base(s.Data)+".toml")
+}
+
+// flags are those that every command about this server needs.
+func (s *Server) flags() (list []string) {
+	list = append(list, "--data="+s.Data)
+	if s.TOML != "" {
+		list = append(list, "--config="+s.settings())
+	}
+	return list
+}
+
+func (s *Server) machines() []string {
+	if s.Engine == "" {
+		return []string{"--provider=sim"}
+	}
+	return []string{"--engine=" + s.Engine}
+}
+
+func (s *Server) start(ctx context.Context, ready bool) error {
+	if s.Listen == "" {
+		s.Listen = "127.0.0.1:0"
+	}
+	args := slices.Concat([]string{"serve", "--listen=" + s.Listen, "--log-format=json"}, s.flags(), s.machines(), s.Flags)
+	s.process = exec.Command(filepath.Join(s.Bin, "oriel"), args...)
+	s.process.Env = Clean()
+	// A process group of its own, so that Ctrl-C ends the tests, which end it.
+	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: 0}
+	output, err := s.process.StderrPipe()
+	if err != nil {
+		return err
+	}
+	s.ended = make(chan struct{})
+	if err := s.process.Start(); err != nil {
+		close(s.ended)
+		return err
+	}
+	address := make(chan string, 1)
+	go s.read(output, address)
+	select {
+	case s.URL = <-address:
+	case <-s.ended:
+		return fmt.Errorf("it ended: %v", s.err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return err
+	}
+	s.Listen = u.Host // also at the next start
+	if !ready {
+		return nil
+	}
+	return s.Ready(ctx)
+}
+
+// read keeps the log, and tells the address from the line that has it.
+func (s *Server) read(output io.Reader, address chan<- string) {
+	lines := bufio.NewScanner(output)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		s.mu.Lock()
+		s.log.Write(lines.Bytes())
+		s.log.WriteByte('\n')
+		s.mu.Unlock()
+		var line struct {
+			Msg string `json:"msg"`
+			URL string `json:"url"`
+		}
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
+			select {
+			case address <- line.URL:
+			default:
+			}
+		}
+	}
+	s.err = s.process.Wait()
+	close(s.ended)
+}
+
+// Ready waits until /readyz answers 200.
+func (s *Server) Ready(ctx context.Context) error {
+	return Until(ctx, func() error {
+		r, err := http.Get(s.URL + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		if text, _ := io.ReadAll(io.LimitReader(r.Body, 4<<10)); r.StatusCode != http.StatusOK {
+			return fmt.Errorf("/readyz answers %s: %s", r.Status, text)
+		}
+		return nil
+	})
+}
+
+// Log is what the server has said so far, over all its starts.
+func (s *Server) Log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
+}
+
+// PID is the process's number.
+func (s *Server) PID() int { return s.process.Process.Pid }
+
+// Stop asks the server to end, and waits. The error is that of the process.
+func (s *Server) Stop() error {
+	if s.process == nil || s.process.Process == nil {
+		return nil
+	}
+	select {
+	case <-s.ended:
+		return nil // earlier
+	default:
+	}
+	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-s.ended:
+		return s.err
+	case <-time.After(time.Minute):
+		s.Kill()
+		return errors.New("the server did not end within a minute of SIGTERM")
+	}
+}
+
+// Kill ends the server with SIGKILL.
+func (s *Server) Kill() {
+	if s.process != nil && s.process.Process != nil {
+		s.process.Process.Kill()
+		<-s.ended
+	}
+}
+
+// Again starts a server that has ended, at the same address.
+func (s *Server) Again(ctx context.Context) error {
+	if err := s.start(ctx, true); err != nil {
+		return fmt.Errorf("start the server again: %w\n%s", err, s.Log())
+	}
+	return nil
+}
+
+// Oriel is a command of oriel about this server: its data directory, its address, and for machines its engine.
+func (s *Server) Oriel(ctx context.Context, machines bool, args ...string) *exec.Cmd {
+	args = append(args, s.flags()...)
+	if machines {
+		args = append(args, s.machines()...)
+	} else {
+		args = append(args, "--endpoint="+s.URL)
+	}
+	c := exec.CommandContext(ctx, filepath.Join(s.Bin, "oriel"), args...)
+	c.Env = Clean()
+	return c
+}
+
+// Credentials is the file with the server's access key.
+func (s *Server) Credentials() string { return server.CredentialsFile(s.Data) }
+
+// AWS is a command of AWS's command line. Of several that are installed it takes the distribution's.
+func (s *Server) AWS(ctx context.Context, args ...string) *exec.Cmd {
+	program := "/usr/bin/aws"
+	if _, err := os.Stat(program); err != nil {
+		program = "aws"
+	}
+	c := exec.CommandContext(ctx, program, append([]string{"appstream", "--endpoint-url", s.URL}, args...)...)
+	c.Env = append(Clean(), "AWS_SHARED_CREDENTIALS_FILE="+s.Credentials(), "AWS_CONFIG_FILE=/dev/null", "AWS_DEFAULT_REGION="+Region,
+		"AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=")
+	return c
+}
+
+// Client is AWS's SDK for Go with the server's own key. Nothing is tried twice.
+func (s *Server) Client() (*appstream.Client, error) {
+	key, err := keys.Read(s.Credentials())
+	if err != nil {
+		return nil, err
+	}
+	return appstream.New(appstream.Options{
+		Region: Region, BaseEndpoint: &s.URL, RetryMaxAttempts: 1,
+		HTTPClient:  &http.Client{Timeout: 30 * time.Second},
+		Credentials: credentials.NewStaticCredentialsProvider(key.ID, key.Secret, ""),
+	}), nil
+}
+
+// Builder describes one image builder; nil when there is none of the name.
+func Builder(ctx context.Context, c *appstream.Client, name string) (*types.ImageBuilder, error) {
+	out, err := c.DescribeImageBuilders(ctx, &appstream.DescribeImageBuildersInput{Names: []string{name}})
+	if _, missing := errors.AsType[*types.ResourceNotFoundException](err); missing || err == nil && len(out.ImageBuilders) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &out.ImageBuilders[0], nil
+}
+
+// AwaitBuilder waits until an image builder has a state; "" is being gone. FAILED, when it is not waited for, is the end.
+func AwaitBuilder(ctx context.Context, c *appstream.Client, name string, want types.ImageBuilderState) (*types.ImageBuilder, error) {
+	var b *types.ImageBuilder
+	err := Until(ctx, func() (err error) {
+		if b, err = Builder(ctx, c, name); err != nil {
+			return err
+		}
+		switch {
+		case b == nil && want == "" || b != nil && b.State == want:
+			return nil
+		case b == nil:
+			return Final(fmt.Errorf("there is no image builder %s", name))
+		case b.State == types.ImageBuilderStateFailed:
+			return Final(fmt.Errorf("the image builder %s is FAILED: %s", name, reason(b.StateChangeReason)))
+		}
+		return fmt.Errorf("the image builder %s is %s, not %q: %s", name, b.State, want, reason(b.StateChangeReason))
+	})
+	return b, err
+}
+
+func reason(r *types.ImageBuilderStateChangeReason) string {
+	if r == nil || r.Message == nil {
+		return "no reason is given"
+	}
+	return *r.Message
+}
+
+// Image describes one image; nil when there is none of the name.
+func Image(ctx context.Context, c *appstream.Client, name string) (*types.Image, error) {
+	out, err := c.DescribeImages(ctx, &appstream.DescribeImagesInput{Names: []string{name}})
+	if _, missing := errors.AsType[*types.ResourceNotFoundException](err); missing || err == nil && len(out.Images) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &out.Images[0], nil
+}
+
+// AwaitImage waits until an image has a state; "" is being gone. FAILED, when it is not waited for, is the end.
+func AwaitImage(ctx context.Context, c *appstream.Client, name string, want types.ImageState) (*types.Image, error) {
+	var i *types.Image
+	err := Until(ctx, func() (err error) {
+		if i, err = Image(ctx, c, name); err != nil {
+			return err
+		}
+		switch {
+		case i == nil && want == "" || i != nil && i.State == want:
+			return nil
+		case i == nil:
+			return Final(fmt.Errorf("there is no image %s", name))
+		case i.State == types.ImageStateFailed:
+			return Final(fmt.Errorf("the image %s is FAILED: %+v", name, i.StateChangeReason))
+		}
+		return fmt.Errorf("the image %s is %s, not %q", name, i.State, want)
+	})
+	return i, err
+}
+
+// Installation is the name by which a container engine knows what belongs to the server of a data directory. The server must
+// not be running.
+func Installation(data string) (name string, err error) {
+	ctx := context.Background()
+	db, err := sqlite.Open(ctx, filepath.Join(data, "oriel.db"))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.View(ctx, func(tx store.Tx) error {
+		value, err := tx.Setting("installation")
+		name = string(value)
+		return err
+	})
+	return name, err
+}
