@@ -139,6 +139,9 @@ func BenchmarkScan50(b *testing.B) {
 			}
 			list = append(list, rec)
 		}
+		if len(list) != 50 {
+			b.Fatalf("%d records", len(list))
+		}
 		return rows.Err()
 	})
 }

@@ -47,8 +47,8 @@ type open1 struct {
 
 type secretive struct {
 	appstream.Meta
-	Name  string
-	cache *string
+	Name string
+	_    *string
 }
 
 func TestPlans(t *testing.T) {
