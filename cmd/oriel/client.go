@@ -20,8 +20,7 @@ import (
 	"github.com/aws/smithy-go/aws-http-auth/sigv4"
 	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
 
-	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
-
+	"github.com/oriel-project/oriel/internal/awsclient"
 	"github.com/oriel-project/oriel/internal/keys"
 	"github.com/oriel-project/oriel/internal/server"
 )
@@ -58,10 +57,7 @@ func (r *remote) connect(cfg server.Config) (*client, error) {
 	case err != nil:
 		return nil, err
 	}
-	c.aws = appstream.New(appstream.Options{
-		Region: c.region, BaseEndpoint: &c.endpoint, HTTPClient: &http.Client{Timeout: 30 * time.Second}, RetryMaxAttempts: 2,
-		Credentials: awscredentials.NewStaticCredentialsProvider(c.key.ID, c.key.Secret, ""),
-	})
+	c.aws = awsclient.New(c.endpoint, c.region, c.key)
 	return c, nil
 }
 

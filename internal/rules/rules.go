@@ -27,7 +27,7 @@ var contracts = []string{"internal/appstream", "internal/compute", "internal/sto
 // directions has the most particular package first; the first that fits holds.
 var directions = []direction{
 	{"cmd/oriel-agent", []string{"internal/agent"}, "the agent runs in every machine, as root: it links nothing of the server"},
-	{"cmd/oriel", []string{"internal/server", "internal/config", "internal/bootstrap", "internal/keys", "internal/telemetry", "internal/agentapi"},
+	{"cmd/oriel", []string{"internal/server", "internal/config", "internal/bootstrap", "internal/awsclient", "internal/keys", "internal/telemetry", "internal/agentapi"},
 		"a command reads flags and prints; what is done, server does"},
 	{"internal/server", []string{"..."}, "the one package that knows every other"},
 	{"internal/rules/...", []string{"internal/rules", "internal/appstream"}, "rules look at sources; they link the domain to print its tables"},
@@ -53,6 +53,7 @@ var directions = []direction{
 	{"internal/telemetry", []string{"internal/appstream"}, "it counts nouns and states, and does not know who tells it"},
 	{"internal/web/...", nil, "files of the browser's side"},
 	{"internal/bootstrap/...", []string{"images"}, "it makes a root file system, and knows no engine"},
+	{"internal/awsclient", []string{"internal/keys"}, "a client is made of a key and an address, as users make theirs"},
 	{"internal/blob", nil, "a leaf"},
 	{"internal/keys", nil, "a leaf"},
 	{"internal/ticket", nil, "a leaf: signatures can be checked without a server"},

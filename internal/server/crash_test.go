@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/config"
+	"github.com/oriel-project/oriel/internal/keys"
 )
 
 // TestMain is the tests, or, in a process that TestKill starts, a server.
@@ -109,6 +111,7 @@ func TestKill(t *testing.T) {
 	for round := range rounds {
 		server := spawn(t, data)
 		c := connect(t, data, server.url)
+		key := must(keys.Read(CredentialsFile(data)))(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for worker := range workers {
@@ -116,7 +119,7 @@ func TestKill(t *testing.T) {
 			wg.Go(func() {
 				for n := 0; ctx.Err() == nil; n++ {
 					name := fmt.Sprintf("b-%d-%d-%d", round, worker, n)
-					if !do(ctx, c, name, choose, &mu, exists) {
+					if !do(ctx, c, server.url, key, name, choose, &mu, exists) {
 						return
 					}
 					dealt <- struct{}{}
@@ -125,8 +128,12 @@ func TestKill(t *testing.T) {
 		}
 		// After some work; and when exactly, is chance: the point is to hit any moment.
 		for range 10 + random.IntN(30) {
-			<-dealt
-			operations++
+			select {
+			case <-dealt:
+				operations++
+			case <-time.After(patience):
+				t.Fatal("the clients do not get on")
+			}
 		}
 		time.Sleep(time.Duration(random.IntN(5000)) * time.Microsecond)
 		server.end(t, syscall.SIGKILL)
@@ -138,7 +145,7 @@ func TestKill(t *testing.T) {
 	var builders map[string]string
 	eventually(t, "everything comes to rest", func() bool {
 		builders = map[string]string{}
-		list := &sdk.DescribeImageBuildersInput{}
+		list := &sdk.DescribeImageBuildersInput{MaxResults: new(int32(20))} // pages are a part of what must be right
 		rest := true
 		for {
 			out := must(c.DescribeImageBuilders(t.Context(), list))(t)
@@ -162,13 +169,15 @@ func TestKill(t *testing.T) {
 			t.Errorf("%s is FAILED", name)
 		}
 	}
+	captured := 0
 	images := &sdk.DescribeImagesInput{Type: types.VisibilityTypePrivate}
 	for {
 		out := must(c.DescribeImages(t.Context(), images))(t)
 		for _, i := range out.Images {
-			if i.State != types.ImageStateAvailable && i.State != types.ImageStateFailed { // its builder was deleted
-				t.Errorf("the image %s is %s", *i.Name, i.State)
+			if i.State != types.ImageStateAvailable {
+				t.Errorf("the image %s is %s: %v", *i.Name, i.State, i.StateChangeReason)
 			}
+			captured++
 		}
 		if out.NextToken == nil {
 			break
@@ -188,11 +197,14 @@ func TestKill(t *testing.T) {
 	if len(machines) != len(builders) {
 		t.Errorf("%d machines for %d builders", len(machines), len(builders))
 	}
-	t.Logf("%d builders were dealt with in %d servers, %d are left", operations, rounds, len(builders))
+	if captured < rounds {
+		t.Errorf("only %d images were made", captured)
+	}
+	t.Logf("%d builders were dealt with in %d servers; %d are left, and %d images", operations, rounds, len(builders), captured)
 }
 
 // do makes a builder and does something with it; false when the server is gone.
-func do(ctx context.Context, c *sdk.Client, name string, choose *rand.Rand, mu *sync.Mutex, exists map[string]bool) bool {
+func do(ctx context.Context, c *sdk.Client, url string, key keys.Key, name string, choose *rand.Rand, mu *sync.Mutex, exists map[string]bool) bool {
 	known := func(is bool) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -217,6 +229,15 @@ func do(ctx context.Context, c *sdk.Client, name string, choose *rand.Rand, mu *
 				break
 			}
 			time.Sleep(2 * time.Millisecond)
+		}
+	case 2: // as soon as it is RUNNING
+		for status := 0; status != http.StatusOK; time.Sleep(2 * time.Millisecond) {
+			var resp *http.Response
+			resp, _, err = send(ctx, url, key, "us-east-1", "Oriel.CreateImage", false, fmt.Appendf(nil, `{"ImageBuilderName":%q,"Name":%q}`, name, "of-"+name))
+			if err != nil {
+				return false
+			}
+			status = resp.StatusCode
 		}
 	}
 	return answered(err)

@@ -16,9 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/aws/smithy-go"
 
-	"github.com/aws/aws-sdk-go-v2/credentials"
-
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/awsclient"
 	"github.com/oriel-project/oriel/internal/config"
 	"github.com/oriel-project/oriel/internal/keys"
 	"github.com/oriel-project/oriel/internal/store"
@@ -67,12 +66,11 @@ func connect(t testing.TB, data, url string) *sdk.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return clientWith(url, key.ID, key.Secret, "us-east-1")
+	return awsclient.New(url, "us-east-1", key)
 }
 
 func clientWith(url, id, secret, region string) *sdk.Client {
-	return sdk.New(sdk.Options{Region: region, BaseEndpoint: &url, RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider(id, secret, "")})
+	return awsclient.New(url, region, keys.Key{ID: id, Secret: secret})
 }
 
 const image = "oriel-debian-12" // of sim, when nothing is configured

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json/v2"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"github.com/aws/smithy-go/aws-http-auth/sigv4"
 	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/oriel-project/oriel/internal/keys"
 )
 
 // raw is a body that is sent as it is.
@@ -24,7 +27,6 @@ func call(t testing.TB, s *Server, region, target string, inCBOR bool, body any)
 	t.Helper()
 	var data []byte
 	var err error
-	url := s.URL() + "/"
 	switch text, isRaw := body.(raw); {
 	case isRaw:
 		data = []byte(text)
@@ -36,32 +38,8 @@ func call(t testing.TB, s *Server, region, target string, inCBOR bool, body any)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if inCBOR {
-		url += "service/" + strings.Replace(target, ".", "/operation/", 1)
-	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(data))
+	resp, answer, err := send(t.Context(), s.URL(), keys.Key{ID: s.root.ID, Secret: s.root.Secret}, region, target, inCBOR, data)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if inCBOR {
-		r.Header.Set("Smithy-Protocol", "rpc-v2-cbor")
-		r.Header.Set("Content-Type", "application/cbor")
-	} else {
-		r.Header.Set("X-Amz-Target", target)
-		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	}
-	sum := sha256.Sum256(data)
-	err = sigv4.New().SignRequest(&sigv4.SignRequestInput{Request: r, PayloadHash: sum[:], Service: "appstream", Region: region,
-		SignatureType: v4.SignatureTypeHeader, Credentials: awscreds.Credentials{AccessKeyID: s.root.ID, SecretAccessKey: s.root.Secret}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if answer, err = io.ReadAll(resp.Body); err != nil {
 		t.Fatal(err)
 	}
 	if resp.Header.Get("X-Amzn-Requestid") == "" {
@@ -82,4 +60,36 @@ func call(t testing.TB, s *Server, region, target string, inCBOR bool, body any)
 		answer = []byte(text)
 	}
 	return resp.StatusCode, answer
+}
+
+// send signs and sends a request.
+func send(ctx context.Context, url string, key keys.Key, region, target string, inCBOR bool, data []byte) (*http.Response, []byte, error) {
+	url += "/"
+	if inCBOR {
+		url += "service/" + strings.Replace(target, ".", "/operation/", 1)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(data))
+	if err != nil {
+		return nil, nil, err
+	}
+	if inCBOR {
+		r.Header.Set("Smithy-Protocol", "rpc-v2-cbor")
+		r.Header.Set("Content-Type", "application/cbor")
+	} else {
+		r.Header.Set("X-Amz-Target", target)
+		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	}
+	sum := sha256.Sum256(data)
+	err = sigv4.New().SignRequest(&sigv4.SignRequestInput{Request: r, PayloadHash: sum[:], Service: "appstream", Region: region,
+		SignatureType: v4.SignatureTypeHeader, Credentials: awscreds.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}})
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return resp, answer, err
 }
