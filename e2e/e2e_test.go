@@ -275,20 +275,28 @@ func (d *desk) screenshot(ctx context.Context, t testing.TB, name string) {
 // run types a command into the desktop's terminal and waits for its exit code.
 func (d *desk) run(t testing.TB, command string) int {
 	t.Helper()
+	return d.begin(t, command)()
+}
+
+// begin types a command, and gives what waits for its exit code.
+func (d *desk) begin(t testing.TB, command string) (end func() int) {
+	t.Helper()
 	d.runs++
 	file := fmt.Sprintf("/tmp/e2e-%d", d.runs)
 	// The file gets its name when it is whole.
 	check(t, d.Type(limit(t), fmt.Sprintf("%s; echo $? > %s.new; mv %[2]s.new %[2]s\n", command, file)))
-	var code int
-	until(t, "the end of "+command, func() error {
-		out, missing, err := d.w.engine.Exec(limit(t), d.machine, "root", "cat "+file)
-		if err != nil || missing != 0 {
-			return fmt.Errorf("it goes on: %v", err)
-		}
-		_, err = fmt.Sscan(out, &code)
-		return err
-	})
-	return code
+	return func() (code int) {
+		t.Helper()
+		until(t, "the end of "+command, func() error {
+			out, missing, err := d.w.engine.Exec(limit(t), d.machine, "root", "cat "+file)
+			if err != nil || missing != 0 {
+				return fmt.Errorf("it goes on: %v", err)
+			}
+			_, err = fmt.Sscan(out, &code)
+			return err
+		})
+		return code
+	}
 }
 
 // mustRun types a command that has to succeed.

@@ -94,7 +94,7 @@ const commands = {
     await p.page.mouse.move(640, 3);
     await p.page.click("[data-panel=clipboard]");
     await p.page.fill("#clipboard-text", text);
-    await p.page.keyboard.press("Escape");
+    await p.page.mouse.click(640, 400); // closes the panel, and is on the terminal
     await p.page.waitForFunction(() => document.activeElement?.tagName === "CANVAS");
     await p.page.keyboard.press("Control+Shift+V");
   },

@@ -209,6 +209,11 @@ func (p *Page) Type(ctx context.Context, text string) error {
 	return p.Do(ctx, "type", map[string]any{"text": text}, nil)
 }
 
+// Paste puts a text into the clipboard through the viewer's panel, and pastes it into the terminal in the middle of the desktop.
+func (p *Page) Paste(ctx context.Context, text string) error {
+	return p.Do(ctx, "paste", map[string]any{"text": text}, nil)
+}
+
 // Screenshot keeps a picture of the whole page as a PNG file.
 func (p *Page) Screenshot(ctx context.Context, file string) error {
 	return p.Do(ctx, "screenshot", map[string]any{"file": file}, nil)
