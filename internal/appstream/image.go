@@ -45,9 +45,12 @@ const (
 	ImageDeprecated = "DEPRECATED"
 )
 
+// imagePendingTime is how long a capture may take.
+const imagePendingTime = 2 * time.Hour
+
 // How long an image may stay in each passing state.
 var imageDeadlines = map[string]time.Duration{
-	ImagePending:    2 * time.Hour,
+	ImagePending:    imagePendingTime,
 	ImageDeleting:   15 * time.Minute,
 	ImageCopying:    4 * time.Hour,
 	ImageCreating:   8 * time.Hour,
@@ -61,9 +64,11 @@ var imageTransitions = imageTable([]Transition{
 	{"", ImageDeprecated, "a public image that the configuration calls deprecated"},
 	{"", ImageFailed, "a public image that the configuration calls failed"},
 	{ImageDeprecated, ImageAvailable, "the configuration changed"},
+	{ImageDeprecated, ImageFailed, "the configuration changed"},
 	{ImageAvailable, ImageDeprecated, "the configuration changed"},
-	{ImageFailed, ImageAvailable, "the configuration changed"},
 	{ImageAvailable, ImageFailed, "the configuration changed"},
+	{ImageFailed, ImageAvailable, "the configuration changed"},
+	{ImageFailed, ImageDeprecated, "the configuration changed"},
 	{ImageDeprecated, "", "the public image is no longer there"},
 	{ImageAvailable, "", "the public image is no longer there"},
 	{ImageFailed, "", "the public image is no longer there"},
@@ -78,7 +83,7 @@ func imageTable(table []Transition) []Transition {
 			table = append(table, Transition{from, ImageDeleting, "DeleteImage"})
 		}
 		if imageDeadlines[from] > 0 {
-			table = append(table, Transition{from, ImageFailed, fmt.Sprintf("a lasting fault, or longer than %s", imageDeadlines[from])})
+			table = append(table, Transition{from, ImageFailed, givingUp(from, ImageDeleting, imageDeadlines[from])})
 		}
 	}
 	return table
@@ -154,16 +159,25 @@ type ImageSnapshot struct {
 // PlanImage decides the next step of an image. It is pure.
 func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
 	i := s.Image
-	if i.State == ImageDeleting {
-		if !i.Deadline.IsZero() && now.After(i.Deadline) {
+	switch i.State {
+	case ImagePending:
+		return planCapture(s, now)
+	case ImageDeleting:
+		if p := i.Problem; p != nil && i.Overdue(now) { // the problem of the last try: there was one
 			return failImage(i, now, types.ImageStateChangeReasonCodeInternalError,
-				fmt.Sprintf("The image could not be deleted within %s.%s Call DeleteImage again.", imageDeadlines[i.State], lastWords(i.Problem, Agent{})))
+				fmt.Sprintf("The image could not be deleted within %s.%s Call DeleteImage again.", imageDeadlines[i.State], lastWords(p, Agent{})))
 		}
 		return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}, Remove: true, Wake: i.builderKeys(), Why: "the image's data are gone"}
+	case ImageFailed:
+		if i.BuilderID != "" { // what a capture may have left
+			return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}}
+		}
 	}
-	if i.State != ImagePending {
-		return Decision[Image]{Next: i, Again: i.Deadline}
-	}
+	return Decision[Image]{Next: i, Again: i.Deadline}
+}
+
+func planCapture(s ImageSnapshot, now time.Time) Decision[Image] {
+	i := s.Image
 	capturing := s.Builder != nil && s.Builder.ID == i.BuilderID && s.Builder.State == BuilderSnapshotting && s.Builder.CapturingID == i.ID
 	switch p := i.Problem; {
 	case s.Exists:
@@ -171,24 +185,26 @@ func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
 		return Decision[Image]{Next: i, Wake: i.builderKeys(), Why: "the disk is captured"}
 	case p != nil && p.Lasting:
 		return failImage(i, now, types.ImageStateChangeReasonCodeInternalError, p.Message)
-	case !i.Deadline.IsZero() && now.After(i.Deadline):
+	case i.Overdue(now) && !s.Machine.NextChange.After(now):
 		return failImage(i, now, types.ImageStateChangeReasonCodeInternalError,
-			fmt.Sprintf("The image was not captured within %s.%s", imageDeadlines[i.State], lastWords(i.Problem, Agent{})))
+			fmt.Sprintf("The image was not captured within %s.%s", imageDeadlines[i.State], lastWords(p, Agent{})))
 	case !capturing:
 		return failImage(i, now, types.ImageStateChangeReasonCodeImageBuilderNotAvailable,
 			"The image builder "+deref(i.View.ImageBuilderName)+" was deleted, stopped or failed before its disk was captured.")
 	case s.Machine.Phase == MachineStopped:
 		return Decision[Image]{Next: i, Do: []Action{EnsureCaptured{i.BuilderID, i.Ref}}, Again: soon(s.Machine, now)}
+	case s.Machine.NextChange.After(now):
+		return Decision[Image]{Next: i, Again: s.Machine.NextChange}
 	}
-	return Decision[Image]{Next: i, Again: now.Add(5 * time.Second)} // the builder's plan wakes it when the machine is down
+	return Decision[Image]{Next: i, Again: now.Add(5 * time.Second)} // the builder's plan wakes it when it has stopped the machine
 }
 
-// failImage gives up, and takes away what a capture may have left.
+// failImage gives up. What a capture may have left is removed from FAILED, as often as that takes.
 func failImage(i Image, now time.Time, reason types.ImageStateChangeReasonCode, message string) Decision[Image] {
 	i.Enter(ImageFailed, now)
 	i.View.StateChangeReason = &types.ImageStateChangeReason{Code: reason, Message: new(message)}
 	i.View.ImageErrors = addError(i.View.ImageErrors, string(types.FleetErrorCodeInternalServiceError), message, now)
-	return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}, Wake: i.builderKeys(), Why: message}
+	return Decision[Image]{Next: i, Again: now, Wake: i.builderKeys(), Why: message}
 }
 
 func (i *Image) builderKeys() []Key {

@@ -31,6 +31,7 @@ type ImageBuilder struct {
 	ImageRef    string      // what the machine boots, see Image.Ref
 	Provisioned bool        // the machine has been made: if it is absent now, its disk is lost
 	Boots       []time.Time // when the engine started the machine in the last ten minutes, oldest first
+	SilentSince time.Time   `json:",omitzero"` // RUNNING: since when the agent does not answer; zero while it does
 	Capturing   string      // the name of the image that is being made of it, in SNAPSHOTTING
 	CapturingID string      // and that image's record ID
 }
@@ -60,7 +61,7 @@ var builderDeadlines = map[string]time.Duration{
 	BuilderUpdatingAgent:        15 * time.Minute,
 	BuilderRebooting:            10 * time.Minute,
 	BuilderStopping:             5 * time.Minute,
-	BuilderSnapshotting:         2 * time.Hour,
+	BuilderSnapshotting:         imagePendingTime + 15*time.Minute, // after the image has given up
 	BuilderDeleting:             15 * time.Minute,
 	BuilderUpdating:             4 * time.Hour,
 	BuilderPendingQualification: 4 * time.Hour,
@@ -76,9 +77,9 @@ var imageBuilderTransitions = builderTable([]Transition{
 	{BuilderUpdatingAgent, BuilderRunning, "the machine runs with the wanted agent and its desktop has drawn"},
 	{BuilderRunning, BuilderStopping, "StopImageBuilder, or power off inside the machine"},
 	{BuilderStopping, BuilderStopped, "the machine is down"},
-	{BuilderRunning, BuilderRebooting, "reboot inside the machine, or the machine ended by itself"},
+	{BuilderRunning, BuilderRebooting, "reboot inside the machine, the machine ended by itself, or its agent is silent"},
 	{BuilderRebooting, BuilderRunning, "the machine runs again and its desktop has drawn"},
-	{BuilderRunning, BuilderFailed, "the machine vanished, or ended too often"},
+	{BuilderRunning, BuilderFailed, "the machine vanished"},
 	{BuilderStopped, BuilderPending, "StartImageBuilder"},
 	{BuilderFailed, BuilderPending, "StartImageBuilder: repair, with a new machine if the old one vanished"},
 	{BuilderStopped, BuilderFailed, "the machine vanished"},
@@ -95,10 +96,18 @@ func builderTable(table []Transition) []Transition {
 			table = append(table, Transition{from, BuilderDeleting, "DeleteImageBuilder"})
 		}
 		if builderDeadlines[from] > 0 {
-			table = append(table, Transition{from, BuilderFailed, fmt.Sprintf("a lasting fault, or longer than %s", builderDeadlines[from])})
+			table = append(table, Transition{from, BuilderFailed, givingUp(from, BuilderDeleting, builderDeadlines[from])})
 		}
 	}
 	return table
+}
+
+// givingUp says when a passing state ends in FAILED. A removal is tried until its deadline, whatever the fault.
+func givingUp(state, deleting string, after time.Duration) string {
+	if state == deleting {
+		return fmt.Sprintf("longer than %s", after)
+	}
+	return fmt.Sprintf("a lasting fault, or longer than %s", after)
 }
 
 // Enter moves the builder to a state, with the deadline that the state has.
@@ -107,6 +116,7 @@ func (b *ImageBuilder) Enter(state string, now time.Time) {
 	if state != BuilderFailed {
 		b.View.StateChangeReason = nil
 	}
+	b.SilentSince = time.Time{}
 	if state != BuilderRunning && state != BuilderRebooting {
 		b.View.NetworkAccessConfiguration = &types.NetworkAccessConfiguration{}
 	}
@@ -168,22 +178,33 @@ const (
 	bootWindow = 10 * time.Minute
 )
 
+// A RUNNING machine whose agent has not answered for silenceLimit is of no use to anyone.
+const silenceLimit = 3 * time.Minute
+
 // PlanImageBuilder decides the next step of an image builder. It is pure.
 func PlanImageBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	b := s.Builder
-	if b.State != BuilderDeleting && builderDeadlines[b.State] > 0 {
-		if p := b.Problem; p != nil && p.Lasting {
-			reason := types.ImageBuilderStateChangeReasonCodeInternalError
-			if p.Code == string(types.FleetErrorCodeImageNotFound) {
-				reason = types.ImageBuilderStateChangeReasonCodeImageUnavailable
-			}
-			return failBuilder(b, now, reason, p.Code, p.Message)
+	d := planBuilder(s, now)
+	if d.Next.State != b.State || d.Remove || builderDeadlines[b.State] == 0 {
+		return d
+	}
+	// It is on its way and has not arrived: is there still hope?
+	switch p := b.Problem; {
+	case p != nil && p.Lasting && b.State != BuilderDeleting:
+		reason := types.ImageBuilderStateChangeReasonCodeInternalError
+		if p.Code == string(types.FleetErrorCodeImageNotFound) {
+			reason = types.ImageBuilderStateChangeReasonCodeImageUnavailable
 		}
-	}
-	if !b.Deadline.IsZero() && now.After(b.Deadline) {
+		return failBuilder(b, now, reason, p.Code, p.Message)
+	case b.Overdue(now) && !s.Machine.NextChange.After(now):
 		return failBuilder(b, now, types.ImageBuilderStateChangeReasonCodeInternalError, "",
-			fmt.Sprintf("The image builder was %s for more than %s.%s", b.State, builderDeadlines[b.State], lastWords(b.Problem, s.Agent)))
+			fmt.Sprintf("The image builder was %s for more than %s.%s", b.State, builderDeadlines[b.State], lastWords(p, s.Agent)))
 	}
+	return d
+}
+
+func planBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
+	b := s.Builder
 	switch b.State {
 	case BuilderPending, BuilderUpdatingAgent, BuilderRebooting:
 		return planStarting(s, now)
@@ -231,6 +252,8 @@ func planStarting(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		d := moveBuilder(b, BuilderUpdatingAgent, now, "the agent "+m.AgentVersion+" is replaced by "+deref(b.View.AppstreamAgentVersion))
 		d.Again = now
 		return d
+	case b.State != BuilderRebooting && m.Phase == MachineRunning && m.AgentVersion != "" && m.AgentVersion != deref(b.View.AppstreamAgentVersion):
+		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: soon(m, now)} // the agent is replaced while it is down
 	case m.Phase == MachineRunning && s.Agent.Ready:
 		d := moveBuilder(b, BuilderRunning, now, "the machine runs and its desktop has drawn")
 		d.Next.Provisioned = true
@@ -257,9 +280,19 @@ func planRunning(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	switch {
 	case m.Phase == MachineAbsent:
 		return vanished(b, now)
-	case m.Phase == MachineRunning:
+	case m.Phase == MachineRunning && s.Agent.Answers:
 		b.View.NetworkAccessConfiguration = network(m)
+		b.SilentSince = time.Time{}
 		return Decision[ImageBuilder]{Next: b}
+	case m.Phase == MachineRunning && b.SilentSince.IsZero():
+		b.SilentSince = now
+		return Decision[ImageBuilder]{Next: b, Again: now.Add(silenceLimit)}
+	case m.Phase == MachineRunning && now.Sub(b.SilentSince) < silenceLimit:
+		return Decision[ImageBuilder]{Next: b, Again: b.SilentSince.Add(silenceLimit)}
+	case m.Phase == MachineRunning:
+		d := moveBuilder(b, BuilderRebooting, now, fmt.Sprintf("its agent has not answered for %s", silenceLimit))
+		d.Do, d.Again = []Action{EnsureStopped{b.ID}}, now
+		return d
 	case m.ExitCode == ExitPowerOff:
 		d := moveBuilder(b, BuilderStopping, now, "the machine was powered off from inside")
 		d.Again = now

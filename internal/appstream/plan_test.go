@@ -1,6 +1,7 @@
 package appstream
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -47,7 +48,13 @@ func TestPlanImageBuilder(t *testing.T) {
 		"an older agent is updated":                    {BuilderSnapshot{Builder: builder(BuilderPending, provisioned), Machine: Machine{ID: "ib-1", Phase: MachineStopped, AgentVersion: "01-01-2026"}}, 0, BuilderUpdatingAgent, nil, false},
 		"the update starts the machine":                {BuilderSnapshot{Builder: builder(BuilderUpdatingAgent), Machine: Machine{ID: "ib-1", Phase: MachineStopped, AgentVersion: "01-01-2026"}}, 0, BuilderUpdatingAgent, []string{"EnsureRunning"}, false},
 		"a lost machine fails a start":                 {BuilderSnapshot{Builder: builder(BuilderPending, provisioned)}, 0, BuilderFailed, nil, false},
-		"RUNNING stays":                                {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: running}, 1000 * time.Hour, BuilderRunning, nil, false},
+		"RUNNING stays":                                {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: running, Agent: ready}, 1000 * time.Hour, BuilderRunning, nil, false},
+		"a silent agent is given time":                 {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: running}, 0, BuilderRunning, nil, false},
+		"an agent silent for a while":                  {BuilderSnapshot{Builder: builder(BuilderRunning, silent), Machine: running}, silenceLimit - 1, BuilderRunning, nil, false},
+		"an agent silent for too long":                 {BuilderSnapshot{Builder: builder(BuilderRunning, silent), Machine: running}, silenceLimit, BuilderRebooting, []string{"EnsureStopped"}, false},
+		"ready at the last moment":                     {BuilderSnapshot{Builder: builder(BuilderPending), Machine: running, Agent: ready}, time.Hour, BuilderRunning, nil, false},
+		"a running machine with another agent":         {BuilderSnapshot{Builder: builder(BuilderPending, provisioned), Machine: Machine{Phase: MachineRunning, AgentVersion: "01-01-2026"}, Agent: ready}, 0, BuilderPending, []string{"EnsureStopped"}, false},
+		"down at the last moment":                      {BuilderSnapshot{Builder: builder(BuilderStopping), Machine: stopped}, time.Hour, BuilderStopped, nil, false},
 		"a machine that vanished fails":                {BuilderSnapshot{Builder: builder(BuilderRunning)}, 0, BuilderFailed, nil, false},
 		"a machine that ended is rebooted":             {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: Machine{Phase: MachineStopped, ExitCode: 137}}, 0, BuilderRebooting, nil, false},
 		"reboot inside":                                {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: Machine{Phase: MachineStopped, ExitCode: ExitReboot}}, 0, BuilderRebooting, nil, false},
@@ -86,6 +93,7 @@ func TestPlanImageBuilder(t *testing.T) {
 }
 
 func provisioned(b *ImageBuilder) { b.Provisioned = true }
+func silent(b *ImageBuilder)      { b.SilentSince = t0 }
 func bootedOften(b *ImageBuilder) { b.Boots = slices.Repeat([]time.Time{t0}, bootLimit) }
 func faulty(b *ImageBuilder) {
 	b.Problem = &Problem{Code: "SUBNET_NOT_FOUND", Message: "no such subnet", Lasting: true, Count: 1}
@@ -135,13 +143,17 @@ func TestPlanImage(t *testing.T) {
 		"a machine that is down is captured":    {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: stopped}, 0, ImagePending, []string{"EnsureCaptured"}, false},
 		"a captured disk is AVAILABLE":          {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: stopped, Exists: true}, 0, ImageAvailable, nil, false},
 		"captured just before the builder went": {ImageSnapshot{Image: image(ImagePending), Exists: true}, 0, ImageAvailable, nil, false},
-		"the builder was deleted":               {ImageSnapshot{Image: image(ImagePending), Builder: &deleting, Machine: stopped}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
-		"the builder is gone":                   {ImageSnapshot{Image: image(ImagePending)}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
-		"no space left":                         {ImageSnapshot{Image: image(ImagePending, func(i *Image) { i.Problem = &Problem{Lasting: true, Message: "no space left"} }), Builder: &snapshotting, Machine: stopped}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
-		"too long":                              {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: Machine{Phase: MachineRunning}}, 3 * time.Hour, ImageFailed, []string{"EnsureImageGone"}, false},
+		"the builder was deleted":               {ImageSnapshot{Image: image(ImagePending), Builder: &deleting, Machine: stopped}, 0, ImageFailed, nil, false},
+		"the builder is gone":                   {ImageSnapshot{Image: image(ImagePending)}, 0, ImageFailed, nil, false},
+		"no space left":                         {ImageSnapshot{Image: image(ImagePending, func(i *Image) { i.Problem = &Problem{Lasting: true, Message: "no space left"} }), Builder: &snapshotting, Machine: stopped}, 0, ImageFailed, nil, false},
+		"too long":                              {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: Machine{Phase: MachineRunning}}, 3 * time.Hour, ImageFailed, nil, false},
 		"AVAILABLE stays":                       {ImageSnapshot{Image: image(ImageAvailable)}, 1000 * time.Hour, ImageAvailable, nil, false},
 		"DELETING removes the data":             {ImageSnapshot{Image: image(ImageDeleting)}, 0, ImageDeleting, []string{"EnsureImageGone"}, true},
-		"DELETING too long":                     {ImageSnapshot{Image: image(ImageDeleting)}, time.Hour, ImageFailed, []string{"EnsureImageGone"}, false},
+		"DELETING too long":                     {ImageSnapshot{Image: image(ImageDeleting, func(i *Image) { i.Problem = &Problem{Message: "busy"} })}, time.Hour, ImageFailed, nil, false},
+		"DELETING late, but not tried yet":      {ImageSnapshot{Image: image(ImageDeleting)}, time.Hour, ImageDeleting, []string{"EnsureImageGone"}, true},
+		"FAILED cleans up":                      {ImageSnapshot{Image: image(ImageFailed)}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
+		"a failed public image is left alone":   {ImageSnapshot{Image: image(ImageFailed, func(i *Image) { i.BuilderID = "" })}, 0, ImageFailed, nil, false},
+		"an announced capture is waited for":    {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: Machine{Phase: MachineStopped, NextChange: t0.Add(4 * time.Hour)}}, 3 * time.Hour, ImagePending, []string{"EnsureCaptured"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := PlanImage(test.snapshot, t0.Add(test.after))
@@ -234,10 +246,113 @@ func TestARNs(t *testing.T) {
 	if public := (Key{"", "us-west-2", NounImage, "base"}).ARN(); public != "arn:aws:appstream:us-west-2::image/base" {
 		t.Errorf("public image ARN = %s", public)
 	}
-	for _, bad := range []string{"", "arn:aws:s3:::bucket", "arn:aws:appstream:us-west-2:1:image", "arn:aws:appstream:us-west-2:1:image/", "hello"} {
+	for _, bad := range []string{"", "arn:aws:s3:::bucket", "arn:aws-cn:appstream:us-west-2:1:image/x", "arn:aws:appstream:us-west-2:1:image", "arn:aws:appstream:us-west-2:1:image/", "hello"} {
 		if _, err := ParseARN(bad); KindOf(err) != InvalidParameterValue {
 			t.Errorf("ParseARN(%q) = %v", bad, err)
 		}
+	}
+}
+
+func TestExcuse(t *testing.T) {
+	deadline := t0.Add(15 * time.Minute)
+	for _, test := range []struct{ waited, after, want time.Duration }{
+		{0, 20 * time.Minute, 15 * time.Minute},                                     // nothing to excuse
+		{30 * time.Second, 20 * time.Minute, 15 * time.Minute},                      // a busy engine
+		{10 * time.Minute, 12 * time.Minute, 25 * time.Minute},                      // the server was off
+		{12*time.Hour - 15*time.Minute, 12 * time.Hour, 12*time.Hour + time.Minute}, // it was off until behind the deadline
+	} {
+		m := Meta{Deadline: deadline}
+		m.Excuse(test.waited, t0.Add(test.after))
+		if got := m.Deadline.Sub(t0); got != test.want {
+			t.Errorf("waited %s, now +%s: deadline +%s, want +%s", test.waited, test.after, got, test.want)
+		}
+	}
+	if m := (Meta{}); !func() bool { m.Excuse(time.Hour, t0); return m.Deadline.IsZero() }() {
+		t.Error("a steady state got a deadline")
+	}
+}
+
+func TestSpec(t *testing.T) {
+	sizes := InstanceTypes()
+	b := builder(BuilderPending, func(b *ImageBuilder) {
+		b.ImageRef = "ref"
+		b.View.InstanceType = new("stream.memory.large")
+		b.View.RootVolumeConfig = &types.VolumeConfig{VolumeSizeInGb: new(int32(300))}
+	})
+	want := MachineSpec{ID: "ib-1", Resource: b.Key, ImageARN: "arn:aws:appstream:us-east-1::image/base", ImageRef: "ref",
+		InstanceType: InstanceType{"stream.memory.large", "Memory Optimized", 2, 15616}, Subnet: IsolatedSubnet, AgentVersion: "11-21-2026", VolumeGB: 300}
+	if diff := cmp.Diff(want, b.Spec(sizes)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	b.View.EnableDefaultInternetAccess = new(true)
+	if got := b.Spec(sizes).Subnet; got != "" {
+		t.Errorf("with internet access: subnet %q", got)
+	}
+	b.View.VpcConfig = &types.VpcConfig{SubnetIds: []string{"subnet-lab"}}
+	if got := b.Spec(sizes).Subnet; got != "subnet-lab" {
+		t.Errorf("with a subnet of its own: subnet %q", got)
+	}
+}
+
+func TestReasonForAMissingImage(t *testing.T) {
+	d := PlanImageBuilder(BuilderSnapshot{Builder: builder(BuilderPending, func(b *ImageBuilder) {
+		b.Problem = &Problem{Code: "IMAGE_NOT_FOUND", Message: "no such image", Lasting: true}
+	})}, t0)
+	if code := d.Next.View.StateChangeReason.Code; code != types.ImageBuilderStateChangeReasonCodeImageUnavailable {
+		t.Errorf("code %s", code)
+	}
+}
+
+// Each start is counted, forgotten after the window, and the limit holds.
+func TestBootsAreCounted(t *testing.T) {
+	b, now := builder(BuilderRebooting), t0
+	stopped := Machine{Phase: MachineStopped, AgentVersion: "11-21-2026"}
+	for n := range bootLimit {
+		d := PlanImageBuilder(BuilderSnapshot{Builder: b, Machine: stopped}, now)
+		if len(d.Next.Boots) != n+1 || !d.Next.Provisioned {
+			t.Fatalf("start %d: %d boots, provisioned %v", n, len(d.Next.Boots), d.Next.Provisioned)
+		}
+		b, now = d.Next, now.Add(time.Second)
+	}
+	if d := PlanImageBuilder(BuilderSnapshot{Builder: b, Machine: stopped}, now); d.Next.State != BuilderFailed {
+		t.Errorf("one more start: %s", d.Next.State)
+	}
+	b.Deadline = t0.Add(time.Hour)
+	if d := PlanImageBuilder(BuilderSnapshot{Builder: b, Machine: stopped}, t0.Add(bootWindow+time.Minute)); len(d.Do) != 1 || len(d.Next.Boots) != 1 {
+		t.Errorf("after the window: %v, %d boots", d.Do, len(d.Next.Boots))
+	}
+}
+
+func TestErrorsAreBounded(t *testing.T) {
+	var list []types.ResourceError
+	for n := range 25 {
+		list = addError(list, "X", fmt.Sprint(n), t0)
+	}
+	if len(list) != 10 || *list[9].ErrorMessage != "24" {
+		t.Errorf("%d errors, the last %s", len(list), *list[len(list)-1].ErrorMessage)
+	}
+}
+
+func TestDescribeTo(t *testing.T) {
+	i := Image{Meta: Meta{Key: Key{"123456789012", "us-east-1", NounImage, "img"}, State: ImageAvailable, Created: t0},
+		View:        types.Image{ImageBuilderName: new("hello"), AppstreamAgentVersion: new("LATEST"), Applications: []types.Application{{Name: new("a")}, {Name: new("b")}}},
+		Icons:       map[string]string{"a": "blob.png"},
+		Permissions: map[string]types.ImagePermissions{"210987654321": {AllowFleet: new(true)}}}
+	icon := func(blob string) string { return "https://oriel.test/icons/" + blob }
+	own := i.DescribeTo("123456789012", "11-21-2026", icon)
+	if own.Visibility != types.VisibilityTypePrivate || own.ImageSharedWithOthers != types.ImageSharedWithOthersTrue ||
+		own.LatestAppstreamAgentVersion != types.LatestAppstreamAgentVersionTrue || *own.ImageBuilderName != "hello" {
+		t.Errorf("its owner sees %+v", own)
+	}
+	if a := own.Applications; a[0].IconURL == nil || *a[0].IconURL != "https://oriel.test/icons/blob.png" || a[1].IconURL != nil || i.View.Applications[0].IconURL != nil {
+		t.Errorf("icons: %v, %v; in the record: %v", a[0].IconURL, a[1].IconURL, i.View.Applications[0].IconURL)
+	}
+	other := i.DescribeTo("210987654321", "11-21-2026", icon)
+	if other.Visibility != types.VisibilityTypeShared || other.ImageBuilderName != nil || !*other.ImagePermissions.AllowFleet {
+		t.Errorf("the other account sees %+v", other)
+	}
+	if _, ok := i.Visible("111111111111"); ok {
+		t.Error("a stranger sees it")
 	}
 }
 
@@ -245,7 +360,7 @@ func FuzzParseARN(f *testing.F) {
 	f.Add("arn:aws:appstream:us-west-2:123456789012:image-builder/hello")
 	f.Fuzz(func(t *testing.T, text string) {
 		k, err := ParseARN(text)
-		if err == nil && strings.HasPrefix(text, "arn:aws:") && k.ARN() != text {
+		if err == nil && k.ARN() != text {
 			t.Errorf("%q became %q", text, k.ARN())
 		}
 	})

@@ -29,11 +29,11 @@ func (k Key) ARN() string {
 	return "arn:aws:appstream:" + k.Region + ":" + k.Account + ":" + string(k.Noun) + "/" + k.Name
 }
 
-// ParseARN reads what Key.ARN writes, in any AWS partition. It does not know which nouns exist.
-// The error is of kind InvalidParameterValue.
+// ParseARN reads what Key.ARN writes, and nothing else: a resource has one ARN, so that a policy cannot be passed by
+// writing it in another way (in another partition, say). It does not know which nouns exist. The error is of kind InvalidParameterValue.
 func ParseARN(arn string) (Key, error) {
 	part := strings.SplitN(arn, ":", 6)
-	if len(part) == 6 && part[0] == "arn" && strings.HasPrefix(part[1], "aws") && part[2] == "appstream" {
+	if len(part) == 6 && part[0] == "arn" && part[1] == "aws" && part[2] == "appstream" {
 		if noun, name, ok := strings.Cut(part[5], "/"); ok && noun != "" && name != "" {
 			return Key{Account: part[4], Region: part[3], Noun: Noun(noun), Name: name}, nil
 		}
@@ -68,6 +68,29 @@ func (m *Meta) Enter(state string, now time.Time, allow time.Duration) {
 	if allow > 0 {
 		m.Deadline = now.Add(allow)
 	}
+}
+
+// Overdue tells whether a passing state has taken too long.
+func (m *Meta) Overdue(now time.Time) bool { return !m.Deadline.IsZero() && !now.Before(m.Deadline) }
+
+// Excuse moves the deadline by the time that the record had to wait for its turn: while the server was off, nothing could
+// come of it. After a long wait there is at least a minute left to try.
+func (m *Meta) Excuse(waited time.Duration, now time.Time) {
+	if waited < time.Minute || m.Deadline.IsZero() {
+		return
+	}
+	m.Deadline = m.Deadline.Add(waited)
+	if least := now.Add(time.Minute); m.Deadline.Before(least) {
+		m.Deadline = least
+	}
+}
+
+// Optional gives a member of the API that is absent when s is empty.
+func Optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
 
 // Problem is why the last pass over a record did not succeed.

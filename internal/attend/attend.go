@@ -79,7 +79,7 @@ func (a *Attendant) Run(ctx context.Context) error {
 			delete(lines, id)
 		}
 	}
-	all := func() {
+	all := func() bool {
 		seen := map[string]bool{}
 		err := a.Store.View(ctx, func(tx store.Tx) error {
 			return tx.Scan(store.Query{Noun: appstream.NounImageBuilder}, func(head appstream.Meta, _ func(appstream.Record) error) error {
@@ -90,15 +90,22 @@ func (a *Attendant) Run(ctx context.Context) error {
 		})
 		if err != nil {
 			a.Log.Error("cannot look for running image builders", "err", err)
-			return
+			return false
 		}
 		for id := range lines {
 			if !seen[id] {
 				tend(appstream.Key{}, id, "")
 			}
 		}
+		return true
 	}
-	all()
+	for !all() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retryMost):
+		}
+	}
 	for c := range changes {
 		switch {
 		case c.Lagged:
@@ -156,8 +163,8 @@ func (a *Attendant) createImage(ctx context.Context, k appstream.Key, id string,
 	_, err := a.Images.CreateImage(ctx, &service.CreateImageInput{
 		ImageBuilderName:        &k.Name,
 		Name:                    &want.Name,
-		DisplayName:             optional(want.DisplayName),
-		Description:             optional(want.Description),
+		DisplayName:             appstream.Optional(want.DisplayName),
+		Description:             appstream.Optional(want.Description),
 		Tags:                    want.Tags,
 		UseLatestAgentVersion:   &want.UseLatestAgentVersion,
 		EnableDynamicAppCatalog: &want.EnableDynamicAppCatalog,
@@ -178,11 +185,4 @@ func (a *Attendant) createImage(ctx context.Context, k appstream.Key, id string,
 		answer = agentapi.Answer{ErrorKind: agentapi.ErrorInternal, Message: "The server could not make the image. Try again; its log says why."}
 	}
 	return answer
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

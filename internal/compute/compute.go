@@ -30,6 +30,7 @@ func (f *Fault) Unwrap() error { return f.Cause }
 
 // Provider runs machines. A machine is named by the ID of the record that it belongs to. The Ensure methods are idempotent, may
 // be called again after any failure, and return when what they ensure is so, or when it is under way and Machine.NextChange tells when it will be. Errors: ErrUnavailable, *Fault, the context's; any other error is worth another try.
+// What was begun may go on after the context has ended; a later call for the same machine or image waits for it.
 type Provider interface {
 	// Observe reports a machine; its Phase is MachineAbsent when there is none.
 	Observe(ctx context.Context, id string) (appstream.Machine, error)

@@ -31,8 +31,9 @@ func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) erro
 	if err != nil {
 		return err
 	}
+	s.Builder.Excuse(time.Since(head.Due), time.Now())
 	return finish(ctx, e, s.Builder, func() (appstream.Decision[appstream.ImageBuilder], error) {
-		if s.Machine, err = e.Provider.Observe(ctx, s.Builder.ID); err != nil {
+		if s.Machine, err = e.observe(ctx, s.Builder.ID); err != nil {
 			return appstream.Decision[appstream.ImageBuilder]{}, err
 		}
 		if s.Machine.Phase == appstream.MachineRunning {
@@ -40,6 +41,25 @@ func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) erro
 		}
 		return appstream.PlanImageBuilder(s, time.Now().UTC()), nil
 	})
+}
+
+// observe asks the provider for a machine. A provider that does not answer is not available.
+func (e *Engine) observe(ctx context.Context, id string) (m appstream.Machine, err error) {
+	err = ask(ctx, func(ctx context.Context) error {
+		m, err = e.Provider.Observe(ctx, id)
+		return err
+	})
+	return m, err
+}
+
+func ask(ctx context.Context, question func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	err := question(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: no answer within %s", compute.ErrUnavailable, askTime)
+	}
+	return err
 }
 
 // agent asks the agent of a running machine, and waits for one that is still starting.
@@ -50,6 +70,8 @@ func (e *Engine) agent(ctx context.Context, b appstream.ImageBuilder, m appstrea
 	switch b.State {
 	case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting:
 		return e.Agents.Status(ctx, b.ID, agentWait)
+	case appstream.BuilderRunning:
+		return e.Agents.Status(ctx, b.ID, 0)
 	}
 	return appstream.Agent{}
 }
@@ -74,10 +96,15 @@ func (e *Engine) passImage(ctx context.Context, head appstream.Meta) error {
 	if err != nil {
 		return err
 	}
+	s.Image.Excuse(time.Since(head.Due), time.Now())
 	return finish(ctx, e, s.Image, func() (appstream.Decision[appstream.Image], error) {
 		if s.Image.State == appstream.ImagePending {
-			if s.Exists, err = e.Provider.HasImage(ctx, s.Image.Ref); err == nil && s.Builder != nil {
-				s.Machine, err = e.Provider.Observe(ctx, s.Builder.ID)
+			err := ask(ctx, func(ctx context.Context) (err error) {
+				s.Exists, err = e.Provider.HasImage(ctx, s.Image.Ref)
+				return err
+			})
+			if err == nil && s.Builder != nil {
+				s.Machine, err = e.observe(ctx, s.Builder.ID)
 			}
 			if err != nil {
 				return appstream.Decision[appstream.Image]{}, err
@@ -96,8 +123,12 @@ func finish[R any, P interface {
 	if err == nil {
 		err = e.act(ctx, d.Do)
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	switch cause := context.Cause(ctx); {
+	case cause == errTooLong: // tell why: what follows is short
+		err = errTooLong
+		ctx = context.WithoutCancel(ctx)
+	case cause != nil:
+		return cause
 	}
 	now := time.Now().UTC()
 	old := P(&rec).Head()

@@ -7,6 +7,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -17,9 +18,12 @@ import (
 )
 
 const (
-	// leaseTime is how long a pass may take before another server may take the record over. A pass that lives longer
-	// renews nothing: it is cancelled.
-	leaseTime = 30 * time.Minute
+	// passTime is how long a pass may take: a capture is the longest action.
+	passTime = 2 * time.Hour
+	// leaseTime is how long a record is a pass's own. The pass is cancelled before it ends.
+	leaseTime = passTime + time.Minute
+	// askTime is how long the provider may take to answer a question.
+	askTime = 30 * time.Second
 	// agentWait is how long one pass waits for a starting agent to become ready before it commits and looks again.
 	agentWait = 5 * time.Second
 	// sweepEvery is how often machines and images are compared with the records.
@@ -52,18 +56,24 @@ type Engine struct {
 	Config
 	nouns map[appstream.Noun]func(context.Context, appstream.Meta) error
 
+	sweeping sync.Mutex // one sweep at a time
+
 	mu     sync.Mutex
 	passes map[string]pass // by record ID
 }
 
 // pass is a pass under way.
 type pass struct {
-	version int64
-	cancel  context.CancelCauseFunc
+	head   appstream.Meta // as claimed
+	cancel context.CancelCauseFunc
 }
 
-// errOvertaken cancels a pass whose record someone else has written.
-var errOvertaken = errors.New("the record was changed during the pass")
+var (
+	// errOvertaken cancels a pass whose record someone has moved to another state.
+	errOvertaken = errors.New("the record was changed during the pass")
+	// errTooLong cancels a pass that has taken passTime.
+	errTooLong = fmt.Errorf("not done within %s", passTime)
+)
 
 // New makes an engine; Run starts it.
 func New(cfg Config) *Engine {
@@ -89,7 +99,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Go(func() { e.sweepLoop(ctx) })
 
 	slots := make(chan struct{}, e.Workers)
-	done := make(chan struct{}, e.Workers)
+	done := make(chan struct{}, 1) // says that there is a free slot again; one word is enough for many
 	for ctx.Err() == nil {
 		next := e.dispatch(ctx, slots, done, &wg)
 		timer := time.NewTimer(next)
@@ -98,9 +108,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-done:
 		case c, ok := <-changes:
-			if ok {
-				e.overtake(c)
+			if !ok { // the store was closed: nothing more will come
+				changes = nil
+				break
 			}
+			e.overtake(c)
 			drain(changes, e.overtake)
 		}
 		timer.Stop()
@@ -127,7 +139,10 @@ func (e *Engine) dispatch(ctx context.Context, slots, done chan struct{}, wg *sy
 		wg.Go(func() {
 			e.run(ctx, head)
 			<-slots
-			done <- struct{}{}
+			select {
+			case done <- struct{}{}:
+			default:
+			}
 		})
 	}
 	due, err := e.Store.NextDue(ctx)
@@ -143,15 +158,18 @@ func (e *Engine) dispatch(ctx context.Context, slots, done chan struct{}, wg *sy
 // run makes one pass under the record's lease.
 func (e *Engine) run(ctx context.Context, head appstream.Meta) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, leaseTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, passTime, errTooLong)
 	defer cancel()
 	ctx, overtaken := context.WithCancelCause(ctx)
 	defer overtaken(nil)
 	e.mu.Lock()
-	e.passes[head.ID] = pass{head.Version, overtaken}
+	e.passes[head.ID] = pass{head, overtaken}
 	e.mu.Unlock()
 
-	err := e.nouns[head.Noun](ctx, head)
+	err := fmt.Errorf("no pass for the noun %q", head.Noun)
+	if pass, ok := e.nouns[head.Noun]; ok {
+		err = pass(ctx, head)
+	}
 
 	e.mu.Lock()
 	delete(e.passes, head.ID)
@@ -176,11 +194,12 @@ func (e *Engine) run(ctx context.Context, head appstream.Meta) {
 	e.Observe(head.Noun, outcome, time.Since(start))
 }
 
-// overtake cancels the pass over a record that someone else has just written, so that Delete need not wait for it.
+// overtake cancels the pass over a record that someone has just moved to another state, so that Delete need not wait for it. Other
+// writes, tags for example, leave the pass alone: its commit is refused, and the next pass finds what it did.
 func (e *Engine) overtake(c store.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if p, ok := e.passes[c.ID]; ok && c.Version > p.version {
+	if p, ok := e.passes[c.ID]; ok && c.Version > p.head.Version && (c.Removed || c.State != p.head.State) {
 		p.cancel(errOvertaken)
 	}
 }

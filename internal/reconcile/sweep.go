@@ -1,7 +1,10 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
@@ -29,14 +32,11 @@ func (e *Engine) sweepLoop(ctx context.Context) {
 
 // Sweep wakes the records whose machine is not as their state says, removes machines and images that belong to no
 // record, and takes up the provider's public images.
+// One that fails does not keep the others from being done.
 func (e *Engine) Sweep(ctx context.Context) error {
-	if err := e.sweepMachines(ctx); err != nil {
-		return err
-	}
-	if err := e.sweepImages(ctx); err != nil {
-		return err
-	}
-	return e.offerPublicImages(ctx)
+	e.sweeping.Lock()
+	defer e.sweeping.Unlock()
+	return errors.Join(e.offerPublicImages(ctx), e.sweepMachines(ctx), e.sweepImages(ctx))
 }
 
 // steady says which phase a machine has in the states that the engine does not look at by itself.
@@ -69,15 +69,14 @@ func (e *Engine) sweepMachines(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	errs := []error{e.wake(ctx, wake)}
 	for _, m := range machines {
 		if !known[m.ID] {
 			e.Log.Warn("removing a machine that belongs to no record", "id", m.ID, "phase", m.Phase)
-			if err := e.Provider.EnsureGone(ctx, m.ID); err != nil {
-				return err
-			}
+			errs = append(errs, e.Provider.EnsureGone(ctx, m.ID))
 		}
 	}
-	return e.wake(ctx, wake)
+	return errors.Join(errs...)
 }
 
 func (e *Engine) sweepImages(ctx context.Context) error {
@@ -99,15 +98,14 @@ func (e *Engine) sweepImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, ref := range refs {
 		if !known[ref] {
 			e.Log.Warn("removing an image that belongs to no record", "ref", ref)
-			if err := e.Provider.EnsureImageGone(ctx, ref); err != nil {
-				return err
-			}
+			errs = append(errs, e.Provider.EnsureImageGone(ctx, ref))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // offerPublicImages makes the records of public images agree with what the provider offers, in every region.
@@ -133,7 +131,10 @@ func (e *Engine) offerPublicImages(ctx context.Context) error {
 		for _, p := range newest(offered) {
 			image, ok := have[p.Name]
 			delete(have, p.Name)
-			if next := publicImage(image, p, region); !ok || next.State != image.State || next.Ref != image.Ref {
+			next := publicImage(image, p, region)
+			if same, err := equal(next, image); err != nil {
+				return err
+			} else if !ok || !same {
 				fresh = append(fresh, next)
 			}
 		}
@@ -198,8 +199,8 @@ func publicImage(image appstream.Image, p compute.PublicImage, region string) ap
 	}
 	image.Ref = p.Ref
 	image.View = types.Image{
-		DisplayName:               optional(p.DisplayName),
-		Description:               optional(p.Description),
+		DisplayName:               appstream.Optional(p.DisplayName),
+		Description:               appstream.Optional(p.Description),
 		Platform:                  types.PlatformType(p.Platform),
 		ImageBuilderSupported:     new(true),
 		AppstreamAgentVersion:     new("LATEST"),
@@ -210,6 +211,16 @@ func publicImage(image appstream.Image, p compute.PublicImage, region string) ap
 		image.View.PublicBaseImageReleasedDate = new(p.Released)
 	}
 	return image
+}
+
+// equal tells whether two records say the same, in the form in which they are kept.
+func equal(a, b appstream.Image) (bool, error) {
+	ja, err := json.Marshal(a)
+	if err != nil {
+		return false, err
+	}
+	jb, err := json.Marshal(b)
+	return a.State == b.State && bytes.Equal(ja, jb), err
 }
 
 // wake makes records due now.
@@ -225,11 +236,4 @@ func (e *Engine) wake(ctx context.Context, keys []appstream.Key) error {
 		}
 		return nil
 	})
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

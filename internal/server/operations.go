@@ -25,8 +25,8 @@ func (s *Server) api(svc *service.Service) (http.Handler, error) {
 		Keys:    func(_ context.Context, id string) (api.Key, bool, error) { k, ok := ring[id]; return k, ok, nil },
 		Regions: s.cfg.Region, PublicURL: s.cfg.PublicURL, Audit: s.audit, Observe: s.metrics.Request, Log: s.log,
 	},
-		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: service.Resources},
-		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: service.Resources},
+		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources},
+		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources},
 	)
 }
 

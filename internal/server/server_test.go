@@ -165,7 +165,7 @@ func TestLife(t *testing.T) {
 	await(t, c, "hello", types.ImageBuilderStateRunning)
 
 	url := must(c.CreateImageBuilderStreamingURL(ctx, &sdk.CreateImageBuilderStreamingURLInput{Name: b.Name, Validity: new(int64(60))}))(t)
-	if !strings.HasPrefix(*url.StreamingURL, s.URL()+"/authenticate?parameters=") || time.Until(*url.Expires) > time.Minute {
+	if !strings.HasPrefix(*url.StreamingURL, s.URL()+"/authenticate?parameters=") || time.Until(*url.Expires) > time.Minute+time.Second || time.Until(*url.Expires) < 50*time.Second {
 		t.Errorf("a streaming URL that begins with %.40s and expires in %s", *url.StreamingURL, time.Until(*url.Expires))
 	}
 	noRedirect := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

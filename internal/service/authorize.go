@@ -1,15 +1,17 @@
 package service
 
 import (
+	"context"
+	"errors"
 	"reflect"
-	"strings"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
 )
 
 // Resources names the resources, as ARNs, that an operation's input is about: what a policy must allow the operation on.
 // Empty means that the operation is about no resource in particular ("*").
-func Resources(operation string, c appstream.Caller, in any) []string {
+func (s *Service) Resources(operation string, c appstream.Caller, in any) []string {
 	member := func(name string) []string { return stringsOf(reflect.Indirect(reflect.ValueOf(in)).FieldByName(name)) }
 	arns := func(noun appstream.Noun, names ...string) []string {
 		for n, name := range names {
@@ -20,7 +22,10 @@ func Resources(operation string, c appstream.Caller, in any) []string {
 	switch operation {
 	case "CreateImageBuilder":
 		list := append(arns(appstream.NounImageBuilder, member("Name")...), member("ImageArn")...)
-		return append(list, arns(appstream.NounImage, member("ImageName")...)...)
+		for _, name := range member("ImageName") {
+			list = append(list, s.imageNamed(c, name).ARN())
+		}
+		return list
 	case "DescribeImageBuilders":
 		if names := member("Names"); len(names) > 0 {
 			return arns(appstream.NounImageBuilder, names...)
@@ -29,7 +34,11 @@ func Resources(operation string, c appstream.Caller, in any) []string {
 	case "StartImageBuilder", "StopImageBuilder", "DeleteImageBuilder", "CreateImageBuilderStreamingURL":
 		return arns(appstream.NounImageBuilder, member("Name")...)
 	case "DescribeImages":
-		if list := append(arns(appstream.NounImage, member("Names")...), member("Arns")...); len(list) > 0 {
+		list := member("Arns")
+		for _, name := range member("Names") {
+			list = append(list, s.imageNamed(c, name).ARN())
+		}
+		if len(list) > 0 {
 			return list
 		}
 		return arns(appstream.NounImage, "*")
@@ -43,9 +52,22 @@ func Resources(operation string, c appstream.Caller, in any) []string {
 	return nil
 }
 
-// ReadOnly tells whether an operation only looks.
-func ReadOnly(operation string) bool {
-	return strings.HasPrefix(operation, "Describe") || strings.HasPrefix(operation, "List") || strings.HasPrefix(operation, "Get")
+// imageNamed is the image that a name stands for: the caller's own, else the public one. Policies are asked about that one.
+func (s *Service) imageNamed(c appstream.Caller, name string) appstream.Key {
+	own := key(c, appstream.NounImage, name)
+	public := own
+	public.Account = ""
+	var image appstream.Image
+	err := s.cfg.Store.View(context.Background(), func(tx store.Tx) error {
+		if err := tx.Get(own, &image); !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		return tx.Get(public, &image)
+	})
+	if err == nil && image.Account == "" {
+		return public
+	}
+	return own
 }
 
 // stringsOf gives the strings of a *string or []string member, none for a missing one.

@@ -46,6 +46,9 @@ type CreateImageOutput struct {
 	Image *types.Image
 }
 
+// errDry undoes the transaction of a dry run, after everything in it was allowed.
+var errDry = errors.New("dry run")
+
 var (
 	imageName     = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}$`)
 	reservedNames = []string{"aws", "amazon", "appstream"}
@@ -64,11 +67,10 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 	catalogue := in.Applications
 	if catalogue == nil {
 		var err error
-		if catalogue, image.Icons, err = s.catalogue(ctx, builder); err != nil {
+		if catalogue, image.Icons, err = s.catalogue(ctx, builder, !value(in.DryRun)); err != nil {
 			return nil, err
 		}
 	}
-	errDry := errors.New("dry run")
 	err := s.change(ctx, "oriel:CreateImage", image.Key, func(tx store.Tx, now time.Time) error {
 		var b appstream.ImageBuilder
 		if err := get(tx, builder, &b); err != nil {
@@ -77,7 +79,7 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 		if b.State != appstream.BuilderRunning {
 			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
 		}
-		if err := s.quota(tx, image.Key, s.cfg.Quotas.Images); err != nil {
+		if err := s.room(tx, image.Key, &appstream.Image{}, s.cfg.Quotas.Images, "An image with the given name already exists: %s."); err != nil {
 			return err
 		}
 		var base appstream.Image // the builder's image may be deleted by now
@@ -114,9 +116,7 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 		if err := move(tx, &image.Meta, "", now, "CreateImage"); err != nil {
 			return err
 		}
-		if err := tx.Insert(&image); errors.Is(err, store.ErrExists) {
-			return appstream.Errorf(appstream.ResourceAlreadyExists, "An image with the given name already exists: %s.", image.Name)
-		} else if err != nil {
+		if err := tx.Insert(&image); err != nil {
 			return err
 		}
 		from := b.State
@@ -129,11 +129,16 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 			return err
 		}
 		if value(in.DryRun) {
-			return errDry // undoes the transaction, after everything in it was allowed
+			return errDry
 		}
 		return nil
 	})
-	if err != nil && err != errDry {
+	if err == errDry {
+		err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+			return tx.AddAudit(AuditLine(ctx, image.Created, "oriel:CreateImage", image.ARN(), "DryRun"))
+		})
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &CreateImageOutput{Image: new(s.describe(c, &image))}, nil
@@ -167,18 +172,50 @@ func checkCreateImage(in *CreateImageInput) error {
 	}
 	seen := map[string]bool{}
 	for n, app := range in.Applications {
-		name := value(app.Name)
-		if name == "" || value(app.LaunchPath) == "" || seen[name] {
-			return appstream.Errorf(appstream.Validation, "Applications[%d] needs a Name that no other has, and a LaunchPath.", n)
+		if err := checkApplication(app); err != nil {
+			return appstream.Errorf(appstream.Validation, "Applications[%d]: %w", n, err)
 		}
-		seen[name] = true
+		if seen[*app.Name] {
+			return appstream.Errorf(appstream.Validation, "Applications[%d]: there is another application named %s.", n, *app.Name)
+		}
+		seen[*app.Name] = true
 	}
 	return nil
 }
 
-// catalogue asks the agent of an image builder for its catalogue, and keeps the icons. It gives the icon of each application by
+// checkApplication checks one entry of the catalogue against the limits of the Image Assistant and of imported catalogues.
+func checkApplication(app types.Application) error {
+	if value(app.Name) == "" || value(app.LaunchPath) == "" {
+		return errors.New("Name and LaunchPath are required")
+	}
+	for _, m := range []struct {
+		member string
+		value  *string
+		limit  int
+	}{
+		{"Name", app.Name, 256}, {"DisplayName", app.DisplayName, 256}, {"Description", app.Description, 256},
+		{"LaunchPath", app.LaunchPath, 4096}, {"LaunchParameters", app.LaunchParameters, 1024}, {"WorkingDirectory", app.WorkingDirectory, 4096},
+		// What Oriel fills itself, or what belongs to applications outside images.
+		{"IconURL", app.IconURL, 0}, {"Arn", app.Arn, 0}, {"AppBlockArn", app.AppBlockArn, 0},
+	} {
+		if len([]rune(value(m.value))) > m.limit {
+			return fmt.Errorf("%s is longer than %d characters", m.member, m.limit)
+		}
+	}
+	if len(app.Metadata) > 50 || len(app.Platforms) > 4 || len(app.InstanceFamilies) > 10 || app.IconS3Location != nil {
+		return errors.New("more than 50 entries of Metadata, 4 of Platforms or 10 of InstanceFamilies, or an IconS3Location")
+	}
+	for k, v := range app.Metadata {
+		if len(k) > 128 || len(v) > 256 {
+			return errors.New("a key of Metadata is longer than 128 bytes, or a value longer than 256")
+		}
+	}
+	return nil
+}
+
+// catalogue asks the agent of an image builder for its catalogue, and keeps the icons if it shall. It gives the icon of each application by
 // name. A builder that is not running has none; the transaction that follows refuses it.
-func (s *Service) catalogue(ctx context.Context, builder appstream.Key) ([]types.Application, map[string]string, error) {
+func (s *Service) catalogue(ctx context.Context, builder appstream.Key, keep bool) ([]types.Application, map[string]string, error) {
 	var b appstream.ImageBuilder
 	if err := s.cfg.Store.View(ctx, func(tx store.Tx) error { return get(tx, builder, &b) }); err != nil {
 		return nil, nil, err
@@ -198,26 +235,19 @@ func (s *Service) catalogue(ctx context.Context, builder appstream.Key) ([]types
 	for _, app := range apps {
 		list = append(list, types.Application{
 			Name:             &app.Name,
-			DisplayName:      optional(app.DisplayName),
+			DisplayName:      appstream.Optional(app.DisplayName),
 			LaunchPath:       &app.AbsoluteAppPath,
-			LaunchParameters: optional(app.LaunchParameters),
-			WorkingDirectory: optional(app.WorkingDirectory),
+			LaunchParameters: appstream.Optional(app.LaunchParameters),
+			WorkingDirectory: appstream.Optional(app.WorkingDirectory),
 			Enabled:          new(true),
 			Platforms:        []types.PlatformType{b.View.Platform},
 			Metadata:         map[string]string{},
 		})
-		if len(app.IconPNG) > 0 {
+		if keep && len(app.IconPNG) > 0 {
 			if icons[app.Name], err = s.cfg.Blobs.Put(app.IconPNG, ".png"); err != nil {
 				return nil, nil, err
 			}
 		}
 	}
 	return list, icons, nil
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

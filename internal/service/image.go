@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
@@ -20,8 +21,8 @@ func (s *Service) image(tx store.Tx, c appstream.Caller, name, arn *string) (app
 		if appstream.KindOf(err) == appstream.ResourceNotFound {
 			public := own
 			public.Account = ""
-			if tx.Get(public, &image) == nil {
-				err = nil
+			if found := tx.Get(public, &image); !errors.Is(found, store.ErrNotFound) {
+				err = found
 			}
 		}
 		return image, err
@@ -140,8 +141,12 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 		}
 		if user, err := bootingFrom(tx, k); err != nil {
 			return err
-		} else if user != "" {
-			return appstream.Errorf(appstream.ResourceInUse, "The image %s is in use by the image builder %s, which is being made of it. Wait until it is RUNNING, or delete it.", k.Name, user)
+		} else if user != nil {
+			who := "the image builder " + user.Name
+			if user.Account != k.Account {
+				who = "an image builder of another account"
+			}
+			return appstream.Errorf(appstream.ResourceInUse, "The image %s is in use by %s, which is being made of it. Wait until it is RUNNING.", k.Name, who)
 		}
 		from := image.State
 		image.Enter(appstream.ImageDeleting, now)
@@ -161,10 +166,10 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 	return &aws.DeleteImageOutput{Image: new(s.describe(c, &image))}, nil
 }
 
-// bootingFrom names an image builder whose machine is not made yet and needs the image for that.
-func bootingFrom(tx store.Tx, image appstream.Key) (user string, err error) {
+// bootingFrom finds an image builder whose machine is not made yet and needs the image for that.
+func bootingFrom(tx store.Tx, image appstream.Key) (user *appstream.Key, err error) {
 	err = tx.Scan(store.Query{Noun: appstream.NounImageBuilder, Region: image.Region}, func(head appstream.Meta, decode func(appstream.Record) error) error {
-		if user != "" || head.State != appstream.BuilderPending {
+		if user != nil || head.State != appstream.BuilderPending {
 			return nil
 		}
 		var b appstream.ImageBuilder
@@ -172,7 +177,7 @@ func bootingFrom(tx store.Tx, image appstream.Key) (user string, err error) {
 			return err
 		}
 		if !b.Provisioned && value(b.View.ImageArn) == image.ARN() {
-			user = b.Name
+			user = &b.Key
 		}
 		return nil
 	})

@@ -40,7 +40,7 @@ func (s *Service) CreateImageBuilder(ctx context.Context, in *aws.CreateImageBui
 		if err != nil {
 			return err
 		}
-		if err := s.quota(tx, b.Key, s.cfg.Quotas.ImageBuilders); err != nil {
+		if err := s.room(tx, b.Key, &appstream.ImageBuilder{}, s.cfg.Quotas.ImageBuilders, "The image builder %s already exists. Choose another name, or delete it first."); err != nil {
 			return err
 		}
 		b.Created, b.ImageRef = now, image.Ref
@@ -66,11 +66,7 @@ func (s *Service) CreateImageBuilder(ctx context.Context, in *aws.CreateImageBui
 		if err := move(tx, &b.Meta, "", now, "CreateImageBuilder"); err != nil {
 			return err
 		}
-		err = tx.Insert(&b)
-		if errors.Is(err, store.ErrExists) {
-			return appstream.Errorf(appstream.ResourceAlreadyExists, "The image builder %s already exists. Choose another name, or delete it first.", b.Name)
-		}
-		return err
+		return tx.Insert(&b)
 	})
 	if err != nil {
 		return nil, err
@@ -155,8 +151,14 @@ func volume(wanted *types.VolumeConfig, least int) (*types.VolumeConfig, error) 
 	return &types.VolumeConfig{VolumeSizeInGb: new(int32(gb))}, nil
 }
 
-// quota refuses one resource more than the account may have of a noun. Clients read the limit from the end of the text.
-func (s *Service) quota(tx store.Tx, k appstream.Key, limit int) error {
+// room refuses a resource whose name is taken, and one more than the account may have of its noun. Clients read the limit from the end
+// of the text.
+func (s *Service) room(tx store.Tx, k appstream.Key, rec appstream.Record, limit int, taken string) error {
+	if err := tx.Get(k, rec); err == nil {
+		return appstream.Errorf(appstream.ResourceAlreadyExists, taken, k.Name)
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
 	n, err := tx.Count(k.Account, k.Region, k.Noun)
 	if err != nil {
 		return err
@@ -227,7 +229,7 @@ func (s *Service) StartImageBuilder(ctx context.Context, in *aws.StartImageBuild
 			}
 			b.View.AppstreamAgentVersion = &agent
 		}
-		b.Boots = nil
+		b.Boots, b.View.ImageBuilderErrors = nil, nil
 		b.Enter(appstream.BuilderPending, now)
 		return nil
 	})
@@ -301,7 +303,7 @@ func (s *Service) CreateImageBuilderStreamingURL(ctx context.Context, in *aws.Cr
 		if b.State != appstream.BuilderRunning {
 			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
 		}
-		expires = now.Add(time.Duration(validity) * time.Second).Truncate(time.Second)
+		expires = now.Add(time.Duration(validity)*time.Second + time.Second - 1).Truncate(time.Second) // tickets know seconds: round up
 		return nil
 	})
 	if err != nil {
