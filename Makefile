@@ -34,7 +34,7 @@ build: ## build bin/oriel and bin/oriel-agent
 
 web: ## build the browser's side again, after a change in web/ (needs node and npm)
 	@hack/setup web
-	@cd web && npm ci --no-audit --no-fund --silent && npm run --silent build
+	@cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 
 docs: ## write again what is generated: docs/states.md
 	@go run ./internal/rules/statesgen docs/states.md
