@@ -1,9 +1,9 @@
 package stage
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -14,14 +14,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	signing "github.com/aws/smithy-go/aws-http-auth/credentials"
+	"github.com/aws/smithy-go/aws-http-auth/sigv4"
+	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
 
+	"github.com/oriel-project/oriel/internal/awsclient"
 	"github.com/oriel-project/oriel/internal/keys"
 	"github.com/oriel-project/oriel/internal/server"
 	"github.com/oriel-project/oriel/internal/store"
@@ -49,9 +51,6 @@ type Server struct {
 	process *exec.Cmd
 	ended   chan struct{} // closed when the process is
 	err     error         // how, when it is
-
-	mu  sync.Mutex
-	log bytes.Buffer
 }
 
 // Start runs a server and waits until it has its port. When ready is set, it waits until /readyz agrees.
@@ -97,24 +96,35 @@ func (s *Server) start(ctx context.Context, ready bool) error {
 	s.process = exec.Command(filepath.Join(s.Bin, "oriel"), args...)
 	s.process.Env = Clean()
 	// A process group of its own, so that Ctrl-C ends the tests, which end it.
-	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: 0}
-	output, err := s.process.StderrPipe()
+	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	from := len(s.Log())
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	s.ended = make(chan struct{})
+	defer log.Close()
+	s.process.Stderr = log
+	ended := make(chan struct{})
+	s.ended = ended
 	if err := s.process.Start(); err != nil {
-		close(s.ended)
+		close(ended)
 		return err
 	}
-	address := make(chan string, 1)
-	go s.read(output, address)
-	select {
-	case s.URL = <-address:
-	case <-s.ended:
-		return fmt.Errorf("it ended: %v", s.err)
-	case <-ctx.Done():
-		return ctx.Err()
+	go func() {
+		s.err = s.process.Wait()
+		close(ended)
+	}()
+	err = Until(ctx, func() (err error) {
+		select {
+		case <-ended:
+			return Final(fmt.Errorf("it ended: %v", s.err))
+		default:
+		}
+		s.URL, err = s.address(from)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -127,28 +137,18 @@ func (s *Server) start(ctx context.Context, ready bool) error {
 	return s.Ready(ctx)
 }
 
-// read keeps the log, and tells the address from the line that has it.
-func (s *Server) read(output io.Reader, address chan<- string) {
-	lines := bufio.NewScanner(output)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		s.mu.Lock()
-		s.log.Write(lines.Bytes())
-		s.log.WriteByte('\n')
-		s.mu.Unlock()
-		var line struct {
+// address finds in the log, from an offset on, the line that says where the server listens.
+func (s *Server) address(from int) (string, error) {
+	for line := range bytes.Lines([]byte(s.Log())[from:]) {
+		var m struct {
 			Msg string `json:"msg"`
 			URL string `json:"url"`
 		}
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
-			select {
-			case address <- line.URL:
-			default:
-			}
+		if json.Unmarshal(line, &m) == nil && m.Msg == "serving" {
+			return m.URL, nil
 		}
 	}
-	s.err = s.process.Wait()
-	close(s.ended)
+	return "", errors.New("it does not say where it serves")
 }
 
 // Ready waits until /readyz answers 200.
@@ -168,10 +168,15 @@ func (s *Server) Ready(ctx context.Context) error {
 
 // Log is what the server has said so far, over all its starts.
 func (s *Server) Log() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.String()
+	text, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
+
+// logFile is a file, and not a pipe to this process, so that reading it costs the server and its clients nothing.
+func (s *Server) logFile() string { return filepath.Clean(s.Data) + ".log" }
 
 // PID is the process's number.
 func (s *Server) PID() int { return s.process.Process.Pid }
@@ -248,11 +253,46 @@ func (s *Server) Client() (*appstream.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appstream.New(appstream.Options{
-		Region: Region, BaseEndpoint: &s.URL, RetryMaxAttempts: 1,
-		HTTPClient:  &http.Client{Timeout: 30 * time.Second},
-		Credentials: credentials.NewStaticCredentialsProvider(key.ID, key.Secret, ""),
-	}), nil
+	return awsclient.New(s.URL, Region, key), nil
+}
+
+// Request is a signed call of an operation, Prefix.Operation. It can be sent for five minutes, and more than once.
+func (s *Server) Request(ctx context.Context, target string, in any) (*http.Request, error) {
+	key, err := keys.Read(s.Credentials())
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("X-Amz-Target", target)
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	sum := sha256.Sum256(body)
+	return r, sigv4.New().SignRequest(&sigv4.SignRequestInput{Request: r, PayloadHash: sum[:], Service: "appstream", Region: Region,
+		SignatureType: v4.SignatureTypeHeader, Credentials: signing.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}})
+}
+
+// CreateImage calls Oriel's own operation of the name.
+func (s *Server) CreateImage(ctx context.Context, builder, image string) error {
+	r, err := s.Request(ctx, "Oriel.CreateImage", map[string]string{"ImageBuilderName": builder, "Name": image})
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10))
+		return fmt.Errorf("CreateImage answers %s: %s", answer.Status, text)
+	}
+	return nil
 }
 
 // Builder describes one image builder; nil when there is none of the name.
