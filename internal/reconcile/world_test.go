@@ -40,6 +40,9 @@ type world struct {
 
 	// inject is called around every verb of the provider; it may return an error, or kill the world.
 	inject func(method, id string, when sim.When) error
+	wrap   func(compute.Provider) compute.Provider // puts something between the engine and the provider; nil for nothing
+	agents reconcile.Agents                        // nil: machines without agents
+	images []compute.PublicImage                   // on offer
 
 	store    *sqlite.Store
 	provider *sim.Provider
@@ -47,12 +50,18 @@ type world struct {
 	config   service.Config
 	dead     *atomic.Bool // of the running incarnation: a killed process does nothing any more
 	stop     func()
+
+	engineStop func() // the engine alone
 }
 
 var caller = appstream.Caller{Account: "123456789012", Region: "us-east-1", Principal: "arn:aws:iam::123456789012:root", BaseURL: "http://oriel.test"}
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}
+	w := &world{t: t, dir: t.TempDir(), log: &bytes.Buffer{}, images: []compute.PublicImage{
+		{Name: "base", Platform: "DEBIAN_12", Released: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), Ref: "base-new"},
+		{Name: "base", Platform: "DEBIAN_12", Released: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), Ref: "base-old"},
+		{Name: "old", Platform: "DEBIAN_12", State: appstream.ImageDeprecated},
+	}}
 	w.start()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -75,11 +84,7 @@ func (w *world) start() {
 	}
 	provider, err := sim.New(sim.Config{
 		Dir: filepath.Join(w.dir, "sim"), Delay: delay, Agents: []string{"01-01-2026", "11-21-2026"},
-		Images: []compute.PublicImage{
-			{Name: "base", Platform: "DEBIAN_12", Released: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), Ref: "base-new"},
-			{Name: "base", Platform: "DEBIAN_12", Released: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), Ref: "base-old"},
-			{Name: "old", Platform: "DEBIAN_12", State: appstream.ImageDeprecated},
-		},
+		Images: w.images,
 		Inject: func(method, id string, when sim.When) error {
 			if dead.Load() {
 				return errKilled
@@ -107,7 +112,11 @@ func (w *world) start() {
 	}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	ctx, cancel := context.WithCancel(context.Background())
-	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: provider, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
+	var machines compute.Provider = provider
+	if w.wrap != nil {
+		machines = w.wrap(provider)
+	}
+	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Agents: w.agents, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := engine.Run(ctx); err != nil {
@@ -117,9 +126,12 @@ func (w *world) start() {
 	w.store, w.provider, w.dead = st, provider, dead
 	w.config = service.Config{Store: st, Blobs: blobs, Tickets: tickets, Sizes: appstream.InstanceTypes(), AgentVersions: provider.AgentVersions, Log: log}
 	w.svc = service.New(w.config)
-	w.stop = func() {
+	w.engineStop = func() {
 		cancel()
 		wg.Wait()
+	}
+	w.stop = func() {
+		w.engineStop()
 		if err := st.Close(); err != nil {
 			w.t.Error(err)
 		}
@@ -136,6 +148,13 @@ func (w *world) restart() {
 	w.start()
 }
 
+// wake makes the engine look at a builder.
+func (w *world) wake(name string) error {
+	return w.store.Update(context.Background(), func(tx store.Tx) error {
+		return tx.Wake(appstream.Key{Account: caller.Account, Region: caller.Region, Noun: appstream.NounImageBuilder, Name: name}, time.Now())
+	})
+}
+
 // settle lets time pass until everything waits for something that is not due soon.
 func (w *world) settle() {
 	time.Sleep(time.Millisecond)
@@ -150,7 +169,7 @@ func (w *world) wait(what string, limit time.Duration, ok func() bool) time.Dura
 		if time.Since(start) > limit {
 			w.t.Fatalf("%s: not within %s; records: %v", what, limit, w.states())
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(min(max(10*time.Millisecond, time.Since(start)/100), 5*time.Second))
 		synctest.Wait()
 	}
 	return time.Since(start)
