@@ -22,7 +22,7 @@ var (
 )
 
 // Store keeps records, events, the audit log and settings. All methods may be called concurrently.
-// Due times and those of the logs are kept with microseconds, in UTC.
+// Due times (rounded up) and those of the logs are kept with microseconds, in UTC.
 type Store interface {
 	// View calls fn with a consistent snapshot. Writing in it is an error.
 	View(ctx context.Context, fn func(Tx) error) error

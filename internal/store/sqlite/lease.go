@@ -67,6 +67,14 @@ func micros(t time.Time) any {
 	return t.UnixMicro()
 }
 
+// dueMicros gives a due time as the database keeps it: never earlier than it is, or a claim would find the record before there is anything to do.
+func dueMicros(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.Add(time.Microsecond - 1).UnixMicro()
+}
+
 func timeOf(v driver.Value) time.Time {
 	if n, ok := v.(int64); ok {
 		return time.UnixMicro(n).UTC()

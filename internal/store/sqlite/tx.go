@@ -169,7 +169,7 @@ func (t *tx) Insert(rec appstream.Record) error {
 		return errors.New("sqlite: a record needs an ID and a name")
 	}
 	_, err = t.c.exec(`INSERT INTO record (id, account, region, noun, name, version, state, due, doc) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?)`,
-		h.ID, h.Account, h.Region, string(h.Noun), h.Name, h.State, micros(h.Due), doc)
+		h.ID, h.Account, h.Region, string(h.Noun), h.Name, h.State, dueMicros(h.Due), doc)
 	if err != nil {
 		return t.refused(h.Key, err)
 	}
@@ -192,7 +192,7 @@ func (t *tx) Put(rec appstream.Record) error {
 	}
 	h := rec.Head()
 	n, err := t.c.exec(`UPDATE record SET version = version + 1, state = ?, due = ?, doc = ? WHERE id = ? AND version = ? AND `+keyIs,
-		h.State, micros(h.Due), doc, h.ID, h.Version, h.Account, h.Region, string(h.Noun), h.Name)
+		h.State, dueMicros(h.Due), doc, h.ID, h.Version, h.Account, h.Region, string(h.Noun), h.Name)
 	if err != nil {
 		return t.refused(h.Key, err)
 	}
