@@ -272,8 +272,14 @@ func TestStreamOfABuilderThatIsNotRunning(t *testing.T) {
 
 func TestTooManyStreams(t *testing.T) {
 	w := newWorld(t, agentFunc(echo), nil)
-	for range maxStreams {
-		w.openStream()
+	for range maxStreams { // each is known to be under way before the next comes
+		ws := w.openStream()
+		if err := ws.Write(t.Context(), websocket.MessageBinary, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := ws.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	wantEnd(t, w.openStream(), endCrowded)
 }
