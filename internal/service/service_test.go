@@ -32,9 +32,10 @@ type fixture struct {
 	*service.Service
 	t     testing.TB
 	store store.Store
+	cfg   service.Config
 }
 
-func newFixture(t testing.TB) *fixture {
+func newFixture(t testing.TB, edit ...func(*service.Config)) *fixture {
 	dir := t.TempDir()
 	st, err := sqlite.Open(context.Background(), filepath.Join(dir, "oriel.db"), sqlite.WithoutSync())
 	if err != nil {
@@ -49,10 +50,14 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, store: st, Service: service.New(service.Config{
+	cfg := service.Config{
 		Store: st, Blobs: blobs, Tickets: tickets, Sizes: appstream.InstanceTypes(), Log: slog.New(slog.DiscardHandler),
 		AgentVersions: func() []string { return []string{"01-01-2026", "11-21-2026"} },
-	})}
+	}
+	for _, fn := range edit {
+		fn(&cfg)
+	}
+	f := &fixture{t: t, store: st, cfg: cfg, Service: service.New(cfg)}
 	f.addImage("", "base", appstream.ImageAvailable)
 	f.addImage("", "old", appstream.ImageDeprecated)
 	return f
@@ -89,19 +94,47 @@ func (f *fixture) addImage(account, name, state string, edit ...func(*appstream.
 // setState moves a builder along states, as the engine would.
 func (f *fixture) setState(name string, states ...string) {
 	f.t.Helper()
+	for _, state := range states {
+		f.edit(name, func(b *appstream.ImageBuilder) { b.Enter(state, time.Now()) })
+	}
+}
+
+// edit changes a builder in the store, and gives it as it is then.
+func (f *fixture) edit(name string, fn func(*appstream.ImageBuilder)) (b appstream.ImageBuilder) {
+	f.t.Helper()
 	f.must(f.store.Update(context.Background(), func(tx store.Tx) error {
-		var b appstream.ImageBuilder
 		if err := tx.Get(appstream.Key{Account: me, Region: "us-west-2", Noun: appstream.NounImageBuilder, Name: name}, &b); err != nil {
 			return err
 		}
-		for _, state := range states {
-			b.Enter(state, time.Now())
-			if err := tx.Put(&b); err != nil {
-				return err
-			}
-		}
-		return nil
+		fn(&b)
+		return tx.Put(&b)
 	}))
+	return b
+}
+
+// running makes a builder that runs.
+func (f *fixture) running(name string) appstream.ImageBuilder {
+	f.t.Helper()
+	_, err := f.CreateImageBuilder(as(me), input(name))
+	f.must(err)
+	return f.edit(name, func(b *appstream.ImageBuilder) { b.Enter(appstream.BuilderRunning, time.Now()) })
+}
+
+// builder reads a builder of an account from the store.
+func (f *fixture) builder(account, name string) (b appstream.ImageBuilder) {
+	f.t.Helper()
+	f.must(f.store.View(context.Background(), func(tx store.Tx) error {
+		return tx.Get(appstream.Key{Account: account, Region: "us-west-2", Noun: appstream.NounImageBuilder, Name: name}, &b)
+	}))
+	return b
+}
+
+// refused checks that err is of a kind and says something.
+func refused(t *testing.T, err error, kind appstream.Kind, says string) {
+	t.Helper()
+	if appstream.KindOf(err) != kind || !strings.Contains(fmt.Sprint(err), says) {
+		t.Errorf("got %v\nwant %s … %q", err, kind, says)
+	}
 }
 
 func (f *fixture) must(err error) {
@@ -295,10 +328,7 @@ func TestRefusals(t *testing.T) {
 			appstream.NotImplemented, "CreateFleet"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := test.call()
-			if appstream.KindOf(err) != test.kind || !strings.Contains(fmt.Sprint(err), test.says) {
-				t.Errorf("got %v\nwant %s … %q", err, test.kind, test.says)
-			}
+			refused(t, test.call(), test.kind, test.says)
 		})
 	}
 	if out, err := f.DescribeImageBuilders(as(me), &api.DescribeImageBuildersInput{}); err != nil || len(out.ImageBuilders) != 4 {

@@ -1,0 +1,86 @@
+package service_test
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	api "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/google/go-cmp/cmp"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/service"
+)
+
+// A policy is asked about exactly these resources. A name of an image stands for the caller's own if there is one, else for the public one;
+// what does not exist is the caller's own, so that the answer to a foreign name does not depend on what others have.
+func TestResources(t *testing.T) {
+	f := newFixture(t)
+	f.addImage("", "both", appstream.ImageAvailable)
+	f.addImage(me, "both", appstream.ImageAvailable)
+	f.addImage(me, "mine", appstream.ImageAvailable)
+	f.addImage(other, "theirs", appstream.ImageAvailable)
+	f.running("hello")
+	const (
+		builder = "arn:aws:appstream:us-west-2:" + me + ":image-builder/"
+		own     = "arn:aws:appstream:us-west-2:" + me + ":image/"
+		public  = "arn:aws:appstream:us-west-2::image/"
+		foreign = "arn:aws:appstream:eu-west-1:" + other + ":image/theirs"
+	)
+	seen := map[string]bool{}
+	for _, test := range []struct {
+		operation string
+		in        any
+		want      []string
+	}{
+		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("hello"), ImageName: new("base")}, []string{builder + "hello", public + "base"}},
+		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("hello"), ImageName: new("mine")}, []string{builder + "hello", own + "mine"}},
+		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("hello"), ImageName: new("both")}, []string{builder + "hello", own + "both"}},
+		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("hello"), ImageName: new("nope")}, []string{builder + "hello", own + "nope"}},
+		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("hello"), ImageName: new("theirs")}, []string{builder + "hello", own + "theirs"}},
+		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("hello"), ImageArn: new(foreign)}, []string{builder + "hello", foreign}},
+		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("hello"), ImageArn: new(foreign), ImageName: new("base")}, []string{builder + "hello", foreign, public + "base"}},
+		{"DescribeImageBuilders", &api.DescribeImageBuildersInput{Names: []string{"hello", "two"}}, []string{builder + "hello", builder + "two"}},
+		{"DescribeImageBuilders", &api.DescribeImageBuildersInput{}, []string{builder + "*"}},
+		{"StartImageBuilder", &api.StartImageBuilderInput{Name: new("hello")}, []string{builder + "hello"}},
+		{"StopImageBuilder", &api.StopImageBuilderInput{Name: new("hello")}, []string{builder + "hello"}},
+		{"DeleteImageBuilder", &api.DeleteImageBuilderInput{Name: new("hello")}, []string{builder + "hello"}},
+		{"CreateImageBuilderStreamingURL", &api.CreateImageBuilderStreamingURLInput{Name: new("hello")}, []string{builder + "hello"}},
+		{"DescribeImages", &api.DescribeImagesInput{Names: []string{"base", "mine", "both", "nope"}}, []string{public + "base", own + "mine", own + "both", own + "nope"}},
+		{"DescribeImages", &api.DescribeImagesInput{Arns: []string{foreign, public + "base"}}, []string{foreign, public + "base"}},
+		{"DescribeImages", &api.DescribeImagesInput{Arns: []string{foreign}, Names: []string{"base"}}, []string{foreign, public + "base"}},
+		{"DescribeImages", &api.DescribeImagesInput{}, []string{own + "*"}},
+		{"DeleteImage", &api.DeleteImageInput{Name: new("base")}, []string{own + "base"}}, // nobody deletes a public image
+		{"DescribeImagePermissions", &api.DescribeImagePermissionsInput{Name: new("mine")}, []string{own + "mine"}},
+		{"UpdateImagePermissions", &api.UpdateImagePermissionsInput{Name: new("mine"), SharedAccountId: new(other)}, []string{own + "mine"}},
+		{"DeleteImagePermissions", &api.DeleteImagePermissionsInput{Name: new("mine"), SharedAccountId: new(other)}, []string{own + "mine"}},
+		{"TagResource", &api.TagResourceInput{ResourceArn: new(foreign)}, []string{foreign}},
+		{"UntagResource", &api.UntagResourceInput{ResourceArn: new(foreign), TagKeys: []string{"k"}}, []string{foreign}},
+		{"ListTagsForResource", &api.ListTagsForResourceInput{ResourceArn: new(foreign)}, []string{foreign}},
+		{"CreateImage", &service.CreateImageInput{ImageBuilderName: new("hello"), Name: new("base")}, []string{builder + "hello", own + "base"}},
+		{"CreateFleet", &api.CreateFleetInput{Name: new("fleet")}, nil},
+	} {
+		seen[test.operation] = true
+		if diff := cmp.Diff(test.want, f.Resources(test.operation, appstream.CallerFrom(as(me)), test.in)); diff != "" {
+			t.Errorf("%s %+v (-want +got):\n%s", test.operation, test.in, diff)
+		}
+	}
+	pending := service.Pending()
+	for _, operations := range []reflect.Type{reflect.TypeFor[service.API](), reflect.TypeFor[service.Extensions]()} {
+		for m := range operations.Methods() {
+			if !slices.Contains(pending, m.Name) && !seen[m.Name] {
+				t.Errorf("%s is not in this table: which resources is a policy asked about?", m.Name)
+			}
+		}
+	}
+}
+
+// The names that a policy is asked about are not written over those of the input.
+func TestResourcesLeavesTheInput(t *testing.T) {
+	f := newFixture(t)
+	names, arns := []string{"a", "b"}, append(make([]string, 0, 9), "arn")
+	f.Resources("DescribeImageBuilders", appstream.CallerFrom(as(me)), &api.DescribeImageBuildersInput{Names: names})
+	f.Resources("DescribeImages", appstream.CallerFrom(as(me)), &api.DescribeImagesInput{Arns: arns, Names: names})
+	if diff := cmp.Diff([]string{"a", "b", "arn", ""}, append(names, arns[:2]...)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
