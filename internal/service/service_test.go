@@ -129,6 +129,19 @@ func (f *fixture) builder(account, name string) (b appstream.ImageBuilder) {
 	return b
 }
 
+// available makes an image AVAILABLE, as the engine would.
+func (f *fixture) available(name string) {
+	f.t.Helper()
+	f.must(f.store.Update(context.Background(), func(tx store.Tx) error {
+		var i appstream.Image
+		if err := tx.Get(appstream.Key{Account: me, Region: "us-west-2", Noun: appstream.NounImage, Name: name}, &i); err != nil {
+			return err
+		}
+		i.Enter(appstream.ImageAvailable, time.Now())
+		return tx.Put(&i)
+	}))
+}
+
 // refused checks that err is of a kind and says something.
 func refused(t *testing.T, err error, kind appstream.Kind, says string) {
 	t.Helper()
