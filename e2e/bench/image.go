@@ -44,11 +44,11 @@ func (b *bench) image(ctx context.Context) error {
 	for n, change := range changes {
 		var oriel, commit, withStop []time.Duration
 		for turn := range b.turns(change.turns) {
-			took, err := orielImage(ctx, s, c, e, fmt.Sprintf("image-%d-%d", n, turn), change.command)
+			took, network, err := orielImage(ctx, s, c, e, fmt.Sprintf("image-%d-%d", n, turn), change.command)
 			if err != nil {
 				return err
 			}
-			stop, only, err := b.commitByHand(ctx, e, change.command)
+			stop, only, err := b.commitByHand(ctx, e, network, change.command)
 			if err != nil {
 				return err
 			}
@@ -62,51 +62,52 @@ func (b *bench) image(ctx context.Context) error {
 	return nil
 }
 
-func orielImage(ctx context.Context, s *stage.Server, c *appstream.Client, e *stage.Engine, name, command string) (time.Duration, error) {
+// orielImage makes an image builder, changes it, and makes an image of it. network is what the engine calls the builder's network.
+func orielImage(ctx context.Context, s *stage.Server, c *appstream.Client, e *stage.Engine, name, command string) (took time.Duration, network string, err error) {
 	if err := newBuilder(ctx, c, name); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if _, err := stage.AwaitBuilder(ctx, c, name, types.ImageBuilderStateRunning); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	m, err := e.Machine(ctx, s, name)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if out, code, err := e.Exec(ctx, m.ID, "root", command); err != nil || code != 0 {
-		return 0, fmt.Errorf("change the machine: %d, %w\n%s", code, err, out)
+		return 0, "", fmt.Errorf("change the machine: %d, %w\n%s", code, err, out)
 	}
 	begin := time.Now()
 	if err := s.CreateImage(ctx, name, name); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	for {
 		i, err := stage.Image(ctx, c, name)
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		if i.State == types.ImageStateAvailable {
 			break
 		}
 		if i.State != types.ImageStatePending {
-			return 0, fmt.Errorf("the image is %s: %+v", i.State, i.StateChangeReason)
+			return 0, "", fmt.Errorf("the image is %s: %+v", i.State, i.StateChangeReason)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	took := time.Since(begin)
+	took = time.Since(begin)
 	if err := removeBuilder(ctx, c, name); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if _, err := c.DeleteImage(ctx, &appstream.DeleteImageInput{Name: &name}); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	_, err = stage.AwaitImage(ctx, c, name, "")
-	return took, err
+	return took, string(m.HostConfig.NetworkMode), err
 }
 
 // commitByHand does the same without Oriel: a desktop in a container, the same change, stop, commit.
-func (b *bench) commitByHand(ctx context.Context, e *stage.Engine, command string) (stop, commit time.Duration, err error) {
-	m, err := b.byHand(ctx, e)
+func (b *bench) commitByHand(ctx context.Context, e *stage.Engine, network, command string) (stop, commit time.Duration, err error) {
+	m, err := b.byHand(ctx, e, network)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -166,24 +166,27 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%.2f s", d.Seconds())
 }
 
-// server starts a server and gives what ends it and removes what it has made.
+// server starts a server and gives what ends it.
 func (b *bench) server(ctx context.Context, name string, c stage.Config) (*stage.Server, func(), error) {
 	c.Bin, c.Data = b.bin, filepath.Join(b.dir, name)
 	s, err := stage.Start(ctx, c, true)
 	if err != nil {
 		return nil, nil, err
 	}
-	return s, func() {
-		if err := s.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stop the server:", err)
-		}
-		if c.Engine == "" {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		if out, err := s.Oriel(ctx, true, "remove", "--yes").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "remove machines: %v\n%s", err, out)
-		}
-	}, nil
+	return s, func() { end(ctx, s) }, nil
+}
+
+// end ends a server and removes what it has made in the engine.
+func end(ctx context.Context, s *stage.Server) {
+	if err := s.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stop the server:", err)
+	}
+	if s.Engine == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if out, err := s.Oriel(ctx, true, "remove", "--yes").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "remove machines: %v\n%s", err, out)
+	}
 }

@@ -39,46 +39,39 @@ func megabytes(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
 func (b *bench) ready(ctx context.Context) error {
 	var first, again []time.Duration
 	for n := range b.turns(10) {
-		s, end, err := b.server(ctx, fmt.Sprintf("ready-%d", n), stage.Config{Engine: b.engine})
+		s, stop, err := b.server(ctx, fmt.Sprintf("ready-%d", n), stage.Config{Engine: b.engine})
 		if err != nil {
 			return err
 		}
-		// Once more, at the same port, so that asking can begin with the process.
-		for _, times := range []*[]time.Duration{&again} {
-			if err := s.Stop(); err != nil {
-				end()
-				return err
-			}
-			took, err := b.readyAfter(ctx, s)
-			if err != nil {
-				end()
-				return err
-			}
-			*times = append(*times, took)
-		}
-		end()
-	}
-	for n := range b.turns(10) {
-		// The port of a server that has ended is free, and known before the next one starts.
-		probe, end, err := b.server(ctx, fmt.Sprintf("port-%d", n), stage.Config{Engine: b.engine})
-		if err != nil {
-			return err
-		}
-		end()
-		fresh := &stage.Server{Config: probe.Config, URL: probe.URL}
-		fresh.Data += "-fresh"
-		took, err := b.readyAfter(ctx, fresh)
+		// The port of a server that has ended is free, and known before the next one starts: asking begins with the process.
+		took, err := b.restart(ctx, s)
 		if err == nil {
-			first = append(first, took)
-			err = fresh.Stop()
+			again = append(again, took)
+			err = s.Stop()
 		}
+		stop()
 		if err != nil {
 			return err
 		}
+		fresh := &stage.Server{Config: s.Config, URL: s.URL}
+		fresh.Data += "-fresh"
+		if took, err = b.readyAfter(ctx, fresh); err != nil {
+			return err
+		}
+		first = append(first, took)
+		end(ctx, fresh)
 	}
 	b.add(row{what: "start of the process to /readyz, first start", oriel: spread(first)})
 	b.add(row{what: "start of the process to /readyz, any later start", oriel: spread(again)})
 	return nil
+}
+
+// restart ends a server and starts it again.
+func (b *bench) restart(ctx context.Context, s *stage.Server) (time.Duration, error) {
+	if err := s.Stop(); err != nil {
+		return 0, err
+	}
+	return b.readyAfter(ctx, s)
 }
 
 // readyAfter starts a server and asks without a pause.
