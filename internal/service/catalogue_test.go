@@ -18,6 +18,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/store"
 )
 
 // withAgent gives every machine an agent whose catalogue is a text in the form of agentapi; "" for an agent that does not answer. asked
@@ -122,6 +123,11 @@ func TestCatalogueReachesTheImage(t *testing.T) {
 	}
 	if b.State != appstream.BuilderSnapshotting || b.Capturing != "img" || b.CapturingID == "" {
 		t.Errorf("the builder is %s, capturing %q %q", b.State, b.Capturing, b.CapturingID)
+	}
+	var record appstream.Image
+	f.must(f.store.View(t.Context(), func(tx store.Tx) error { return tx.Find(b.CapturingID, &record) }))
+	if record.Name != "img" || record.BuilderID != b.ID || record.Ref != "oriel/image:"+record.ID || record.Due.IsZero() || record.Deadline.IsZero() {
+		t.Errorf("what the engine gets: %q of builder %q as %q, due %v, deadline %v", record.Name, record.BuilderID, record.Ref, record.Due, record.Deadline)
 	}
 	// A builder of this image has a volume that its disk fits into.
 	f.available("img")
