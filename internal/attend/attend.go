@@ -99,17 +99,20 @@ func (a *Attendant) Run(ctx context.Context) error {
 		}
 		return true
 	}
-	for !all() {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(retryMost):
+	look := func() {
+		for !all() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(retryMost):
+			}
 		}
 	}
+	look()
 	for c := range changes {
 		switch {
 		case c.Lagged:
-			all()
+			look()
 		case c.Removed:
 			tend(c.Key, c.ID, "")
 		case c.Noun == appstream.NounImageBuilder:

@@ -195,15 +195,16 @@ func checkApplication(app types.Application) error {
 	}{
 		{"Name", app.Name, 256}, {"DisplayName", app.DisplayName, 256}, {"Description", app.Description, 256},
 		{"LaunchPath", app.LaunchPath, 4096}, {"LaunchParameters", app.LaunchParameters, 1024}, {"WorkingDirectory", app.WorkingDirectory, 4096},
-		// What Oriel fills itself, or what belongs to applications outside images.
-		{"IconURL", app.IconURL, 0}, {"Arn", app.Arn, 0}, {"AppBlockArn", app.AppBlockArn, 0},
 	} {
 		if len([]rune(value(m.value))) > m.limit {
 			return fmt.Errorf("%s is longer than %d characters", m.member, m.limit)
 		}
 	}
-	if len(app.Metadata) > 50 || len(app.Platforms) > 4 || len(app.InstanceFamilies) > 10 || app.IconS3Location != nil {
-		return errors.New("more than 50 entries of Metadata, 4 of Platforms or 10 of InstanceFamilies, or an IconS3Location")
+	if app.IconURL != nil || app.Arn != nil || app.AppBlockArn != nil || app.IconS3Location != nil {
+		return errors.New("IconURL, Arn, AppBlockArn and IconS3Location must be absent: an application of an image has none of its own")
+	}
+	if len(app.Metadata) > 50 || len(app.Platforms) > 4 || len(app.InstanceFamilies) > 10 {
+		return errors.New("more than 50 entries of Metadata, 4 of Platforms or 10 of InstanceFamilies")
 	}
 	for k, v := range app.Metadata {
 		if len(k) > 128 || len(v) > 256 {
