@@ -36,7 +36,7 @@ func machine(ctx context.Context, engine string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		about += fmt.Sprintf(", %s %s with %s", v.Platform.Name, v.Version, i.Info.Driver)
+		about += fmt.Sprintf(", container engine %s with %s", v.Version, i.Info.Driver)
 	}
 	return about + "; load at the beginning " + strings.Join(strings.Fields(string(load))[:1], ""), nil
 }

@@ -38,28 +38,38 @@ func megabytes(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
 // ready measures from the start of the process to the first 200 of /readyz: on an empty data directory, and again on the same.
 func (b *bench) ready(ctx context.Context) error {
 	var first, again []time.Duration
+	var servers []*stage.Server
+	// Removed at the end of all: the engine may still be making the networks that a server had asked for when it was stopped.
+	defer func() {
+		for _, s := range servers {
+			end(ctx, s)
+		}
+	}()
 	for n := range b.turns(10) {
-		s, stop, err := b.server(ctx, fmt.Sprintf("ready-%d", n), stage.Config{Engine: b.engine})
+		s, _, err := b.server(ctx, fmt.Sprintf("ready-%d", n), stage.Config{Engine: b.engine})
 		if err != nil {
 			return err
 		}
+		servers = append(servers, s)
 		// The port of a server that has ended is free, and known before the next one starts: asking begins with the process.
 		took, err := b.restart(ctx, s)
-		if err == nil {
-			again = append(again, took)
-			err = s.Stop()
-		}
-		stop()
 		if err != nil {
+			return err
+		}
+		again = append(again, took)
+		if err := s.Stop(); err != nil {
 			return err
 		}
 		fresh := &stage.Server{Config: s.Config, URL: s.URL}
 		fresh.Data += "-fresh"
+		servers = append(servers, fresh)
 		if took, err = b.readyAfter(ctx, fresh); err != nil {
 			return err
 		}
 		first = append(first, took)
-		end(ctx, fresh)
+		if err := fresh.Stop(); err != nil {
+			return err
+		}
 	}
 	b.add(row{what: "start of the process to /readyz, first start", oriel: spread(first)})
 	b.add(row{what: "start of the process to /readyz, any later start", oriel: spread(again)})
