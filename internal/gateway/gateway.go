@@ -30,6 +30,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/proxy"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/ticket"
 	"github.com/oriel-project/oriel/internal/web"
@@ -50,7 +51,7 @@ type Config struct {
 	// reached from these only; an endpoint that is not listed admits nobody.
 	Endpoints map[string][]netip.Prefix
 	// TrustedProxies are the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
-	TrustedProxies []netip.Prefix
+	TrustedProxies proxy.Trusted
 	// Icons holds the PNG icons of applications (internal/blob); nil when there are none. Get's error for an unknown name is
 	// blob.ErrNotFound.
 	Icons interface {
@@ -176,7 +177,7 @@ var recordID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 // withBuilder lets h have only requests with a session, from an allowed address, for a builder that exists.
 func (g *Gateway) withBuilder(h func(http.ResponseWriter, *http.Request, visit)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v := visit{source: g.source(r)}
+		v := visit{source: g.TrustedProxies.Source(r)}
 		id := r.PathValue("id")
 		if !recordID.MatchString(id) {
 			g.refuse(w, r, noticeUnknown)

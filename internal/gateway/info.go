@@ -271,7 +271,7 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit) {
 	}
 	ctx := appstream.WithCaller(r.Context(), appstream.Caller{
 		Account: v.builder.Account, Region: v.builder.Region, Principal: v.builder.ARN() + "/" + v.claims.UserID,
-		Source: v.source, BaseURL: g.baseURL(r), RequestID: uuid.New().String(),
+		Source: v.source, BaseURL: g.TrustedProxies.BaseURL(r), RequestID: uuid.New().String(),
 	})
 	err = g.CreateImage(ctx, NewImage{Builder: v.builder.Name, BuilderID: v.builder.ID, Name: in.Name,
 		DisplayName: in.DisplayName, Description: in.Description, UseLatestAgentVersion: in.UseLatestAgentVersion})

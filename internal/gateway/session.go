@@ -16,7 +16,7 @@ const SessionLength = 12 * time.Hour
 // authenticate exchanges the ticket in a streaming URL for a session and sends the browser on, so that the
 // ticket leaves the address bar and the history.
 func (g *Gateway) authenticate(w http.ResponseWriter, r *http.Request) {
-	source := g.source(r)
+	source := g.TrustedProxies.Source(r)
 	query := r.URL.Query()
 	c, err := g.Signer.Parse(query.Get("parameters"), query.Get("signature"), time.Now())
 	if err == nil && !recordID.MatchString(c.RecordID) {
@@ -79,7 +79,7 @@ func (g *Gateway) sameOrigin(r *http.Request) bool { return g.origins.Check(r) =
 // cookieName gives the name of the cookie for a record. Over https it has the prefix with which browsers promise that no other
 // host has set it.
 func (g *Gateway) cookieName(r *http.Request, id string) string {
-	if g.secure(r) {
+	if g.TrustedProxies.Secure(r) {
 		return "__Host-oriel-" + id
 	}
 	return "oriel-" + id
@@ -87,7 +87,7 @@ func (g *Gateway) cookieName(r *http.Request, id string) string {
 
 func (g *Gateway) cookie(r *http.Request, id, value string, maxAge int) *http.Cookie {
 	c := &http.Cookie{Name: g.cookieName(r, id), Value: value, MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode}
-	if g.secure(r) {
+	if g.TrustedProxies.Secure(r) {
 		c.Secure, c.Path = true, "/" // as __Host- demands
 	} else {
 		c.Path = "/stream/" + id

@@ -8,13 +8,13 @@ import (
 	"html/template"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/proxy"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/telemetry"
 )
@@ -82,7 +82,7 @@ func (s *Server) logged(next http.Handler) http.Handler {
 		if strings.HasPrefix(r.URL.Path, "/assets/") || strings.HasPrefix(r.URL.Path, "/icons/") {
 			log = s.log.Debug
 		}
-		log("page", "method", r.Method, "path", r.URL.Path, "status", answer.status, "source", s.source(r), "took", time.Since(start))
+		log("page", "method", r.Method, "path", r.URL.Path, "status", answer.status, "source", proxy.Trusted(s.cfg.TrustedProxies).Source(r), "took", time.Since(start))
 	})
 }
 
@@ -115,38 +115,9 @@ func (s *Server) behindProxy(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(r.Context()) // a copy
-		r.RemoteAddr = netip.AddrPortFrom(s.source(r), 0).String()
+		r.RemoteAddr = netip.AddrPortFrom(proxy.Trusted(s.cfg.TrustedProxies).Source(r), 0).String()
 		next.ServeHTTP(w, r)
 	})
-}
-
-// source gives the client's address: the peer's or, as long as that is a trusted proxy, the one that it wrote down. The zero
-// Addr means that a proxy wrote something else.
-func (s *Server) source(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr := peer.Addr().Unmap().WithZone("")
-	trusted := func() bool {
-		return slices.ContainsFunc(s.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
-	}
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		if hop = strings.TrimSpace(hop); hop == "" || !trusted() {
-			break
-		}
-		next, err := netip.ParseAddr(strings.Trim(hop, "[]"))
-		if err != nil {
-			port, e := netip.ParseAddrPort(hop)
-			if e != nil {
-				return netip.Addr{}
-			}
-			next = port.Addr()
-		}
-		addr = next.Unmap().WithZone("")
-	}
-	return addr
 }
 
 // readiness answers /readyz. It is asked often and by many, so that an answer is good for a second, and a check that hangs is

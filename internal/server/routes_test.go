@@ -15,7 +15,6 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +22,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/oriel-project/oriel/internal/config"
 )
 
 func get(t *testing.T, url string) (int, http.Header, string) {
@@ -117,33 +115,6 @@ func TestReady(t *testing.T) {
 			t.Errorf("%d after %s", code, took)
 		}
 	})
-}
-
-func TestSource(t *testing.T) {
-	s := &Server{cfg: Config{Config: config.Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}}}}
-	for _, test := range []struct {
-		peer, forwarded, want string
-	}{
-		{"192.0.2.1:99", "", "192.0.2.1"},
-		{"192.0.2.1:99", "198.51.100.7", "192.0.2.1"}, // who is not a proxy of ours can write what he likes
-		{"10.0.0.1:99", "", "10.0.0.1"},
-		{"10.0.0.1:99", "198.51.100.7", "198.51.100.7"},
-		{"10.0.0.1:99", "203.0.113.9, 198.51.100.7, 10.0.0.2", "198.51.100.7"},
-		{"10.0.0.1:99", "10.9.9.9, 10.0.0.2", "10.9.9.9"},
-		{"[::1]:99", "[2001:db8::1]:443", "2001:db8::1"},
-		{"[::ffff:10.0.0.1]:99", "198.51.100.7:1234", "198.51.100.7"},
-		{"10.0.0.1:99", "unknown", "invalid IP"},
-		{"nonsense", "", "invalid IP"},
-	} {
-		r := httptest.NewRequest("POST", "/", nil)
-		r.RemoteAddr = test.peer
-		if test.forwarded != "" {
-			r.Header.Set("X-Forwarded-For", test.forwarded)
-		}
-		if got := s.source(r).String(); got != test.want {
-			t.Errorf("%s, %q: %s, want %s", test.peer, test.forwarded, got, test.want)
-		}
-	}
 }
 
 // TestLogged: the log has the path and the status of a page and never the query, which may be a ticket.
