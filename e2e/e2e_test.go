@@ -20,9 +20,12 @@ import (
 // patience is how long a test waits for anything at most: machines that run tests are slow, and busy with other things.
 const patience = 90 * time.Second
 
-// TestMain removes the programs that bin has built. In the namespaces of TestPrivateEngine it is the process that cares for all others.
+// TestMain ends what the tests share.
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if opened != nil {
+		opened.Close()
+	}
 	if built != "" {
 		os.RemoveAll(built)
 	}
@@ -215,7 +218,12 @@ type desk struct {
 	runs    int
 }
 
-var browser = sync.OnceValues(func() (*stage.Browser, error) { return stage.OpenBrowser(context.Background()) })
+var opened *stage.Browser // the one that all tests use, each with pages of its own
+
+var browser = sync.OnceValues(func() (b *stage.Browser, err error) {
+	opened, err = stage.OpenBrowser(context.Background())
+	return opened, err
+})
 
 // needBrowser skips a test when there is no browser.
 func needBrowser(t testing.TB) *stage.Browser {
@@ -313,7 +321,7 @@ func (w *world) installation(t testing.TB) string {
 	return must(stage.Installation(w.Data))(t)
 }
 
-// sorted gives the names of the image builders that are there, with their states.
+// states gives the states of all image builders, by name.
 func (w *world) states(t testing.TB) map[string]types.ImageBuilderState {
 	t.Helper()
 	states := map[string]types.ImageBuilderState{}

@@ -113,10 +113,13 @@ func TestStreamFaults(t *testing.T) {
 		if e := w.events("seen"); strings.Contains(e, "REBOOTING") {
 			t.Errorf("the machine was started anew:\n%s", e)
 		}
-		pic := must(d.Picture(limit(t)))(t)
-		if pic.Colours < 100 {
-			t.Errorf("that is no desktop: %+v", pic)
-		}
+		until(t, "the desktop is back", func() error {
+			pic, err := d.Picture(limit(t))
+			if err == nil && (pic.Colours < 100 || pic.Bright < 50) {
+				err = fmt.Errorf("that is no desktop: %+v", pic)
+			}
+			return err
+		})
 	})
 
 	t.Run("server restarted", func(t *testing.T) {

@@ -76,10 +76,14 @@ func TestMainJob(t *testing.T) {
 	var url struct{ StreamingURL string }
 	w.command(t, &url, "create-image-builder-streaming-url", "--name", "maker")
 	d := w.look(t, "maker", url.StreamingURL)
-	before := must(d.Picture(limit(t)))(t)
-	if before.Width != 1280 || before.Height != 720 || before.Colours < 100 || before.Bright < 50 {
-		t.Errorf("that is no desktop: %+v", before)
-	}
+	var before stage.Picture
+	until(t, "a desktop in the window's size", func() error {
+		before = must(d.Picture(limit(t)))(t)
+		if before.Width != 1280 || before.Height != 720 || before.Colours < 100 || before.Bright < 50 {
+			return fmt.Errorf("that is no desktop: %+v", before)
+		}
+		return nil
+	})
 	check(t, d.Type(limit(t), "echo Typed in the browser"))
 	until(t, "what is typed appears", func() error {
 		after := must(d.Picture(limit(t)))(t)

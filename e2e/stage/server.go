@@ -89,10 +89,11 @@ func (s *Server) machines() []string {
 }
 
 func (s *Server) start(ctx context.Context, ready bool) error {
-	if s.Listen == "" {
-		s.Listen = "127.0.0.1:0"
+	listen := s.Listen
+	if listen == "" {
+		listen = "127.0.0.1:0"
 	}
-	args := slices.Concat([]string{"serve", "--listen=" + s.Listen, "--log-format=json"}, s.flags(), s.machines(), s.Flags)
+	args := slices.Concat([]string{"serve", "--listen=" + listen, "--log-format=json"}, s.flags(), s.machines(), s.Flags)
 	s.process = exec.Command(filepath.Join(s.Bin, "oriel"), args...)
 	s.process.Env = Clean()
 	// A process group of its own, so that Ctrl-C ends the tests, which end it.
@@ -114,23 +115,26 @@ func (s *Server) start(ctx context.Context, ready bool) error {
 		s.err = s.process.Wait()
 		close(ended)
 	}()
+	var address string
 	err = Until(ctx, func() (err error) {
 		select {
 		case <-ended:
 			return Final(fmt.Errorf("it ended: %v", s.err))
 		default:
 		}
-		s.URL, err = s.address(from)
+		address, err = s.address(from)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		return err
+	if s.URL == "" { // the first start; the address stays, and clients read it while a server is started again
+		u, err := url.Parse(address)
+		if err != nil {
+			return err
+		}
+		s.URL, s.Listen = address, u.Host
 	}
-	s.Listen = u.Host // also at the next start
 	if !ready {
 		return nil
 	}
