@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/oriel-project/oriel/internal/server"
@@ -21,6 +22,10 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	cfg, err := load(c.place, c.machines, c.serving)
 	if err != nil {
 		return err
+	}
+	// The heap is small and requests are many: collecting it less often costs some ten MB and gives a fifth more requests.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
 	}
 	s, err := server.Open(ctx, cfg)
 	if err != nil {

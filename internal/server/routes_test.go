@@ -21,7 +21,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
 )
 
 func get(t *testing.T, url string) (int, http.Header, string) {

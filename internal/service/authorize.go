@@ -70,6 +70,15 @@ func (s *Service) imageNamed(c appstream.Caller, name string) appstream.Key {
 	return own
 }
 
+// Repeatable tells whether an operation answers the same to the same account until a record changes.
+func Repeatable(operation string) bool {
+	switch operation {
+	case "DescribeImageBuilders", "DescribeImages", "DescribeImagePermissions", "ListTagsForResource":
+		return true
+	}
+	return false
+}
+
 // stringsOf gives the strings of a *string or []string member, none for a missing one.
 func stringsOf(v reflect.Value) []string {
 	if !v.IsValid() {

@@ -47,6 +47,10 @@ type Store interface {
 	// Change with Lagged set in place of those that it missed, and must look for itself.
 	Watch(ctx context.Context) <-chan Change
 
+	// Generation counts the commits that changed records, since Open. It has counted a commit before Update returns: what was
+	// read of records after a call of Generation is good for as long as Generation stays the same.
+	Generation() uint64
+
 	// Close waits for running transactions and closes the store.
 	Close() error
 }

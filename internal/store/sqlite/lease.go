@@ -34,7 +34,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time, limit int) ([]a
 }
 
 const claimSQL = `UPDATE record SET lease = ?, ` + wakeUp + `
-	WHERE n IN (SELECT n FROM record WHERE ready <= ? ORDER BY ready LIMIT ?)
+	WHERE n IN (SELECT n FROM record WHERE ready <= ? ORDER BY ready LIMIT +?)
 	RETURNING ` + headColumns
 
 // Release implements store.Store.

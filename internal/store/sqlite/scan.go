@@ -192,5 +192,5 @@ func (s shape) text() string {
 		}
 		arms = append(arms, listed+`n IN (SELECT record FROM grants WHERE grants.account = ?) AND `+not+rest)
 	}
-	return strings.Join(arms, ` UNION ALL `) + ` ORDER BY name, account LIMIT ?`
+	return strings.Join(arms, ` UNION ALL `) + ` ORDER BY name, account LIMIT +?`
 }

@@ -301,6 +301,9 @@ func (s *Store) write(ctx context.Context, durable bool, fn func(c *conn) error)
 // as one.
 func (s *Store) Watch(ctx context.Context) <-chan store.Change { return s.hub.watch(ctx) }
 
+// Generation implements store.Store.
+func (s *Store) Generation() uint64 { return s.hub.generation.Load() }
+
 // Close implements store.Store. Called in a transaction it would wait for ever. All watches end. Calling it again is
 // harmless.
 func (s *Store) Close() error {

@@ -317,7 +317,7 @@ func (t *tx) Events(id string, limit int) ([]store.Event, error) {
 		return nil, err
 	}
 	var list []store.Event
-	err := t.c.query(`SELECT at, account, region, noun, name, "from", "to", why FROM event WHERE id = ? ORDER BY n DESC LIMIT ?`,
+	err := t.c.query(`SELECT at, account, region, noun, name, "from", "to", why FROM event WHERE id = ? ORDER BY n DESC LIMIT +?`,
 		[]any{id, atMost(limit)}, func(row []driver.Value) error {
 			key := appstream.Key{Account: text(row[1]), Region: text(row[2]), Noun: appstream.Noun(text(row[3])), Name: text(row[4])}
 			list = append(list, store.Event{At: timeOf(row[0]), ID: id, Key: key, From: text(row[5]), To: text(row[6]), Why: text(row[7])})
@@ -332,7 +332,7 @@ func (t *tx) Audits(limit int) ([]store.Audit, error) {
 		return nil, err
 	}
 	var list []store.Audit
-	err := t.c.query(`SELECT at, principal, source, operation, resource, result, request FROM audit ORDER BY n DESC LIMIT ?`,
+	err := t.c.query(`SELECT at, principal, source, operation, resource, result, request FROM audit ORDER BY n DESC LIMIT +?`,
 		[]any{atMost(limit)}, func(row []driver.Value) error {
 			list = append(list, store.Audit{At: timeOf(row[0]), Principal: text(row[1]), Source: text(row[2]), Operation: text(row[3]),
 				Resource: text(row[4]), Result: text(row[5]), RequestID: text(row[6])})

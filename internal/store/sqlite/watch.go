@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/oriel-project/oriel/internal/store"
 )
@@ -13,6 +14,8 @@ const watchQueue = 256
 // hub hands committed changes to the watchers. The channel of a watcher is its queue, so that no goroutine stands
 // between the writer and the receivers.
 type hub struct {
+	generation atomic.Uint64 // how many commits had changes
+
 	mu       sync.Mutex
 	watchers map[*watcher]struct{} // nil when closed
 }
@@ -47,6 +50,7 @@ func (h *hub) publish(changes []store.Change) {
 	if len(changes) == 0 {
 		return
 	}
+	h.generation.Add(1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for w := range h.watchers {

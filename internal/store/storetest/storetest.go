@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t testing.TB) store.Store) {
 		{"WatchLag", testWatchLag},
 		{"Logs", testLogs},
 		{"Settings", testSettings},
+		{"Generation", testGeneration},
 		{"Rollback", testRollback},
 		{"Isolation", testIsolation},
 		{"ReadOnlyView", testReadOnlyView},
@@ -209,6 +210,40 @@ func wantNothing(t testing.TB, what string, ch <-chan store.Change) {
 		t.Errorf("%s: got %+v (open %v), want nothing", what, c, ok)
 	default:
 	}
+}
+
+func testGeneration(t *testing.T, s store.Store) {
+	last := s.Generation()
+	counts := func(what string, want bool) {
+		t.Helper()
+		now := s.Generation()
+		if (now > last) != want {
+			t.Errorf("%s: the generation went from %d to %d", what, last, now)
+		}
+		last = now
+	}
+	b := newBuilder(alice, "counted")
+	insert(t, s, b)
+	counts("a new record", true)
+	put(t, s, b)
+	counts("a changed record", true)
+	abort := errors.New("abort")
+	err := s.Update(t.Context(), func(tx store.Tx) error {
+		if err := tx.Put(b); err != nil {
+			return err
+		}
+		return abort
+	})
+	wantErr(t, "an update that is undone", err, abort)
+	counts("what was undone", false)
+	update(t, s, func(tx store.Tx) error { return tx.AddAudit(store.Audit{Operation: "x"}) })
+	view(t, s, func(tx store.Tx) error { return tx.Get(b.Key, b) })
+	counts("an audit line and a read", false)
+	// Before anyone is told of a commit, it is counted.
+	changes := s.Watch(t.Context())
+	put(t, s, b)
+	<-changes
+	counts("a change that a watcher has heard of", true)
 }
 
 func testSettings(t *testing.T, s store.Store) {
