@@ -145,7 +145,16 @@ func FindHost() string {
 }
 
 // Close ends the connections to the engine. Machines go on.
-func (p *Provider) Close() error { return p.engine.Close() }
+func (p *Provider) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for _, n := range p.networks { // one that is being made is finished first, unless the engine hangs
+		if release, err := n.lock.acquire(ctx, ""); err == nil {
+			release()
+		}
+	}
+	return p.engine.Close()
+}
 
 // host is what the engine says of itself and the machine that it runs on.
 type host struct {

@@ -101,21 +101,23 @@ func (p *Provider) network(ctx context.Context, subnet string) (*network, error)
 		return nil, &compute.Fault{Code: string(types.FleetErrorCodeSubnetNotFound),
 			Message: fmt.Sprintf("there is no subnet %.70q on this server; use one of its configuration, or none for the default subnet", subnet)}
 	}
-	release, err := n.lock.acquire(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	defer release()
+	// Whoever asked may give up meanwhile; the engine does not. It is finished all the same, and Close waits for it, so that
+	// there is no network that nobody knows of.
+	return n, n.lock.finish(ctx, "", func(ctx context.Context) error { return p.makeReady(ctx, n) })
+}
+
+// makeReady does the work of network. Its caller holds the network's lock.
+func (p *Provider) makeReady(ctx context.Context, n *network) error {
 	if n.ready {
-		return n, nil
+		return nil
 	}
 	h, err := p.about(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	v6, err := p.protect(ctx, n, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	gateways, err := p.ensureNetwork(ctx, n, v6)
 	switch {
@@ -126,11 +128,8 @@ func (p *Provider) network(ctx context.Context, subnet string) (*network, error)
 			err = &compute.Fault{Cause: missing, Message: "no machine is started, because the server does not see the container engine's networks: run both on one host, and neither in a container of its own"}
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	n.ready = true
-	return n, nil
+	n.ready = err == nil
+	return err
 }
 
 // Prepare makes all subnets ready, which otherwise happens when the first machine in one is started. It saves that machine
