@@ -27,8 +27,9 @@ import (
 
 // remote is how a command that calls the API finds the server.
 type remote struct {
-	Endpoint    string `help:"Address of the API (default: the public URL, else where the server listens on this machine)." placeholder:"URL"`
-	Credentials string `help:"File with the access key (default: credentials in the data directory)." type:"existingfile" placeholder:"FILE"`
+	// As for AWS's command line, so that what is set for the one is set for the other.
+	Endpoint    string `help:"Address of the API (default: the public URL, else where the server listens on this machine)." placeholder:"URL" env:"ORIEL_ENDPOINT,AWS_ENDPOINT_URL_APPSTREAM,AWS_ENDPOINT_URL"`
+	Credentials string `help:"File with the access key (default: credentials in the data directory)." type:"existingfile" placeholder:"FILE" env:"ORIEL_CREDENTIALS,AWS_SHARED_CREDENTIALS_FILE"`
 }
 
 // client calls the API: AWS's operations through AWS's SDK, Oriel's own by itself.
@@ -51,7 +52,7 @@ func (r *remote) connect(cfg server.Config) (*client, error) {
 	var err error
 	switch c.key, err = keys.Read(c.file); {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no access key in %s: the server makes it at its first start; name its directory with --data", cfg.Data)
+		return nil, fmt.Errorf("there is no access key in %s: the server makes it at its first start; name its directory with --data, or the file with --credentials", cfg.Data)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w; run this as the user who runs the server", err)
 	case err != nil:
@@ -103,7 +104,7 @@ func (c *client) call(ctx context.Context, target string, in, out any) error {
 	if json.Unmarshal(answer, &refusal) != nil || refusal.Type == "" {
 		return fmt.Errorf("%s answered %s; is it an Oriel server?", c.endpoint, resp.Status)
 	}
-	return fmt.Errorf("%s (%s)", refusal.Message, refusal.Type)
+	return fmt.Errorf("%s (%s, from %s)", refusal.Message, refusal.Type, c.endpoint)
 }
 
 // explain makes an error of the SDK or of the network fit to be read.

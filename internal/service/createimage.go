@@ -82,6 +82,14 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 		if err := s.room(tx, image.Key, &appstream.Image{}, s.cfg.Quotas.Images, "An image with the given name already exists: %s."); err != nil {
 			return err
 		}
+		// Who asks for an image by name gets his own rather than the public one: a private image must not hide it.
+		public := image.Key
+		public.Account = ""
+		if err := tx.Get(public, &appstream.Image{}); err == nil {
+			return appstream.Errorf(appstream.ResourceAlreadyExists, "An image with the given name already exists: %s is a public image. Choose another name.", image.Name)
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
 		var base appstream.Image // the builder's image may be deleted by now
 		if k, err := appstream.ParseARN(value(b.View.ImageArn)); err == nil {
 			if err := tx.Get(k, &base); err != nil && !errors.Is(err, store.ErrNotFound) {

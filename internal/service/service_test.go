@@ -321,6 +321,10 @@ func TestRefusals(t *testing.T) {
 			_, err := f.CreateImage(as(me), &service.CreateImageInput{ImageBuilderName: new("running"), Name: new("mine")})
 			return err
 		}, appstream.ResourceAlreadyExists, "An image with the given name already exists"},
+		"the name of a public image": {func() error {
+			_, err := f.CreateImage(as(me), &service.CreateImageInput{ImageBuilderName: new("running"), Name: new("base")})
+			return err
+		}, appstream.ResourceAlreadyExists, "public image"},
 		"a reserved image name": {func() error {
 			_, err := f.CreateImage(as(me), &service.CreateImageInput{ImageBuilderName: new("running"), Name: new("AmazonThing")})
 			return err

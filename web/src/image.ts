@@ -91,7 +91,7 @@ export class ImageForm {
     hint.hidden = list.length > 0;
     if (list.length === 0) {
       const command = document.createElement("code");
-      command.textContent = "AppStreamImageAssistant add-application";
+      command.textContent = "sudo AppStreamImageAssistant add-application";
       hint.replaceChildren("None in the catalogue yet. Add what users shall start with ", command, " in a terminal of the desktop.");
     }
     $("catalogue").replaceChildren(

@@ -200,12 +200,12 @@ function over(refusal: Refusal): void {
 /** Waits longer with each attempt, says so, and goes on at once when asked to or when the network is back. */
 async function countdown(attempt: number): Promise<void> {
   const skip = new AbortController();
-  const wait = Math.min(10_000, 300 * 2 ** attempt) * (0.85 + 0.3 * Math.random());
+  const wait = Math.min(5_000, 300 * 2 ** attempt) * (0.85 + 0.3 * Math.random());
   const until = performance.now() + wait;
   const text = () => {
     const seconds = Math.ceil((until - performance.now()) / 1000);
-    if (!navigator.onLine) return "This computer is offline. The desktop keeps running.";
-    return attempt < 2 ? "The desktop keeps running." : `The desktop keeps running. Next attempt in ${seconds} s (attempt ${attempt + 1}).`;
+    if (!navigator.onLine) return "This computer is offline.";
+    return attempt < 2 ? "The connection was lost." : `The server does not answer yet. Next attempt in ${seconds} s (attempt ${attempt + 1}).`;
   };
   const paint = () =>
     show("reconnecting", {
@@ -234,7 +234,7 @@ async function run(): Promise<void> {
     const end = await stream(channel);
     if (leaving) return;
     if (end.steady) attempt = 0;
-    if (attempt === 0) show("reconnecting", { icon: "spinner", tone: "wait", title: "Reconnecting", text: "The desktop keeps running." });
+    if (attempt === 0) show("reconnecting", { icon: "spinner", tone: "wait", title: "Reconnecting", text: "The connection was lost." });
     if (!(await recover(end, attempt))) return;
     channel = window.oriel.open();
   }

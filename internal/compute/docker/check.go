@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/oriel-project/oriel/internal/compute"
@@ -22,7 +23,7 @@ func (p *Provider) Check(ctx context.Context) []compute.Finding {
 	h, err := p.about(ctx)
 	if err != nil {
 		hint := "start it (Debian: apt-get install docker.io, systemctl start docker), or name another one with DOCKER_HOST"
-		if errors.Is(err, os.ErrPermission) {
+		if errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied") {
 			hint = "run the server as root, or as a user who may use " + p.config.Host
 		}
 		return []compute.Finding{{What: "container engine", Info: err.Error(), Hint: hint}}
