@@ -36,7 +36,7 @@ const { version } = JSON.parse(await readFile(join(novnc, "package.json"), "utf8
 await writeFile(join(dist, "LICENSES.txt"), `\
 viewer.js contains noVNC ${version} (https://github.com/novnc/noVNC), which is licensed under the Mozilla Public License 2.0.
 It is bundled and minified, and changed in one place: the question for H.264 in core/util/browser.js is left out. Its source code is the npm package @novnc/novnc ${version}, at
-https://registry.npmjs.org/@novnc/novnc/-/novnc-${version}.tgz. Its licence, and those of what it contains, follow.
+https://github.com/novnc/noVNC (tag v${version}). Its licence, and those of what it contains, follow.
 
 ${"=".repeat(78)}
 ${await readFile(join(novnc, "LICENSE.txt"), "utf8")}
