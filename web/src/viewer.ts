@@ -134,17 +134,17 @@ async function follow(info: Info): Promise<boolean> {
   if (image?.state === "AVAILABLE" && stopped) {
     show("ended", {
       icon: "check", tone: "good", title: `The image ${image.name} is ready`,
-      text: `${name} is stopped. You can close this page, or start ${name} again to go on working on it.`,
+      text: `${name} is stopped. You can close this page. When ${name} is started again, its desktop opens here.`,
       steps: steps(3),
     });
-    return true;
+    return false;
   }
   if (image?.state === "FAILED") {
     show(stopped ? "ended" : "imaging", {
       icon: "alert", tone: "bad", title: `The image ${image.name} could not be made`, reason: image.reason,
-      text: `Nothing on ${name} is lost. Start it again to go on working on it.`,
+      text: `Nothing on ${name} is lost. When it is started again, its desktop opens here.`,
     });
-    return stopped;
+    return false;
   }
   if (info.state === "SNAPSHOTTING" || (image && image.state === "PENDING") || (image && info.state === "STOPPING")) {
     show("imaging", {
