@@ -141,12 +141,13 @@ func stopAll(ctx context.Context, client *client, s *status) error {
 				if _, err := client.aws.StopImageBuilder(ctx, &appstream.StopImageBuilderInput{Name: b.Name}); err != nil {
 					return err
 				}
+				b.State = types.ImageBuilderStateStopping
 			}
 			busy++
 			s.tell(*b.Name+" is "+string(b.State), "", -1)
 		}
 		if busy == 0 {
-			s.clear()
+			s.done("no image builder is running")
 			return nil
 		}
 		if err := sleep(ctx, 200*time.Millisecond); err != nil {
