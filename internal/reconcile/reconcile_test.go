@@ -106,7 +106,7 @@ func TestCrashAroundEveryAction(t *testing.T) {
 			w := newWorld(t)
 			defer func() { w.stop() }()
 			calls := 0
-			w.inject = func(method, id string, when sim.When) error {
+			w.setInject(func(method, id string, when sim.When) error {
 				if strings.HasPrefix(method, "Ensure") {
 					if calls++; calls == crash+1 {
 						where = fmt.Sprint(when, " ", method)
@@ -114,7 +114,7 @@ func TestCrashAroundEveryAction(t *testing.T) {
 					}
 				}
 				return nil
-			}
+			})
 			for _, op := range script {
 				w.must(w.do(op, "hello"))
 				if w.dead.Load() {
@@ -166,7 +166,7 @@ func TestRandomLives(t *testing.T) {
 			w := newWorld(t)
 			defer func() { w.stop() }()
 			n := 0
-			w.inject = func(method, _ string, _ sim.When) error {
+			w.setInject(func(method, _ string, _ sim.When) error {
 				n++
 				switch f := faults[n%len(faults)]; {
 				case f == 0:
@@ -177,7 +177,7 @@ func TestRandomLives(t *testing.T) {
 					return &compute.Fault{Message: "injected: no space left"}
 				}
 				return nil
-			}
+			})
 			for _, s := range steps {
 				switch s.Op {
 				case "kill":
@@ -194,7 +194,7 @@ func TestRandomLives(t *testing.T) {
 				time.Sleep(s.Wait)
 				synctest.Wait()
 			}
-			w.inject = nil
+			w.setInject(nil)
 			w.wait("rest", 4*time.Hour, w.steady)
 			time.Sleep(2 * time.Minute) // a sweep or two
 			synctest.Wait()
@@ -210,12 +210,12 @@ func TestRandomLives(t *testing.T) {
 func TestEngineDown(t *testing.T) {
 	in(t, func(w *world) {
 		down := true
-		w.inject = func(string, string, sim.When) error {
+		w.setInject(func(string, string, sim.When) error {
 			if down {
 				return fmt.Errorf("dial unix docker.sock: connection refused: %w", compute.ErrUnavailable)
 			}
 			return nil
-		}
+		})
 		w.must(w.create("hello"))
 		time.Sleep(3 * time.Hour) // longer than PENDING may take
 		synctest.Wait()
@@ -237,19 +237,19 @@ func TestNoSpaceWhileCapturing(t *testing.T) {
 	in(t, func(w *world) {
 		w.must(w.create("hello"))
 		w.reach("hello", "RUNNING")
-		w.inject = func(method, _ string, when sim.When) error {
+		w.setInject(func(method, _ string, when sim.When) error {
 			if method == "EnsureCaptured" && when == sim.Before {
 				return &compute.Fault{Message: "no space left on device"}
 			}
 			return nil
-		}
+		})
 		w.must(w.do("image", "hello"))
 		w.reach("hello", "STOPPED")
 		image := w.image("image-of-hello")
 		if image.State != types.ImageStateFailed || !strings.Contains(aws.ToString(image.StateChangeReason.Message), "no space left") || len(image.ImageErrors) != 1 {
 			t.Errorf("image = %s, %+v, %v", image.State, image.StateChangeReason, image.ImageErrors)
 		}
-		w.inject = nil
+		w.setInject(nil)
 		w.must(w.do("delete image", "hello"))
 		w.must(w.do("start", "hello"))
 		w.reach("hello", "RUNNING") // the builder is usable again

@@ -51,10 +51,10 @@ func TestImageThatCannotBeRemoved(t *testing.T) {
 		w.reach("hello", "RUNNING")
 		w.must(w.do("image", "hello"))
 		w.reach("hello", "STOPPED")
-		w.inject = failing("EnsureImageGone", errors.New("a container uses it"))
+		w.setInject(failing("EnsureImageGone", errors.New("a container uses it")))
 		w.must(w.do("delete image", "hello"))
 		w.wait("given up", time.Hour, func() bool { return w.image("image-of-hello").State == types.ImageStateFailed })
-		w.inject = nil
+		w.setInject(nil)
 		w.must(w.do("delete image", "hello"))
 		w.wait("gone", time.Minute, func() bool { return w.image("image-of-hello") == nil })
 		w.check()
@@ -67,13 +67,13 @@ func TestNoSpaceToCleanUpEither(t *testing.T) {
 		w.must(w.create("hello"))
 		w.reach("hello", "RUNNING")
 		captures := 0
-		w.inject = func(method, id string, when sim.When) error {
+		w.setInject(func(method, id string, when sim.When) error {
 			if method == "EnsureCaptured" && when == sim.Before {
 				captures++
 				return &compute.Fault{Message: "no space left on device"}
 			}
 			return failing("EnsureImageGone", errors.New("no space left on device"))(method, id, when)
-		}
+		})
 		w.must(w.do("image", "hello"))
 		w.reach("hello", "STOPPED")
 		time.Sleep(time.Hour)
@@ -81,7 +81,7 @@ func TestNoSpaceToCleanUpEither(t *testing.T) {
 		if state := w.image("image-of-hello").State; state != types.ImageStateFailed || captures != 1 {
 			t.Errorf("the image is %s after %d captures", state, captures)
 		}
-		w.inject = nil
+		w.setInject(nil)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.check()
@@ -240,14 +240,14 @@ func TestStubbornOrphan(t *testing.T) {
 		w.must(err)
 		w.must(w.provider.EnsureRunning(w.ctx(), appstream.MachineSpec{ID: "ib-orphan", ImageRef: "base-new"}))
 		w.must(w.provider.EnsureGone(w.ctx(), machines[0].ID))
-		w.inject = func(method, id string, when sim.When) error {
+		w.setInject(func(method, id string, when sim.When) error {
 			if id == "ib-orphan" {
 				return failing("EnsureGone", errors.New("device or resource busy"))(method, id, when)
 			}
 			return nil
-		}
+		})
 		w.reach("hello", "FAILED")
-		w.inject = nil
+		w.setInject(nil)
 		w.must(w.do("delete", "hello"))
 		w.reach("hello", "")
 		time.Sleep(time.Minute)

@@ -31,6 +31,8 @@ import (
 
 const delay = 2 * time.Second
 
+type injector func(method, id string, when sim.When) error
+
 // world is a whole Oriel without its wire: the real store, the real operations, the real engine, simulated machines. It can be
 // killed and started again at any moment. It lives in a synctest bubble, so time passes only while everything waits.
 type world struct {
@@ -39,10 +41,11 @@ type world struct {
 	log *bytes.Buffer
 
 	// inject is called around every verb of the provider; it may return an error, or kill the world.
-	inject func(method, id string, when sim.When) error
-	wrap   func(compute.Provider) compute.Provider // puts something between the engine and the provider; nil for nothing
-	agents reconcile.Agents                        // nil: machines without agents
-	images []compute.PublicImage                   // on offer
+	inject   injector
+	injectMu sync.Mutex                              // injectors have state, and passes call them at the same time
+	wrap     func(compute.Provider) compute.Provider // puts something between the engine and the provider; nil for nothing
+	agents   reconcile.Agents                        // nil: machines without agents
+	images   []compute.PublicImage                   // on offer
 
 	store    *sqlite.Store
 	provider *sim.Provider
@@ -89,6 +92,8 @@ func (w *world) start() {
 			if dead.Load() {
 				return errKilled
 			}
+			w.injectMu.Lock()
+			defer w.injectMu.Unlock()
 			if w.inject != nil {
 				err := w.inject(method, id, when)
 				if dead.Load() {
@@ -137,6 +142,13 @@ func (w *world) start() {
 		}
 	}
 	w.settle()
+}
+
+// setInject has fn called around every verb of the provider; nil for nothing.
+func (w *world) setInject(fn injector) {
+	w.injectMu.Lock()
+	defer w.injectMu.Unlock()
+	w.inject = fn
 }
 
 // kill ends the engine as SIGKILL would: from now on nothing that it does has an effect, leases stay.
