@@ -59,7 +59,7 @@ func TestCompareVersionsIsAnOrder(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	full := Config{Role: RoleFleet, ResourceName: "n", ImageARN: "a", InstanceType: "t", Region: "r", Account: "1", SocketUID: 1, SocketGID: 2, Width: 800, Height: 600}
+	full := Config{Role: RoleFleet, ResourceName: "n", ImageARN: "a", InstanceType: "t", Region: "r", Account: "1", SocketUID: 1, SocketGID: 2, MaxSessions: 3, Width: 800, Height: 600}
 	file := filepath.Join(t.TempDir(), ConfigName)
 	if err := full.Write(file); err != nil {
 		t.Fatal(err)
@@ -84,6 +84,8 @@ func TestConfig(t *testing.T) {
 		{`{"role":"imagebuilder","width":800}`, "display size"},
 		{`{"role":"imagebuilder","socketUid":-1}`, "negative"},
 		{`{"role":"builder"}`, "role"},
+		{`{"role":"fleet","maxSessions":51}`, "maxSessions"},
+		{`{"role":"fleet","maxSessions":-1}`, "maxSessions"},
 		{`{}`, "role"},
 		{`[]`, "not understood"},
 		{``, "not understood"},
@@ -370,7 +372,7 @@ func FuzzDisplayHandshake(f *testing.F) {
 			there.Close()
 		}()
 		defer there.Close()
-		d, err := upgrade(t.Context(), here)
+		d, err := upgrade(t.Context(), here, "/v1/display")
 		if err != nil {
 			here.Close()
 			return

@@ -218,13 +218,17 @@ func seconds(d time.Duration) string {
 // with the server's version line. CloseWrite ends one direction. When there is
 // no display the error is ErrDisplayDown.
 func (c *Client) Display(ctx context.Context) (*DisplayConn, error) {
+	return c.display(ctx, "/v1/display")
+}
+
+func (c *Client) display(ctx context.Context, path string) (*DisplayConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	d, err := upgrade(ctx, conn)
+	d, err := upgrade(ctx, conn, path)
 	if err != nil {
 		conn.Close()
 		return nil, err
@@ -235,9 +239,9 @@ func (c *Client) Display(ctx context.Context) (*DisplayConn, error) {
 // upgrade turns conn into a display stream. The handshake is spoken here and
 // not by net/http, so that the result is the connection itself and the kernel
 // can move its bytes.
-func upgrade(ctx context.Context, conn net.Conn) (*DisplayConn, error) {
+func upgrade(ctx context.Context, conn net.Conn, path string) (*DisplayConn, error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://agent/v1/display", nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://agent"+path, nil)
 	if err != nil {
 		return nil, err
 	}

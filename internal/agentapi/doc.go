@@ -12,6 +12,27 @@
 //	POST /v1/quiesce                 end the desktop's programs, write out the disk, 204
 //	POST /v1/resume                  start the desktop again, 204
 //
+// And for the sessions of a fleet's instance, which has no display of its own:
+//
+//	GET    /v1/sessions                            {"sessions": [SessionStatus …]}
+//	PUT    /v1/sessions/{id}                       begins the Session of the body, if it has not begun; 204
+//	GET    /v1/sessions/{id}[?wait=SECONDS]        SessionStatus; with wait, as soon as Ready is true; 404 if there is none
+//	DELETE /v1/sessions/{id}                       ends it, with its scripts and all that is left of it; 204 when that is so
+//	GET    /v1/sessions/{id}/display               Upgrade: rfb, as above
+//	PUT    /v1/sessions/{id}/timezone              {"timeZone": "Europe/Berlin"}, 204
+//	POST   /v1/sessions/{id}/launch                {"application": NAME}, 204
+//	GET    /v1/sessions/{id}/windows[?after=V&wait=SECONDS]  Windows; with after, when Version is another
+//	POST   /v1/sessions/{id}/windows/{window}      {"action": "activate" | "close"}, 204
+//	GET    /v1/sessions/{id}/sound                 the sound as it plays, see SoundRate; ends with the session
+//	GET    /v1/sessions/{id}/folders/{path...}     Folder
+//	PUT    /v1/sessions/{id}/folders/{path...}     makes a folder, 204
+//	GET    /v1/sessions/{id}/files/{path...}       a file, with its Content-Length
+//	PUT    /v1/sessions/{id}/files/{path...}       writes a file whole or not at all, 204; 507 when the disk is full
+//	DELETE /v1/sessions/{id}/files/{path...}       removes a file or an empty folder, 204
+//	GET    /v1/sessions/{id}/prints[?after=V&wait=SECONDS]   Prints
+//	GET    /v1/sessions/{id}/prints/{print}        the PDF
+//	DELETE /v1/sessions/{id}/prints/{print}        204
+//
 // A refused call has a JSON body {"message": …}. Members that a side does not
 // know are ignored, so that server and agent of different versions understand
 // one another. An instance belongs to its user: what the agent says is input

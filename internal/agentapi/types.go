@@ -43,6 +43,9 @@ type Config struct {
 	// the user and group the server runs as, seen from the instance.
 	SocketUID int `json:"socketUid"`
 	SocketGID int `json:"socketGid"`
+	// MaxSessions is how many people a fleet's instance is for at a time, 1 to
+	// 50; 0 means 1.
+	MaxSessions int `json:"maxSessions,omitzero"`
 	// Width and Height are the display's size at start; 0 means 1280×720.
 	Width  int `json:"width,omitzero"`
 	Height int `json:"height,omitzero"`
@@ -78,6 +81,9 @@ func ParseConfig(text []byte) (Config, error) {
 	if c.Width == 0 && c.Height == 0 {
 		c.Width, c.Height = 1280, 720
 	}
+	if c.Role == RoleFleet && c.MaxSessions == 0 {
+		c.MaxSessions = 1
+	}
 	return c, c.check()
 }
 
@@ -88,6 +94,8 @@ func (c Config) check() error {
 		return fmt.Errorf("role %.32q is not one of %q, %q", c.Role, RoleImageBuilder, RoleFleet)
 	case !size(c.Width) || !size(c.Height):
 		return fmt.Errorf("display size %d×%d is not within %d…%d", c.Width, c.Height, MinDisplay, MaxDisplay)
+	case c.MaxSessions < 0 || c.MaxSessions > MaxSessions:
+		return fmt.Errorf("maxSessions is %d; it must be between 0 and %d", c.MaxSessions, MaxSessions)
 	case c.SocketUID < 0 || c.SocketGID < 0:
 		return errors.New("socketUid and socketGid must not be negative")
 	}
@@ -118,8 +126,9 @@ type Status struct {
 	Version   string    `json:"version"`
 	Role      Role      `json:"role"`
 	StartedAt time.Time `json:"startedAt"`
-	// Ready means that the display is up and the desktop has drawn: a viewer
-	// that connects now sees it.
+	// Ready means of an image builder that the display is up and the desktop
+	// has drawn: a viewer that connects now sees it. Of a fleet's instance it
+	// means that a session can begin.
 	Ready   bool      `json:"ready"`
 	ReadyAt time.Time `json:"readyAt,omitzero"` // when Ready last became true
 	// Quiesced means that the desktop was ended by Quiesce.

@@ -36,6 +36,8 @@ const (
 	AccessDenied Kind = "AccessDeniedException"
 	// NotImplemented is an operation of the API that this version of Oriel does not perform. Its HTTP status is 501.
 	NotImplemented Kind = "NotImplementedException"
+	// InsufficientCapacity: no instance of the fleet is free for one more person. It is told to people, not to clients of the API.
+	InsufficientCapacity Kind = "InsufficientCapacity"
 	// Unavailable is a passing inability of Oriel itself (the store is busy, the container engine is down). Its HTTP status is 503.
 	Unavailable Kind = "ServiceUnavailableException"
 	// Internal is a fault of Oriel itself. Its HTTP status is 500 and its cause is logged, not sent.

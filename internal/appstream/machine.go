@@ -48,11 +48,15 @@ type MachineSpec struct {
 	Subnet       string // "" for the default subnet, which has a way to the internet
 	AgentVersion string // MM-DD-YYYY: the agent to start with
 	VolumeGB     int    // size of the root volume, in GiB
+	Sessions     int    // of a fleet's instance: how many people it is for at a time, 1 to 50; 0 for an image builder
 }
 
 // IsolatedSubnet is the subnet of machines that name no subnet and have no EnableDefaultInternetAccess. It has no way to the
 // internet. (In a subnet of the configuration, the subnet decides, as on AWS its routes do.)
 const IsolatedSubnet = "subnet-isolated"
+
+// EnsureMade makes the machine of Spec if there is none, and leaves it stopped. One that runs goes on.
+type EnsureMade struct{ Spec MachineSpec }
 
 // EnsureRunning makes the machine of Spec if there is none and starts it if it does not run.
 type EnsureRunning struct{ Spec MachineSpec }
@@ -69,6 +73,7 @@ type EnsureCaptured struct{ ID, Ref string }
 // EnsureImageGone removes an image, and what is left of one that was only half made.
 type EnsureImageGone struct{ Ref string }
 
+func (a EnsureMade) String() string      { return "EnsureMade " + a.Spec.ID }
 func (a EnsureRunning) String() string   { return "EnsureRunning " + a.Spec.ID }
 func (a EnsureStopped) String() string   { return "EnsureStopped " + a.ID }
 func (a EnsureGone) String() string      { return "EnsureGone " + a.ID }

@@ -13,6 +13,10 @@ type Noun string
 const (
 	NounImageBuilder Noun = "image-builder"
 	NounImage        Noun = "image"
+	NounFleet        Noun = "fleet"
+	NounStack        Noun = "stack"
+	NounInstance     Noun = "instance" // of a fleet; the API has no such resource
+	NounSession      Noun = "session"
 )
 
 // Key names a resource. A public image has no account.
@@ -116,7 +120,10 @@ type Transition struct {
 
 // Transitions gives the table of each noun. The store refuses what is not in it.
 func Transitions() map[Noun][]Transition {
-	return map[Noun][]Transition{NounImageBuilder: imageBuilderTransitions, NounImage: imageTransitions}
+	return map[Noun][]Transition{
+		NounImageBuilder: imageBuilderTransitions, NounImage: imageTransitions, NounFleet: fleetTransitions, NounStack: stackTransitions,
+		NounInstance: instanceTransitions, NounSession: sessionTransitions,
+	}
 }
 
 // Decision is what a Plan decided: the record as it shall become and what is to be done for it. The engine does the
@@ -127,8 +134,16 @@ type Decision[R any] struct {
 	Again  time.Time // when to look next; zero: when something wakes the record
 	Wake   []Key     // records that this decision concerns: they are looked at right after the commit
 	Remove bool      // the record is to be removed instead of committed
+	Also   []Also    // other records that are written in the same commit
 	Why    string    // one line for the event and the log when the state changes
 }
 
-// Action is an idempotent step against compute: one of the Ensure types.
+// Also is another record that a decision writes: a new one (Version 0), or one of the snapshot that was changed. Both are committed or none.
+type Also struct {
+	Record Record
+	From   string // its state before; "" for a new one
+	Why    string
+}
+
+// Action is an idempotent step against compute or an agent: one of the Ensure types.
 type Action interface{ fmt.Stringer }

@@ -40,6 +40,9 @@ type Provider interface {
 	// EnsureRunning makes the machine if there is none, gives it the agent version that spec asks for, and starts it. Of an existing
 	// machine nothing but the agent is changed. Faults: IMAGE_NOT_FOUND, SUBNET_NOT_FOUND, SUBNET_HAS_INSUFFICIENT_IP_ADDRESSES.
 	EnsureRunning(ctx context.Context, spec appstream.MachineSpec) error
+	// EnsureMade makes the machine if there is none, and leaves it stopped, for a quick start later. Of an existing machine nothing is
+	// changed, whether it runs or not. Faults as EnsureRunning.
+	EnsureMade(ctx context.Context, spec appstream.MachineSpec) error
 	// EnsureStopped stops the machine and keeps its disk.
 	EnsureStopped(ctx context.Context, id string) error
 	// EnsureGone removes the machine, its disk and everything that was kept for it.

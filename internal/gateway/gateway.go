@@ -47,6 +47,9 @@ type Config struct {
 	// in the form; any other error is logged and shown as an internal one.
 	CreateImage func(context.Context, NewImage) error
 
+	// Sessions keeps the sessions of people on fleets; *service.Service is it. Nil: tickets of type END_USER are refused.
+	Sessions Sessions
+
 	// Endpoints gives the networks behind each streaming VPC endpoint. A builder that names endpoints (AccessEndpoints) can be
 	// reached from these only; an endpoint that is not listed admits nobody.
 	Endpoints map[string][]netip.Prefix
@@ -60,6 +63,18 @@ type Config struct {
 
 	Log   *slog.Logger // nil: slog.Default
 	Hooks Hooks
+}
+
+// Sessions is what the gateway asks of whoever keeps people's sessions.
+type Sessions interface {
+	// OpenSession gives a person the session that he has on the fleet, or a new one. Its errors of type *appstream.Error have texts for
+	// the person; their kind InsufficientCapacity means that another try may succeed.
+	OpenSession(ctx context.Context, c ticket.Claims, locale string) (session appstream.Session, existing bool, err error)
+	// SessionConnected and SessionDisconnected note whether a browser shows a session.
+	SessionConnected(ctx context.Context, id string) error
+	SessionDisconnected(ctx context.Context, id string) error
+	// EndSession ends a session at its person's wish.
+	EndSession(ctx context.Context, id string) error
 }
 
 // Hooks are told what happens, for metrics. They must return quickly and may be nil.

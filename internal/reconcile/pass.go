@@ -194,6 +194,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 	for _, action := range actions {
 		var err error
 		switch a := action.(type) {
+		case appstream.EnsureMade:
+			err = e.Provider.EnsureMade(ctx, a.Spec)
 		case appstream.EnsureRunning:
 			err = e.Provider.EnsureRunning(ctx, a.Spec)
 		case appstream.EnsureStopped:
@@ -217,6 +219,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 // verb names an action in a message to people.
 func verb(a appstream.Action) string {
 	switch a.(type) {
+	case appstream.EnsureMade:
+		return "making the machine"
 	case appstream.EnsureRunning:
 		return "starting the machine"
 	case appstream.EnsureStopped:

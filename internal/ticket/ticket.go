@@ -28,18 +28,21 @@ var (
 	ErrExpired = errors.New("the ticket has expired")
 )
 
-// TypeAdmin is the type of a ticket for an image builder.
-const TypeAdmin = "ADMIN"
+// The types of tickets, AppStream's own.
+const (
+	TypeAdmin   = "ADMIN"    // for an image builder
+	TypeEndUser = "END_USER" // for a session on a fleet
+)
 
-// UserAdmin is the user of such a ticket.
+// UserAdmin is the user of a ticket for an image builder.
 const UserAdmin = "admin"
 
 // KeySize is the least length of a Signer's key, in bytes.
 const KeySize = 32
 
-// Bounds of what is looked at, in bytes. An honest ticket has about 400.
+// Bounds of what is looked at, in bytes. An honest ticket has about 400, and a SessionContext of at most 1000 characters.
 const (
-	maxParameters = 4 << 10
+	maxParameters = 8 << 10
 	signatureSize = 2 * sha256.Size // in hexadecimal
 )
 
@@ -51,26 +54,42 @@ const (
 
 // Claims is what a ticket says.
 type Claims struct {
-	Type     string    // TypeAdmin
+	Type     string    // TypeAdmin or TypeEndUser
 	Account  string    // twelve digits
 	Region   string    // for example us-west-2
-	Builder  string    // the image builder's name
-	RecordID string    // of this incarnation of it: a new builder of the same name needs a new ticket
-	UserID   string    // UserAdmin
+	RecordID string    // of this incarnation of the image builder or fleet: a new one of the same name needs a new ticket. In a cookie of a person's session: of the session
+	UserID   string    // UserAdmin, or the person's
 	Expires  time.Time // to the second
 	Nonce    string    // makes equal claims differ; Signer fills it when it is empty
+
+	Builder string // TypeAdmin: the image builder's name
+
+	// TypeEndUser only.
+	Fleet, Stack string // names
+	Application  string // to start at once; "" for none
+	Context      string // SessionContext
 }
 
-// wire is the JSON of Claims. Its first four members are AppStream's own.
+const (
+	fleetPrefix = "fleet/"
+	stackPrefix = "stack/"
+)
+
+// wire is the JSON of Claims. Where a member has a name of AppStream's, it has that.
 type wire struct {
 	Type     string `json:"type"`
 	Expires  string `json:"expires"` // seconds since 1970
 	Account  string `json:"awsAccountId"`
 	UserID   string `json:"userId"`
 	Region   string `json:"region"`
-	Builder  string `json:"imageBuilder"`
+	Builder  string `json:"imageBuilder,omitzero"`
 	RecordID string `json:"recordId"`
 	Nonce    string `json:"nonce"`
+
+	Fleet       string `json:"fleetRef,omitzero"`      // fleet/NAME
+	Stack       string `json:"catalogSource,omitzero"` // stack/NAME
+	Application string `json:"applicationId,omitzero"`
+	Context     string `json:"userContext,omitzero"`
 }
 
 // Signer makes and checks tickets and sessions. It may be used concurrently.
@@ -145,10 +164,14 @@ func encode(c Claims) (string, error) {
 	if c.Nonce == "" {
 		c.Nonce = rand.Text()
 	}
-	text, err := json.Marshal(wire{
+	w := wire{
 		Type: c.Type, Expires: strconv.FormatInt(c.Expires.Unix(), 10), Account: c.Account, UserID: c.UserID,
-		Region: c.Region, Builder: c.Builder, RecordID: c.RecordID, Nonce: c.Nonce,
-	})
+		Region: c.Region, Builder: c.Builder, RecordID: c.RecordID, Nonce: c.Nonce, Application: c.Application, Context: c.Context,
+	}
+	if c.Type == TypeEndUser {
+		w.Fleet, w.Stack = fleetPrefix+c.Fleet, stackPrefix+c.Stack
+	}
+	text, err := json.Marshal(w)
 	if err != nil {
 		return "", fmt.Errorf("encode a ticket: %w", err)
 	}
@@ -172,11 +195,20 @@ func decode(parameters string) (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	if w.Type != TypeAdmin || w.RecordID == "" {
-		return Claims{}, errors.New("not a ticket for an image builder")
-	}
-	return Claims{
+	c := Claims{
 		Type: w.Type, Account: w.Account, Region: w.Region, Builder: w.Builder, RecordID: w.RecordID,
-		UserID: w.UserID, Expires: time.Unix(expires, 0).UTC(), Nonce: w.Nonce,
-	}, nil
+		UserID: w.UserID, Expires: time.Unix(expires, 0).UTC(), Nonce: w.Nonce, Application: w.Application, Context: w.Context,
+	}
+	fleet, isFleet := strings.CutPrefix(w.Fleet, fleetPrefix)
+	stack, isStack := strings.CutPrefix(w.Stack, stackPrefix)
+	switch {
+	case c.RecordID == "":
+		return Claims{}, errors.New("the ticket names nothing")
+	case c.Type == TypeEndUser && isFleet && isStack:
+		c.Fleet, c.Stack = fleet, stack
+	case c.Type == TypeAdmin && w.Fleet == "" && w.Stack == "":
+	default:
+		return Claims{}, errors.New("not a ticket for an image builder or a fleet")
+	}
+	return c, nil
 }

@@ -163,7 +163,7 @@ func agentConfig(spec appstream.MachineSpec) agentapi.Config {
 	return agentapi.Config{
 		Role: role, ResourceName: spec.Resource.Name, ImageARN: spec.ImageARN, InstanceType: spec.InstanceType.Name,
 		Region: spec.Resource.Region, Account: spec.Resource.Account, SocketUID: os.Getuid(), SocketGID: os.Getgid(),
-		Width: 1280, Height: 720, // until a viewer asks for another size
+		MaxSessions: spec.Sessions, Width: 1280, Height: 720, // until a viewer asks for another size
 	}
 }
 

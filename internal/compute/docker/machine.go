@@ -156,13 +156,26 @@ func (p *Provider) EnsureRunning(ctx context.Context, spec appstream.MachineSpec
 				return p.restart(ctx, spec, c, err)
 			}
 		}
-		err := p.create(ctx, spec)
+		err := p.create(ctx, spec, true)
 		if cerrdefs.IsConflict(err) { // a server that was killed had just asked for it, or has lost its directory
 			if c, again := p.inspect(ctx, spec.ID); c != nil || again != nil {
 				return p.restart(ctx, spec, c, again)
 			}
 		}
 		return err
+	})
+}
+
+// EnsureMade makes the machine without starting it.
+func (p *Provider) EnsureMade(ctx context.Context, spec appstream.MachineSpec) error {
+	if !idForm.MatchString(spec.ID) {
+		return badID(spec.ID)
+	}
+	return p.machines.finish(ctx, spec.ID, func(ctx context.Context) error {
+		if c, err := p.inspect(ctx, spec.ID); c != nil || err != nil {
+			return err
+		}
+		return p.create(ctx, spec, false)
 	})
 }
 
@@ -181,8 +194,8 @@ func (p *Provider) restart(ctx context.Context, spec appstream.MachineSpec, c *c
 	return p.start(ctx, spec.ID, n)
 }
 
-// create makes and starts a machine. One that cannot be started is not left behind, unless trying again may help.
-func (p *Provider) create(ctx context.Context, spec appstream.MachineSpec) error {
+// create makes a machine and starts it, if start says so. One that cannot be started is not left behind, unless trying again may help.
+func (p *Provider) create(ctx context.Context, spec appstream.MachineSpec, start bool) error {
 	n, err := p.network(ctx, spec.Subnet)
 	if err != nil {
 		return err
@@ -196,7 +209,7 @@ func (p *Provider) create(ctx context.Context, spec appstream.MachineSpec) error
 		_, err = p.engine.ContainerCreate(ctx, p.container(spec, n, h))
 		err = p.createError(spec, err)
 	}
-	if err == nil {
+	if err == nil && start {
 		err = p.start(ctx, spec.ID, n)
 	}
 	if _, lasting := errors.AsType[*compute.Fault](err); lasting {

@@ -149,24 +149,48 @@ func (p *Provider) List(ctx context.Context) (list []appstream.Machine, err erro
 func (p *Provider) EnsureRunning(ctx context.Context, spec appstream.MachineSpec) error {
 	return p.do(ctx, "EnsureRunning", spec.ID, func(now time.Time) error {
 		m := p.at(spec.ID, now)
-		switch {
-		case m != nil && m.To == appstream.MachineRunning:
+		if m != nil && m.To == appstream.MachineRunning {
 			return nil
-		case m == nil || m.To == appstream.MachineAbsent: // a removal that is under way leaves nothing to start
-			if !p.hasImage(spec.ImageRef, now) {
-				return &compute.Fault{Code: string(types.FleetErrorCodeImageNotFound),
-					Message: fmt.Sprintf("the image %s does not exist (any more); use another one", spec.ImageRef)}
-			}
-			addr, err := p.address(spec.ID)
-			if err != nil {
-				return err
-			}
-			m = &machine{ID: spec.ID, IPv4: addr}
 		}
-		next := *m
-		next.Agent = spec.AgentVersion
+		next, err := p.make(m, spec, now)
+		if err != nil {
+			return err
+		}
 		return p.change(next, appstream.MachineStopped, appstream.MachineRunning, now)
 	})
+}
+
+// EnsureMade begins to make the machine.
+func (p *Provider) EnsureMade(ctx context.Context, spec appstream.MachineSpec) error {
+	return p.do(ctx, "EnsureMade", spec.ID, func(now time.Time) error {
+		m := p.at(spec.ID, now)
+		if m != nil && m.To != appstream.MachineAbsent {
+			return nil
+		}
+		next, err := p.make(m, spec, now)
+		if err != nil {
+			return err
+		}
+		return p.change(next, appstream.MachineAbsent, appstream.MachineStopped, now)
+	})
+}
+
+// make gives the machine m as it is when it starts next, or a new one if there is none.
+func (p *Provider) make(m *machine, spec appstream.MachineSpec, now time.Time) (machine, error) {
+	if m == nil || m.To == appstream.MachineAbsent { // a removal that is under way leaves nothing to start
+		if !p.hasImage(spec.ImageRef, now) {
+			return machine{}, &compute.Fault{Code: string(types.FleetErrorCodeImageNotFound),
+				Message: fmt.Sprintf("the image %s does not exist (any more); use another one", spec.ImageRef)}
+		}
+		addr, err := p.address(spec.ID)
+		if err != nil {
+			return machine{}, err
+		}
+		m = &machine{ID: spec.ID, IPv4: addr}
+	}
+	next := *m
+	next.Agent = spec.AgentVersion
+	return next, nil
 }
 
 // EnsureStopped begins to stop the machine.

@@ -63,6 +63,7 @@ func (t *tx) Scan(q store.Query, fn func(head appstream.Meta, decode func(appstr
 type shape struct {
 	accounts        int // -1 for all, manyAccounts for more than fit into the text
 	granted, region bool
+	prefix, states  bool
 }
 
 // oneAccount tells whether all that is selected is of one account.
@@ -96,7 +97,8 @@ func selection(q store.Query) (sql string, args []any, k known) {
 	if len(accounts) > 1 {
 		accounts = slices.Compact(slices.Sorted(slices.Values(accounts)))
 	}
-	s := shape{accounts: len(accounts), granted: q.GrantedTo != "", region: q.Region != ""}
+	s := shape{accounts: len(accounts), granted: q.GrantedTo != "", region: q.Region != "",
+		prefix: q.Prefix != "", states: q.States != nil}
 	switch {
 	case q.Accounts == nil && !s.granted:
 		s.accounts = -1
@@ -116,12 +118,27 @@ func selection(q store.Query) (sql string, args []any, k known) {
 
 	args = make([]any, 0, 16)
 	noun, region, name, account := any(string(q.Noun)), any(q.Region), any(q.After.Name), any(q.After.Account)
+	first, beyond := any(max(q.After.Name, q.Prefix)), any(after(q.Prefix)) // one lower bound, which an index can begin at
+	var states any
+	if s.states {
+		text, err := json.Marshal(q.States)
+		if err != nil {
+			panic(err) // strings
+		}
+		states = string(text)
+	}
 	rest := func() {
 		args = append(args, noun)
 		if s.region {
 			args = append(args, region)
 		}
-		args = append(args, name, name, account)
+		args = append(args, first, name, account)
+		if s.prefix {
+			args = append(args, beyond)
+		}
+		if s.states {
+			args = append(args, states)
+		}
 	}
 	var many any
 	switch s.accounts {
@@ -155,6 +172,18 @@ func selection(q store.Query) (sql string, args []any, k known) {
 	return sql, append(args, atMost(q.Limit)), k
 }
 
+// after gives the first text that is behind all that begin with prefix, in SQLite's order of bytes.
+func after(prefix string) string {
+	b := []byte(prefix)
+	for len(b) > 0 && b[len(b)-1] == 0xff { // not in UTF-8
+		b = b[:len(b)-1]
+	}
+	if len(b) > 0 {
+		b[len(b)-1]++
+	}
+	return string(b)
+}
+
 // text writes the statement. selection gives its arguments in the same order.
 func (s shape) text() string {
 	account, region := `account`, `region`
@@ -170,6 +199,12 @@ func (s shape) text() string {
 		rest += ` AND region = ?`
 	}
 	rest += ` AND name >= ? AND (name > ? OR record.account > ?)`
+	if s.prefix {
+		rest += ` AND name < ?`
+	}
+	if s.states {
+		rest += ` AND state IN (SELECT value FROM json_each(?))`
+	}
 
 	var arms []string
 	switch s.accounts {

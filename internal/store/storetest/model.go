@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,7 +74,8 @@ func (m model) scan(q store.Query) []string {
 		_, granted := i.Permissions[q.GrantedTo]
 		mine := slices.Contains(q.Accounts, i.Account) || q.Accounts == nil && q.GrantedTo == ""
 		behind := i.Name > q.After.Name || i.Name == q.After.Name && i.Account > q.After.Account
-		if i.Noun == q.Noun && (q.Region == "" || i.Region == q.Region) && (mine || granted) && behind {
+		chosen := strings.HasPrefix(i.Name, q.Prefix) && (q.States == nil || slices.Contains(q.States, i.State))
+		if i.Noun == q.Noun && chosen && (q.Region == "" || i.Region == q.Region) && (mine || granted) && behind {
 			list = append(list, i)
 		}
 	}
@@ -313,6 +315,8 @@ func testModel(t *testing.T, open func(t testing.TB) store.Store) {
 					Accounts:  rapid.OneOf(rapid.Just[[]string](nil), rapid.SliceOfN(rapid.SampledFrom(accounts), 0, 7)).Draw(rt, "accounts"),
 					GrantedTo: rapid.SampledFrom([]string{"", alice, bob}).Draw(rt, "granted"),
 					After:     store.Position{Name: rapid.SampledFrom([]string{"", "a", "b"}).Draw(rt, "name"), Account: rapid.SampledFrom(accounts).Draw(rt, "account")},
+					Prefix:    rapid.SampledFrom([]string{"", "", "a", "b", "c"}).Draw(rt, "prefix"),
+					States:    rapid.SampledFrom([][]string{nil, nil, {}, {appstream.ImageAvailable}, {appstream.ImagePending, appstream.ImageFailed}}).Draw(rt, "states"),
 					Limit:     rapid.IntRange(0, 4).Draw(rt, "limit")}
 				if d := gocmp.Diff(m.scan(q), scan(t, s, q)); d != "" {
 					rt.Fatalf("Scan of %+v (-model +store):\n%s", q, d)

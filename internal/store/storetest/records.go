@@ -264,12 +264,28 @@ func testConcurrentUpdates(t *testing.T, s store.Store) {
 	})
 }
 
+func newMeta(noun appstream.Noun, name string) appstream.Meta {
+	return appstream.Meta{Key: appstream.Key{Account: alice, Region: region, Noun: noun, Name: name}, ID: newID(), Created: epoch, Since: epoch}
+}
+
 // testTransitions goes along every edge of every noun's table that starts at a state that can be reached, and tries all
 // that is not an edge.
 func testTransitions(t *testing.T, s store.Store) {
 	newRecord := map[appstream.Noun]func(name string) appstream.Record{
 		appstream.NounImageBuilder: func(name string) appstream.Record { return newBuilder(alice, name) },
 		appstream.NounImage:        func(name string) appstream.Record { return newImage(alice, name) },
+		appstream.NounFleet: func(name string) appstream.Record {
+			return &appstream.Fleet{Meta: newMeta(appstream.NounFleet, name)}
+		},
+		appstream.NounStack: func(name string) appstream.Record {
+			return &appstream.Stack{Meta: newMeta(appstream.NounStack, name)}
+		},
+		appstream.NounInstance: func(name string) appstream.Record {
+			return &appstream.Instance{Meta: newMeta(appstream.NounInstance, name)}
+		},
+		appstream.NounSession: func(name string) appstream.Record {
+			return &appstream.Session{Meta: newMeta(appstream.NounSession, name)}
+		},
 	}
 	abort := errors.New("abort")
 	for noun, table := range appstream.Transitions() {

@@ -36,6 +36,18 @@ func testScanOrder(t *testing.T, s store.Store) {
 	wantList(t, "after a position where nothing is", scan(t, s, q), all[12:15])
 	q.After = store.Position{Name: "b", Account: bob}
 	wantList(t, "after the last", scan(t, s, q), nil)
+	q = store.Query{Noun: appstream.NounImage, Region: region, Accounts: []string{alice}, Prefix: "a"}
+	wantList(t, "a prefix", scan(t, s, q), mine[3:8])
+	q.Prefix = "a-"
+	wantList(t, "a longer prefix", scan(t, s, q), mine[4:5])
+	q.Prefix, q.After = "a", store.Position{Name: "a.1", Account: alice}
+	wantList(t, "a prefix after a position", scan(t, s, q), mine[6:8])
+	q.After = store.Position{Name: "b"}
+	wantList(t, "a prefix before a position", scan(t, s, q), nil)
+	q = store.Query{Noun: appstream.NounImage, Region: region, Accounts: []string{alice}, States: []string{appstream.ImageDeleting, newImage(alice, "a").State}}
+	wantList(t, "states", scan(t, s, q), mine)
+	q.States = []string{appstream.ImageDeleting}
+	wantList(t, "another state", scan(t, s, q), nil)
 	q = store.Query{Noun: appstream.NounImage, Accounts: []string{alice}}
 	if n := len(scan(t, s, q)); n != len(mine)+1 {
 		t.Errorf("%d records in all regions, want %d", n, len(mine)+1)

@@ -1,0 +1,166 @@
+package appstream
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+)
+
+// A Session is a person streaming from an instance of a fleet.
+//
+//	streaming URL opened ──▶ PENDING ──desktop there──▶ ACTIVE ──▶ EXPIRED ──seat cleared──▶ (gone)
+//	                            └──── deadline, instance lost ────────▲
+//
+// It becomes EXPIRED by its person's "End session", by ExpireSession, when its person has been away for the disconnect timeout, at its
+// maximum duration, when its fleet stops, and with its instance. An EXPIRED session stays until nothing of it is left on the instance,
+// and for sessionMemory, so that its person can be told what happened.
+type Session struct {
+	Meta // Name is SessionName; ID is the session's ID in the API
+
+	Fleet, FleetID  string // name and record ID
+	Stack, StackID  string
+	UserID          string
+	AuthType        types.AuthenticationType
+	InstanceID      string // of the instance's record
+	Application     string // started when the session begins; "" for none
+	Context         string // of CreateStreamingURL, for programs in the session
+	Locale          string // of the browser, like de_DE.UTF-8; "" for the image's own
+	View            types.StreamView
+	Rules           Rules
+	IdleTimeout     time.Duration // without keyboard and mouse until the stream is ended; 0: never
+	AwayTimeout     time.Duration // without a stream until the session is
+	MaxEnd          time.Time     // when it ends in any case
+	Network         *types.NetworkAccessConfiguration
+	Connected       bool      // a browser shows it
+	ConnectedOnce   bool      // one ever did
+	Away            time.Time `json:",omitzero"` // since when no browser shows it; while Connected: since when one does
+	Ended           time.Time `json:",omitzero"` // EXPIRED: since when
+	EndCode         EndCode   `json:",omitzero"` // EXPIRED: why
+	Cleared         bool      // EXPIRED: nothing of it is left on the instance
+	EmbedDomains    []string  `json:",omitempty"` // of the stack: who may show the viewer in a frame
+	AccessEndpoints []types.AccessEndpoint
+	RedirectURL     string `json:",omitzero"` // where the browser goes afterwards
+	FeedbackURL     string `json:",omitzero"`
+}
+
+// EndCode is why a session ended.
+type EndCode string
+
+// The reasons.
+const (
+	EndByUser       EndCode = "user"     // its person ended it
+	EndByAdmin      EndCode = "admin"    // ExpireSession
+	EndAway         EndCode = "away"     // disconnected for the fleet's DisconnectTimeoutInSeconds
+	EndDuration     EndCode = "duration" // the fleet's MaxUserDurationInSeconds is over
+	EndFleetStopped EndCode = "fleet"    // StopFleet, or the fleet is gone
+	EndInstanceLost EndCode = "instance" // the instance ended or vanished
+	EndNotStarted   EndCode = "start"    // its desktop did not come up
+)
+
+// The states of a session.
+const (
+	SessionPending = string(types.SessionStatePending)
+	SessionActive  = string(types.SessionStateActive)
+	SessionExpired = string(types.SessionStateExpired)
+)
+
+const (
+	sessionPendingTime = 5 * time.Minute  // for an instance to be started and its desktop to come up
+	sessionClearTime   = 3 * time.Minute  // for the termination scripts (at most 60 s) and for clearing the seat
+	sessionMemory      = 10 * time.Minute // how long it can be told why a session ended
+	connectTime        = 15 * time.Minute // for the browser of a session that was never connected; less if the disconnect timeout is
+)
+
+var sessionTransitions = []Transition{
+	{"", SessionPending, "a streaming URL was opened and an instance was free"},
+	{SessionPending, SessionActive, "the session's desktop is there"},
+	{SessionPending, SessionExpired, "its person, ExpireSession, its fleet or its instance ended it, or its desktop did not come up within 5 minutes"},
+	{SessionActive, SessionExpired, "its person, ExpireSession, a timeout, its fleet or its instance ended it"},
+	{SessionExpired, "", "nothing of it is left on the instance, and 10 minutes are over"},
+}
+
+// SessionName is the name of a session's record. Names sort by fleet and then by user, so that both can be selected by prefix.
+func SessionName(fleet, user, id string) string { return SessionPrefix(fleet, user) + id }
+
+// SessionPrefix is what the names of all sessions of a fleet, or with a user of his sessions on it, begin with.
+func SessionPrefix(fleet, user string) string {
+	if user == "" {
+		return fleet + "/"
+	}
+	sum := sha256.Sum256([]byte(user))
+	return fleet + "/" + hex.EncodeToString(sum[:8]) + "/"
+}
+
+// Describe gives what the API shows of the session. drain is the drain status of its instance.
+func (s *Session) Describe(drain types.InstanceDrainStatus) types.Session {
+	v := types.Session{
+		Id: new(s.ID), FleetName: new(s.Fleet), StackName: new(s.Stack), UserId: new(s.UserID), State: types.SessionState(s.State),
+		AuthenticationType: s.AuthType, ConnectionState: types.SessionConnectionStateNotConnected, InstanceDrainStatus: drain,
+		InstanceId: new(s.InstanceID), MaxExpirationTime: new(s.MaxEnd), StartTime: new(s.Created), NetworkAccessConfiguration: s.Network,
+	}
+	if s.Connected {
+		v.ConnectionState = types.SessionConnectionStateConnected
+	}
+	return v
+}
+
+// EnterPending makes a new session PENDING, with the deadline that the state has.
+func (s *Session) EnterPending(now time.Time) { s.Enter(SessionPending, now, sessionPendingTime) }
+
+// End makes the session EXPIRED.
+func (s *Session) End(code EndCode, now time.Time) {
+	s.Enter(SessionExpired, now, 0)
+	s.Ended, s.EndCode = now, code
+	if s.Connected {
+		s.Connected, s.Away = false, now
+	}
+}
+
+// Seat is what a session's place on its instance shall be like: what its agent is told.
+type Seat struct {
+	Session     string // its ID
+	UserID      string
+	Stack       string
+	View        types.StreamView
+	Application string
+	Context     string
+	Locale      string
+	AuthType    types.AuthenticationType
+	Reserved    time.Time
+	Print       bool // there is a printer
+}
+
+// Seat gives the session's seat.
+func (s *Session) Seat() Seat {
+	return Seat{Session: s.ID, UserID: s.UserID, Stack: s.Stack, View: s.View, Application: s.Application, Context: s.Context,
+		Locale: s.Locale, AuthType: s.AuthType, Reserved: s.Created, Print: s.Rules.Print}
+}
+
+// SeatStatus is what the agent of an instance reports of a session; the zero value is an agent that does not answer.
+type SeatStatus struct {
+	Answers bool
+	Known   bool   // the session is on the instance
+	Ready   bool   // its desktop has drawn
+	Problem string // what keeps it from being ready, for people
+}
+
+// EnsureSeated begins the session Seat on an instance.
+type EnsureSeated struct {
+	Instance string
+	Seat     Seat
+}
+
+// EnsureUnseated ends a session on an instance: its termination scripts run, its programs end, nothing of its person is left.
+type EnsureUnseated struct{ Instance, Session string }
+
+func (a EnsureSeated) String() string   { return "EnsureSeated " + a.Instance + " " + a.Seat.Session }
+func (a EnsureUnseated) String() string { return "EnsureUnseated " + a.Instance + " " + a.Session }
+
+// FleetOf gives the fleet's name in the name of a session's or an instance's record.
+func FleetOf(name string) string {
+	fleet, _, _ := strings.Cut(name, "/")
+	return fleet
+}

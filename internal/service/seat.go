@@ -1,0 +1,223 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+	"uuid"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/ticket"
+)
+
+// What follows is not in AWS's API: it is what the gateway asks for the person at a browser. Callers have checked his ticket.
+
+// OpenSession gives the person of a ticket his session on the fleet: the one that he has, or a new one on an instance that is his
+// from then on, claimed in the same transaction. existing tells which. locale is the browser's, like de_DE.UTF-8, or "".
+// Errors: InsufficientCapacity when no instance is free; ResourceNotFound, ResourceNotAvailable and OperationNotPermitted with a text
+// for the person.
+func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale string) (session appstream.Session, existing bool, err error) {
+	who := appstream.Caller{Account: c.Account, Region: c.Region}
+	fleetKey := key(who, appstream.NounFleet, c.Fleet)
+	err = s.change(ctx, "oriel:OpenSession", fleetKey, func(tx store.Tx, now time.Time) error {
+		var fleet appstream.Fleet
+		var stack appstream.Stack
+		switch err := tx.Get(fleetKey, &fleet); {
+		case errors.Is(err, store.ErrNotFound), err == nil && fleet.ID != c.RecordID:
+			return appstream.Errorf(appstream.ResourceNotFound, "What this link leads to is no longer there. Ask for a new link.")
+		case err != nil:
+			return err
+		}
+		switch err := tx.Get(key(who, appstream.NounStack, c.Stack), &stack); {
+		case errors.Is(err, store.ErrNotFound), err == nil && !slices.Contains(fleet.Stacks, stack.Name):
+			return appstream.Errorf(appstream.OperationNotPermitted, "This link no longer leads to these applications. Ask for a new link.")
+		case err != nil:
+			return err
+		}
+		have, err := store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: c.Region, Accounts: []string{c.Account},
+			Prefix: appstream.SessionPrefix(fleet.Name, c.UserID), States: []string{appstream.SessionPending, appstream.SessionActive}})
+		if err != nil {
+			return err
+		}
+		have = slices.DeleteFunc(have, func(s appstream.Session) bool { return s.UserID != c.UserID || s.FleetID != fleet.ID })
+		switch {
+		case len(have) > 0 && have[0].StackID != stack.ID:
+			return appstream.Errorf(appstream.OperationNotPermitted, "You have a session already, by another link (stack %s). End it first, and open this link again.", have[0].Stack)
+		case len(have) > 0:
+			session, existing = have[0], true
+			return nil
+		case fleet.State != appstream.FleetRunning:
+			return appstream.Errorf(appstream.ResourceNotAvailable, "The fleet %s is %s. Try again when it is RUNNING.", fleet.Name, fleet.State)
+		}
+		instance, err := freeInstance(tx, &fleet)
+		if err != nil {
+			return err
+		}
+		session = newSession(&fleet, &stack, c, locale, now)
+		session.InstanceID = instance.ID
+		from := instance.State
+		instance.Seat(session.ID, now)
+		instance.Due = now // the engine starts it, if it does not run
+		if instance.State != from {
+			if err := move(tx, &instance.Meta, from, now, "a session was put on it"); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(tx.Put(&instance), move(tx, &session.Meta, "", now, "a streaming URL was opened"), tx.Insert(&session)); err != nil {
+			return err
+		}
+		return tx.Wake(fleet.Key, now)
+	})
+	return session, existing, err
+}
+
+// freeInstance finds an instance that a session can be put on: of those that people share the fullest, so that the others can be let
+// go, then one that runs, then one that must be started.
+func freeInstance(tx store.Tx, fleet *appstream.Fleet) (best appstream.Instance, err error) {
+	for _, state := range []string{appstream.InstanceInUse, appstream.InstanceAvailable, appstream.InstancePrepared} {
+		if state == appstream.InstanceInUse && !fleet.Multi() {
+			continue
+		}
+		room := 0
+		enough := errors.New("found")
+		err := tx.Scan(store.Query{Noun: appstream.NounInstance, Region: fleet.Region, Accounts: []string{fleet.Account},
+			Prefix: appstream.InstancePrefix(fleet.Name), States: []string{state}},
+			func(_ appstream.Meta, decode func(appstream.Record) error) error {
+				var i appstream.Instance
+				if err := decode(&i); err != nil {
+					return err
+				}
+				if free := i.Room(); i.FleetID == fleet.ID && free > 0 && (room == 0 || free < room) {
+					best, room = i, free
+				}
+				if room > 0 && state != appstream.InstanceInUse || room == 1 {
+					return enough
+				}
+				return nil
+			})
+		if err != nil && err != enough {
+			return best, err
+		}
+		if room > 0 {
+			return best, nil
+		}
+	}
+	return best, appstream.Errorf(appstream.InsufficientCapacity, "All places are taken just now. Try again in a few minutes.")
+}
+
+func newSession(fleet *appstream.Fleet, stack *appstream.Stack, c ticket.Claims, locale string, now time.Time) appstream.Session {
+	seconds := func(n *int32, otherwise int) time.Duration {
+		if n != nil {
+			otherwise = int(*n)
+		}
+		return time.Duration(otherwise) * time.Second
+	}
+	f, v := &fleet.View, &stack.View
+	id := uuid.New().String()
+	session := appstream.Session{
+		Meta:  appstream.Meta{Key: appstream.Key{Account: fleet.Account, Region: fleet.Region, Noun: appstream.NounSession, Name: appstream.SessionName(fleet.Name, c.UserID, id)}, ID: id, Created: now},
+		Fleet: fleet.Name, FleetID: fleet.ID, Stack: stack.Name, StackID: stack.ID, UserID: c.UserID, AuthType: types.AuthenticationTypeApi,
+		Application: c.Application, Context: c.Context, Locale: locale, View: f.StreamView, Rules: stack.Rules(),
+		// AppStream counts idle time in minutes.
+		IdleTimeout: seconds(f.IdleDisconnectTimeoutInSeconds, 0).Round(time.Minute),
+		AwayTimeout: seconds(f.DisconnectTimeoutInSeconds, appstream.DefaultDisconnectTimeout),
+		MaxEnd:      now.Add(seconds(f.MaxUserDurationInSeconds, appstream.DefaultMaxUserDuration)), Away: now,
+		EmbedDomains: v.EmbedHostDomains, AccessEndpoints: v.AccessEndpoints, RedirectURL: value(v.RedirectURL), FeedbackURL: value(v.FeedbackURL),
+	}
+	if session.View == "" {
+		session.View = types.StreamViewApp
+	}
+	if session.Application == Desktop {
+		session.Application = ""
+	}
+	session.EnterPending(now)
+	return session
+}
+
+// Desktop is the ApplicationId that stands for no application: the desktop itself.
+const Desktop = "Desktop"
+
+// SessionConnected notes that a browser shows the session; SessionDisconnected that none does any more. A session that is over or gone is
+// no error: whoever shows it learns of that from the store.
+func (s *Service) SessionConnected(ctx context.Context, id string) error {
+	return s.connection(ctx, id, true)
+}
+
+// SessionDisconnected: see SessionConnected.
+func (s *Service) SessionDisconnected(ctx context.Context, id string) error {
+	return s.connection(ctx, id, false)
+}
+
+func (s *Service) connection(ctx context.Context, id string, connected bool) error {
+	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		var session appstream.Session
+		switch err := tx.Find(id, &session); {
+		case errors.Is(err, store.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		}
+		if session.State == appstream.SessionExpired || session.Connected == connected {
+			return nil
+		}
+		now := time.Now().UTC()
+		session.Connected, session.ConnectedOnce, session.Away = connected, session.ConnectedOnce || connected, now
+		session.Due = now // the engine looks when its time is over
+		return tx.Put(&session)
+	})
+}
+
+// EndSession ends a session at its person's wish.
+func (s *Service) EndSession(ctx context.Context, id string) error {
+	return s.endSession(ctx, "oriel:EndSession", id, appstream.EndByUser, func(*appstream.Session) bool { return true })
+}
+
+// endSession ends a session that may be ended by the caller; one that is not there, or over, is left alone.
+func (s *Service) endSession(ctx context.Context, op, id string, why appstream.EndCode, may func(*appstream.Session) bool) error {
+	var session appstream.Session
+	err := s.cfg.Store.View(ctx, func(tx store.Tx) error { return tx.Find(id, &session) })
+	if errors.Is(err, store.ErrNotFound) || err == nil && !may(&session) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, op, session.Key, func(tx store.Tx, now time.Time) error {
+		switch err := tx.Find(id, &session); {
+		case errors.Is(err, store.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		case session.State == appstream.SessionExpired:
+			return nil
+		}
+		from := session.State
+		session.End(why, now)
+		return errors.Join(move(tx, &session.Meta, from, now, op), tx.Put(&session))
+	})
+}
+
+// ForgetConnections notes that no browser shows any session: what a server does that has just started.
+func (s *Service) ForgetConnections(ctx context.Context) error {
+	var connected []string
+	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		return tx.Scan(store.Query{Noun: appstream.NounSession, States: []string{appstream.SessionPending, appstream.SessionActive}},
+			func(head appstream.Meta, decode func(appstream.Record) error) error {
+				var session appstream.Session
+				if err := decode(&session); err != nil {
+					return err
+				}
+				if session.Connected {
+					connected = append(connected, head.ID)
+				}
+				return nil
+			})
+	})
+	for _, id := range connected {
+		err = errors.Join(err, s.SessionDisconnected(ctx, id))
+	}
+	return err
+}
