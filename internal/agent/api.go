@@ -38,6 +38,7 @@ func (a *agent) serverAPI() http.Handler {
 	mux.HandleFunc("POST /v1/requests/{id}", a.postAnswer)
 	mux.HandleFunc("POST /v1/quiesce", a.postQuiesce)
 	mux.HandleFunc("POST /v1/resume", a.postResume)
+	a.routeFiles(mux)
 	return mux
 }
 
