@@ -139,3 +139,192 @@ func (f *Fleet) Spec(id, agent string, sizes map[string]InstanceType) MachineSpe
 	}
 	return spec
 }
+
+// FleetSnapshot is the world as PlanFleet sees it.
+type FleetSnapshot struct {
+	Fleet     Fleet
+	Instances []Instance // of it
+	Sessions  []Session  // STOPPING: those on it that are not EXPIRED
+	Sizes     map[string]InstanceType
+	Agent     string   // the newest agent version that is installed
+	IDs       []string // for new instances, as many as can be made at a time
+}
+
+// FleetBatch is how many instances of a fleet are made at a time.
+const FleetBatch = 10
+
+// fleetPoll is how often a fleet looks at itself while it has less than it shall have.
+const fleetPoll = 5 * time.Second
+
+// fleetBackoff is how long to wait after instances that could not be made, failures of them in a row: 1 s, doubling, at most a minute.
+func fleetBackoff(failures int) time.Duration {
+	return min(time.Second<<min(max(failures, 1)-1, 10), time.Minute)
+}
+
+// PlanFleet decides the next step of a fleet: which instances are to be made, drained and let go. It is pure.
+func PlanFleet(s FleetSnapshot, now time.Time) Decision[Fleet] {
+	f := s.Fleet
+	d := Decision[Fleet]{Next: f}
+	switch f.State {
+	case FleetStarting, FleetRunning:
+		return planCapacity(s, now)
+	case FleetStopping:
+		for _, session := range s.Sessions {
+			from := session.State
+			session.End(EndFleetStopped, now)
+			session.Due = now
+			d.Also = append(d.Also, Also{Record: &session, From: from, Why: EndFleetStopped.Words()})
+		}
+		if len(s.Instances) == 0 && len(s.Sessions) == 0 {
+			d.Next.Enter(FleetStopped, now, 0)
+			d.Why = "its sessions are over and its machines gone"
+			return d
+		}
+		d.Again = now.Add(fleetPoll) // instances wake it when they go
+	}
+	// What is left of a fleet that does not run goes when nobody is on it any more.
+	for _, i := range s.Instances {
+		if i.State != InstanceDeleting && len(i.Sessions) == 0 {
+			d.Also = append(d.Also, i.letGo("its fleet is stopped", now))
+		}
+	}
+	return d
+}
+
+func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
+	f := s.Fleet
+	d := Decision[Fleet]{Next: f}
+	var unused [2][]Instance      // the fleet's own, and those that are made as it was before a change
+	var count, ready, pending int // instances that count as capacity; of these, those that are ready or in use, and those that are not yet
+	var problem *Problem          // of an instance that cannot be made
+	outdated := func(i *Instance) bool {
+		return i.Spec != f.Spec(i.ID, i.Spec.AgentVersion, s.Sizes) || i.OnDemand != f.onDemand()
+	}
+	for _, i := range s.Instances {
+		old := 0
+		if outdated(&i) {
+			old = 1
+		}
+		switch i.State {
+		case InstancePending:
+			if old == 1 {
+				d.Also = append(d.Also, i.letGo("the fleet has changed", now))
+				continue
+			}
+			count, pending = count+1, pending+1
+			unused[0] = append(unused[0], i)
+			if i.Problem != nil {
+				problem = i.Problem
+			}
+		case InstancePrepared, InstanceAvailable:
+			count, ready = count+1, ready+1
+			unused[old] = append(unused[old], i)
+		case InstanceInUse:
+			if i.Multi() && (old == 1 || i.Tainted) { // nobody else shall come to it
+				next := i
+				next.Enter(InstanceDraining, now)
+				next.Due = now
+				d.Also = append(d.Also, Also{Record: &next, From: i.State, Why: "the fleet has changed"})
+				continue
+			}
+			count, ready = count+1, ready+1
+		}
+	}
+
+	// Too many: first those of an earlier form, as soon as others are ready in their place, then those that are not ready yet.
+	drop := func(list *[]Instance, n int, why string) {
+		slices.SortStableFunc(*list, func(a, b Instance) int { return readiness(a.State) - readiness(b.State) })
+		for ; n > 0 && len(*list) > 0; n-- {
+			i := (*list)[0]
+			*list = (*list)[1:]
+			d.Also = append(d.Also, i.letGo(why, now))
+			count--
+			if i.State == InstancePending {
+				pending--
+			} else {
+				ready--
+			}
+		}
+	}
+	drop(&unused[1], ready-f.Desired, "an instance of the fleet's new form is ready")
+	spare := 0 // instances above Desired, for a change without a gap
+	if len(unused[1]) > 0 {
+		spare = max(1, f.Desired/5)
+	}
+	drop(&unused[0], count-f.Desired-spare, "the fleet has more than it shall have")
+
+	// Too few.
+	more := min(f.Desired+spare-count, FleetBatch-pending, len(s.IDs))
+	if spare > 0 {
+		more = min(more, len(unused[1]))
+		more = max(more, min(f.Desired-count, FleetBatch-pending, len(s.IDs)))
+	}
+	if f.Failures > 0 {
+		more = min(more, 1-pending) // a probe
+		if now.Before(f.Retry) {
+			more, d.Again = 0, f.Retry
+		}
+	}
+	for n := range max(more, 0) {
+		i := f.newInstance(s.IDs[n], s, now)
+		d.Also = append(d.Also, Also{Record: &i, Why: "the fleet has less than it shall have"})
+	}
+	if problem != nil {
+		d.Next.View.FleetErrors = addFleetError(nil, problem.Code, problem.Message)
+	}
+	if f.State == FleetStarting && (ready > 0 || f.Desired == 0) {
+		d.Next.Enter(FleetRunning, now, 0)
+		d.Why = "it is ready for sessions"
+	}
+	if d.Again.IsZero() && count < f.Desired || pending > 0 {
+		d.Again = now.Add(fleetPoll)
+	}
+	if spare > 0 && d.Again.IsZero() {
+		d.Again = now.Add(fleetPoll)
+	}
+	return d
+}
+
+// readiness orders unused instances: those that are least useful first.
+func readiness(state string) int {
+	switch state {
+	case InstancePending:
+		return 0
+	case InstancePrepared:
+		return 1
+	}
+	return 2
+}
+
+func (f *Fleet) onDemand() bool { return f.View.FleetType == types.FleetTypeOnDemand }
+
+func (f *Fleet) newInstance(id string, s FleetSnapshot, now time.Time) Instance {
+	agent := f.Agent
+	if agent == "" || agent == "LATEST" {
+		agent = s.Agent
+	}
+	i := Instance{
+		Meta:  Meta{Key: Key{f.Account, f.Region, NounInstance, InstanceName(f.Name, id)}, ID: id, Created: now, Due: now},
+		Fleet: f.Name, FleetID: f.ID, Spec: f.Spec(id, agent, s.Sizes), OnDemand: f.onDemand(), Max: f.PerInstance(),
+	}
+	i.Enter(InstancePending, now)
+	return i
+}
+
+// letGo makes an instance that nobody uses DELETING.
+func (i Instance) letGo(why string, now time.Time) Also {
+	from := i.State
+	i.Enter(InstanceDeleting, now)
+	i.Due = now
+	return Also{Record: &i, From: from, Why: why}
+}
+
+// addFleetError appends to a fleet's list of errors, without repeating one, and keeps the ten newest.
+func addFleetError(list []types.FleetError, code, message string) []types.FleetError {
+	if code == "" {
+		code = string(types.FleetErrorCodeFleetInstanceProvisioningFailure)
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(e types.FleetError) bool { return string(e.ErrorCode) == code && deref(e.ErrorMessage) == message })
+	list = append(list, types.FleetError{ErrorCode: types.FleetErrorCode(code), ErrorMessage: new(message)})
+	return list[max(0, len(list)-10):]
+}

@@ -25,7 +25,8 @@ type Instance struct {
 	OnDemand       bool     // it is stopped while nobody uses it
 	Max            int      // how many sessions it may have at a time; 0 for a single one that it is made for
 	Sessions       []string // IDs of the sessions that are on it; those that are EXPIRED and not yet cleared too
-	Provisioned    bool     // the machine has been made: if it is absent now, it is lost
+	Provisioned    bool     // the machine has been asked for: if it is absent in a state that needs it, it is lost
+	Started        bool     // the machine has been started: if it is stopped now, it has ended
 	Tainted        bool     // a session could not be cleared: nobody else may be put on it
 	Network        *types.NetworkAccessConfiguration
 	SilentSince    time.Time `json:",omitzero"` // since when the agent does not answer; zero while it does
@@ -109,4 +110,178 @@ func (i *Instance) DrainStatus() types.InstanceDrainStatus {
 		return types.InstanceDrainStatusDraining
 	}
 	return types.InstanceDrainStatusActive
+}
+
+// InstanceSnapshot is the world as PlanInstance sees it.
+type InstanceSnapshot struct {
+	Instance Instance
+	Fleet    *Fleet    // nil when it is gone, or is another one of that name
+	Sessions []Session // of Instance.Sessions, those that there still are
+	Machine  Machine
+	Agent    Agent
+}
+
+// PlanInstance decides the next step of an instance. It is pure. How many instances there shall be is for PlanFleet.
+func PlanInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
+	i := s.Instance
+	switch i.State {
+	case InstancePending:
+		return planPendingInstance(s, now)
+	case InstanceDeleting:
+		d := Decision[Instance]{Next: i, Do: []Action{EnsureGone{i.ID}}, Wake: i.fleetKey(), Why: "the machine is gone", Also: s.endSessions(now)}
+		switch {
+		case s.Machine.Phase == MachineAbsent: // once more even when nothing is seen: what an interrupted pass left behind goes too
+			d.Remove = true
+		default:
+			d.Again = soon(s.Machine, now)
+		}
+		return d
+	}
+	switch {
+	case s.Fleet == nil:
+		return discard(s, now, "its fleet is gone")
+	case s.Machine.Phase == MachineAbsent:
+		return discard(s, now, "its machine vanished")
+	}
+	if i.State == InstancePrepared {
+		if s.Machine.Phase == MachineRunning { // someone started it behind our back
+			return Decision[Instance]{Next: i, Do: []Action{EnsureStopped{i.ID}}, Again: soon(s.Machine, now)}
+		}
+		return Decision[Instance]{Next: i}
+	}
+	if s.Machine.Phase == MachineStopped {
+		if i.Started {
+			return discard(s, now, "its machine ended")
+		}
+		i.Started = true
+		return Decision[Instance]{Next: i, Do: []Action{EnsureRunning{i.Spec}}, Again: now, Wake: s.sessionKeys()}
+	}
+	if len(s.Sessions) != len(i.Sessions) { // a session that is no longer there holds no seat
+		i.Sessions = nil
+		for _, session := range s.Sessions {
+			i.Sessions = append(i.Sessions, session.ID)
+		}
+		return Decision[Instance]{Next: i, Again: now}
+	}
+	if i.State != InstanceAvailable && len(i.Sessions) == 0 {
+		if !i.Multi() || i.State == InstanceDraining || i.Tainted {
+			return discard(s, now, "its sessions are over")
+		}
+		i.Enter(InstanceAvailable, now)
+		return Decision[Instance]{Next: i, Wake: i.fleetKey(), Why: "its last session is over"}
+	}
+	return planUsedInstance(i, s, now)
+}
+
+// planUsedInstance looks after a machine that runs.
+func planUsedInstance(i Instance, s InstanceSnapshot, now time.Time) Decision[Instance] {
+	d := Decision[Instance]{Next: i}
+	switch {
+	case s.Agent.Answers:
+		d.Next.SilentSince = time.Time{}
+	case s.Machine.NextChange.After(now): // it is still starting
+		d.Again = s.Machine.NextChange
+		return d
+	case i.SilentSince.IsZero():
+		d.Next.SilentSince, d.Again = now, now.Add(instanceSilence)
+	case now.Sub(i.SilentSince) < instanceSilence:
+		d.Again = i.SilentSince.Add(instanceSilence)
+	default:
+		return discard(s, now, "its agent has not answered for "+instanceSilence.String())
+	}
+	d.Next.Network = network(s.Machine)
+	return d
+}
+
+// instanceSilence is how long an agent may not answer until its instance is given up. A machine that was just started is given as long.
+const instanceSilence = time.Minute
+
+func planPendingInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
+	i, m := s.Instance, s.Machine
+	ready := func(state, why string) Decision[Instance] {
+		d := Decision[Instance]{Next: i, Wake: i.fleetKey(), Why: why}
+		d.Next.Enter(state, now)
+		if f := s.Fleet; f.Failures > 0 || len(f.View.FleetErrors) > 0 {
+			healed := *f
+			healed.Failures, healed.Retry, healed.View.FleetErrors, healed.Due = 0, time.Time{}, nil, now
+			d.Also = []Also{{Record: &healed, From: healed.State}}
+		}
+		return d
+	}
+	failed := func(code, message string) Decision[Instance] {
+		d := discard(s, now, message)
+		worse := *s.Fleet
+		worse.Failures++
+		worse.Retry = now.Add(fleetBackoff(worse.Failures))
+		worse.View.FleetErrors = addFleetError(worse.View.FleetErrors, code, message)
+		worse.Due = now
+		d.Also = append(d.Also, Also{Record: &worse, From: worse.State})
+		return d
+	}
+	switch p := i.Problem; {
+	case s.Fleet == nil:
+		return discard(s, now, "its fleet is gone")
+	case p != nil && p.Lasting:
+		return failed(p.Code, p.Message)
+	case i.Overdue(now) && !m.NextChange.After(now):
+		return failed("", "An instance was not ready within "+instanceDeadlines[InstancePending].String()+"."+lastWords(p, s.Agent))
+	case i.OnDemand && m.Phase == MachineAbsent:
+		i.Provisioned = true
+		return Decision[Instance]{Next: i, Do: []Action{EnsureMade{i.Spec}}, Again: soon(m, now)}
+	case i.OnDemand && m.NextChange.After(now):
+		return Decision[Instance]{Next: i, Again: m.NextChange}
+	case i.OnDemand && m.Phase == MachineStopped:
+		return ready(InstancePrepared, "the machine is made")
+	case i.OnDemand: // someone started it behind our back
+		return Decision[Instance]{Next: i, Do: []Action{EnsureStopped{i.ID}}, Again: soon(m, now)}
+	case m.Phase == MachineRunning && s.Agent.Ready:
+		i.Started, i.Network = true, network(m)
+		return ready(InstanceAvailable, "the machine runs and is ready for a session")
+	case m.Phase == MachineRunning:
+		d := Decision[Instance]{Next: i, Again: m.NextChange}
+		if d.Again.IsZero() {
+			d.Again = now.Add(pollAfter(now.Sub(i.Since)))
+		}
+		return d
+	case i.Started && m.Phase == MachineStopped:
+		return failed("", "An instance ended while it was starting."+lastWords(nil, s.Agent))
+	}
+	i.Provisioned, i.Started = true, true
+	return Decision[Instance]{Next: i, Do: []Action{EnsureRunning{i.Spec}}, Again: now}
+}
+
+// discard gives an instance up, and with it the sessions that are on it.
+func discard(s InstanceSnapshot, now time.Time, why string) Decision[Instance] {
+	i := s.Instance
+	i.Enter(InstanceDeleting, now)
+	return Decision[Instance]{Next: i, Again: now, Wake: i.fleetKey(), Also: s.endSessions(now), Why: why}
+}
+
+// endSessions ends what is on an instance that is going: there is nothing to be cleared on it any more.
+func (s *InstanceSnapshot) endSessions(now time.Time) []Also {
+	var also []Also
+	for _, session := range s.Sessions {
+		if session.Cleared {
+			continue
+		}
+		from := session.State
+		if from != SessionExpired {
+			session.End(EndInstanceLost, now)
+		}
+		session.clear(now)
+		also = append(also, Also{Record: &session, From: from, Why: "its instance is gone"})
+	}
+	return also
+}
+
+func (s *InstanceSnapshot) sessionKeys() []Key {
+	keys := make([]Key, len(s.Sessions))
+	for n := range s.Sessions {
+		keys[n] = s.Sessions[n].Key
+	}
+	return keys
+}
+
+func (i *Instance) fleetKey() []Key {
+	return []Key{{i.Account, i.Region, NounFleet, i.Fleet}}
 }

@@ -3,6 +3,7 @@ package appstream
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,7 +113,7 @@ func (s *Session) EnterPending(now time.Time) { s.Enter(SessionPending, now, ses
 
 // End makes the session EXPIRED.
 func (s *Session) End(code EndCode, now time.Time) {
-	s.Enter(SessionExpired, now, 0)
+	s.Enter(SessionExpired, now, sessionClearTime)
 	s.Ended, s.EndCode = now, code
 	if s.Connected {
 		s.Connected, s.Away = false, now
@@ -163,4 +164,137 @@ func (a EnsureUnseated) String() string { return "EnsureUnseated " + a.Instance 
 func FleetOf(name string) string {
 	fleet, _, _ := strings.Cut(name, "/")
 	return fleet
+}
+
+// SessionSnapshot is the world as PlanSession sees it.
+type SessionSnapshot struct {
+	Session  Session
+	Instance *Instance // nil when it is gone
+	Machine  Machine
+	Seat     SeatStatus
+}
+
+// PlanSession decides the next step of a session. It is pure.
+func PlanSession(s SessionSnapshot, now time.Time) Decision[Session] {
+	session := s.Session
+	lost := s.Instance == nil || s.Instance.State == InstanceDeleting
+	if session.State == SessionExpired {
+		return planExpired(s, lost, now)
+	}
+	away := session.AwayTimeout
+	if !session.ConnectedOnce {
+		away = min(away, connectTime)
+	}
+	switch {
+	case lost:
+		return endSession(session, EndInstanceLost, now)
+	case !now.Before(session.MaxEnd):
+		return endSession(session, EndDuration, now)
+	case session.State == SessionActive && !session.Connected && !now.Before(session.Away.Add(away)):
+		return endSession(session, EndAway, now)
+	case session.State == SessionActive && s.Seat.Answers && !s.Seat.Known:
+		return endSession(session, EndInstanceLost, now)
+	case session.State == SessionActive:
+		d := Decision[Session]{Next: session, Again: session.MaxEnd}
+		if end := session.Away.Add(away); !session.Connected && end.Before(d.Again) {
+			d.Again = end
+		}
+		return d
+	case session.Problem != nil && session.Problem.Lasting, session.Overdue(now) && !s.Machine.NextChange.After(now):
+		d := endSession(session, EndNotStarted, now)
+		d.Why += lastWords(session.Problem, Agent{Problem: s.Seat.Problem})
+		return d
+	case s.Seat.Ready:
+		session.Enter(SessionActive, now, 0)
+		session.Network = network(s.Machine)
+		if !session.Connected {
+			session.Away = now
+		}
+		return Decision[Session]{Next: session, Again: now, Why: "its desktop is there"}
+	case s.Machine.Phase == MachineRunning && s.Seat.Answers && !s.Seat.Known:
+		return Decision[Session]{Next: session, Do: []Action{EnsureSeated{s.Instance.ID, session.Seat()}}, Again: now}
+	case s.Machine.NextChange.After(now):
+		return Decision[Session]{Next: session, Again: s.Machine.NextChange}
+	}
+	return Decision[Session]{Next: session, Again: now.Add(pollAfter(now.Sub(session.Since)))} // its instance's plan starts the machine
+}
+
+// planExpired clears the session's seat, frees its instance, and forgets the session after a while.
+func planExpired(s SessionSnapshot, lost bool, now time.Time) Decision[Session] {
+	session := s.Session
+	forget := session.Ended.Add(sessionMemory)
+	switch {
+	case session.Cleared && !now.Before(forget):
+		return Decision[Session]{Next: session, Remove: true, Why: "it is over and nothing of it is left"}
+	case session.Cleared:
+		return Decision[Session]{Next: session, Again: forget}
+	}
+	cleared := func(tainted bool) Decision[Session] {
+		session.clear(now)
+		d := Decision[Session]{Next: session, Again: session.Due}
+		if !lost {
+			d.Also = []Also{s.Instance.unseat(session.ID, tainted, now)}
+		}
+		return d
+	}
+	switch {
+	case lost, s.Machine.Phase != MachineRunning && !s.Machine.NextChange.After(now), s.Seat.Answers && !s.Seat.Known:
+		return cleared(false)
+	case session.Overdue(now):
+		return cleared(true)
+	}
+	d := Decision[Session]{Next: session, Do: []Action{EnsureUnseated{s.Instance.ID, session.ID}}, Again: now}
+	if s.Seat.Known { // it has been asked for already, perhaps: its scripts may take a while
+		d.Again = now.Add(pollAfter(now.Sub(session.Ended)))
+	}
+	return d
+}
+
+func endSession(session Session, code EndCode, now time.Time) Decision[Session] {
+	session.End(code, now)
+	return Decision[Session]{Next: session, Again: now, Why: code.Words()}
+}
+
+// Words says why a session ended.
+func (c EndCode) Words() string {
+	switch c {
+	case EndByUser:
+		return "its person ended it"
+	case EndByAdmin:
+		return "an administrator ended it"
+	case EndAway:
+		return "its person was away for longer than the fleet's DisconnectTimeoutInSeconds"
+	case EndDuration:
+		return "the fleet's MaxUserDurationInSeconds is over"
+	case EndFleetStopped:
+		return "its fleet was stopped"
+	case EndInstanceLost:
+		return "its instance was lost"
+	case EndNotStarted:
+		return "its desktop did not come up"
+	}
+	return string(c)
+}
+
+// clear notes that nothing of the session is left on its instance.
+func (s *Session) clear(now time.Time) {
+	s.Cleared, s.Deadline, s.Due = true, time.Time{}, s.Ended.Add(sessionMemory)
+}
+
+// unseat takes a session off the instance. One that could not be cleared taints it.
+func (i *Instance) unseat(session string, tainted bool, now time.Time) Also {
+	next, from, why := *i, i.State, "its session is over"
+	next.Sessions = slices.DeleteFunc(slices.Clone(i.Sessions), func(id string) bool { return id == session })
+	next.Due = now
+	switch {
+	case !next.Multi():
+		next.Enter(InstanceDeleting, now)
+	case tainted:
+		next.Tainted = true
+		if next.State == InstanceInUse {
+			next.Enter(InstanceDraining, now)
+			why = "a session could not be cleared from it"
+		}
+	}
+	return Also{Record: &next, From: from, Why: why}
 }

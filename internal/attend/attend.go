@@ -1,6 +1,6 @@
-// Package attend keeps a line to the agent of every running image builder. Over it comes what those inside ask for (the
-// Image Assistant's create-image), and its end tells at once that a machine is in trouble. It also answers the engine's
-// question whether an agent is ready.
+// Package attend keeps a line to the agent of every running machine. Over it comes what those inside an image builder ask for
+// (the Image Assistant's create-image), and its end tells at once that a machine is in trouble. It also carries what the
+// engine asks of agents: whether one is ready, and that a session begins or ends.
 package attend
 
 import (
@@ -8,9 +8,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
@@ -22,6 +24,7 @@ const (
 	askWait    = 25 * time.Second       // how long an agent holds the question for the next request open
 	retryFirst = 100 * time.Millisecond // after the first call that an agent did not answer; doubles
 	retryMost  = 10 * time.Second
+	endWait    = 3 * time.Second // for a session to end; it goes on ending afterwards
 )
 
 // Agents reaches the agents in a provider's machines.
@@ -47,6 +50,48 @@ func (a Agents) Status(ctx context.Context, id string, wait time.Duration) appst
 	return agent
 }
 
+// Seat asks the agent of an instance for a session; see reconcile.Agents.
+func (a Agents) Seat(ctx context.Context, instance, session string, wait time.Duration) appstream.SeatStatus {
+	client := a.Client(instance)
+	defer client.Close()
+	status, err := client.Session(session).WaitReady(ctx, wait)
+	switch {
+	case errors.Is(err, agentapi.ErrNoSession):
+		return appstream.SeatStatus{Answers: true}
+	case err != nil:
+		return appstream.SeatStatus{Problem: "its agent does not answer: " + err.Error()}
+	}
+	return appstream.SeatStatus{Answers: true, Known: true, Ready: status.Ready, Problem: status.Problem}
+}
+
+// Begin begins a session on an instance; see reconcile.Agents.
+func (a Agents) Begin(ctx context.Context, instance string, seat appstream.Seat) error {
+	client := a.Client(instance)
+	defer client.Close()
+	mode := "custom"
+	switch seat.AuthType {
+	case types.AuthenticationTypeSaml:
+		mode = "saml"
+	case types.AuthenticationTypeUserpool:
+		mode = "userpool"
+	}
+	return client.Session(seat.Session).Begin(ctx, agentapi.Session{ID: seat.Session, UserID: seat.UserID, Stack: seat.Stack, AccessMode: mode,
+		View: agentapi.View(seat.View), Application: seat.Application, Context: seat.Context, Locale: seat.Locale, Reserved: seat.Reserved, Print: seat.Print})
+}
+
+// End ends a session on an instance; see reconcile.Agents. Its scripts may take a minute, and nobody waits that long for one answer.
+func (a Agents) End(ctx context.Context, instance, session string) error {
+	client := a.Client(instance)
+	defer client.Close()
+	limited, cancel := context.WithTimeout(ctx, endWait)
+	defer cancel()
+	err := client.Session(session).End(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
 // Creator makes images; *service.Service is one.
 type Creator interface {
 	CreateImage(context.Context, *service.CreateImageInput) (*service.CreateImageOutput, error)
@@ -60,7 +105,13 @@ type Attendant struct {
 	Log    *slog.Logger
 }
 
-// Run attends to every image builder that is RUNNING, until ctx ends.
+// attended says in which states the machine of a record has an agent that should answer.
+var attended = map[appstream.Noun][]string{
+	appstream.NounImageBuilder: {appstream.BuilderRunning},
+	appstream.NounInstance:     {appstream.InstanceAvailable, appstream.InstanceInUse, appstream.InstanceDraining},
+}
+
+// Run attends to every machine that runs, until ctx ends.
 func (a *Attendant) Run(ctx context.Context) error {
 	changes := a.Store.Watch(ctx)
 	lines := map[string]context.CancelFunc{} // by record ID
@@ -69,7 +120,7 @@ func (a *Attendant) Run(ctx context.Context) error {
 
 	tend := func(k appstream.Key, id, state string) {
 		hangUp, have := lines[id]
-		switch running := state == appstream.BuilderRunning; {
+		switch running := slices.Contains(attended[k.Noun], state); {
 		case running && !have:
 			line, cancel := context.WithCancel(ctx)
 			lines[id] = cancel
@@ -82,14 +133,20 @@ func (a *Attendant) Run(ctx context.Context) error {
 	all := func() bool {
 		seen := map[string]bool{}
 		err := a.Store.View(ctx, func(tx store.Tx) error {
-			return tx.Scan(store.Query{Noun: appstream.NounImageBuilder}, func(head appstream.Meta, _ func(appstream.Record) error) error {
-				seen[head.ID] = true
-				tend(head.Key, head.ID, head.State)
-				return nil
-			})
+			for noun, states := range attended {
+				err := tx.Scan(store.Query{Noun: noun, States: states}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+					seen[head.ID] = true
+					tend(head.Key, head.ID, head.State)
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		if err != nil {
-			a.Log.Error("cannot look for running image builders", "err", err)
+			a.Log.Error("cannot look for running machines", "err", err)
 			return false
 		}
 		for id := range lines {
@@ -115,7 +172,7 @@ func (a *Attendant) Run(ctx context.Context) error {
 			look()
 		case c.Removed:
 			tend(c.Key, c.ID, "")
-		case c.Noun == appstream.NounImageBuilder:
+		case attended[c.Noun] != nil:
 			tend(c.Key, c.ID, c.State)
 		}
 	}
@@ -136,7 +193,7 @@ func (a *Attendant) hold(ctx context.Context, k appstream.Key, id string) {
 		if err != nil {
 			err := a.Store.Update(ctx, func(tx store.Tx) error { return tx.Wake(k, time.Now()) })
 			if err != nil && ctx.Err() == nil {
-				a.Log.Error("cannot wake an image builder whose agent is silent", "name", k.Name, "err", err)
+				a.Log.Error("cannot wake the record of a silent agent", "noun", k.Noun, "name", k.Name, "err", err)
 			}
 			select {
 			case <-ctx.Done():
@@ -146,7 +203,7 @@ func (a *Attendant) hold(ctx context.Context, k appstream.Key, id string) {
 			continue
 		}
 		retry = retryFirst
-		if request == nil || request.CreateImage == nil {
+		if request == nil || request.CreateImage == nil || k.Noun != appstream.NounImageBuilder {
 			continue
 		}
 		answer := a.createImage(ctx, k, id, request.CreateImage)

@@ -37,7 +37,12 @@ func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) erro
 			return appstream.Decision[appstream.ImageBuilder]{}, err
 		}
 		if s.Machine.Phase == appstream.MachineRunning {
-			s.Agent = e.agent(ctx, s.Builder, s.Machine)
+			switch s.Builder.State {
+			case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting:
+				s.Agent = e.agent(ctx, s.Builder.ID, s.Machine, agentWait)
+			case appstream.BuilderRunning:
+				s.Agent = e.agent(ctx, s.Builder.ID, s.Machine, 0)
+			}
 		}
 		return appstream.PlanImageBuilder(s, time.Now().UTC()), nil
 	})
@@ -63,17 +68,11 @@ func ask(ctx context.Context, question func(context.Context) error) error {
 }
 
 // agent asks the agent of a running machine, and waits for one that is still starting.
-func (e *Engine) agent(ctx context.Context, b appstream.ImageBuilder, m appstream.Machine) appstream.Agent {
+func (e *Engine) agent(ctx context.Context, id string, m appstream.Machine, wait time.Duration) appstream.Agent {
 	if e.Agents == nil {
 		return appstream.Agent{Answers: true, Ready: m.NextChange.IsZero()}
 	}
-	switch b.State {
-	case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting:
-		return e.Agents.Status(ctx, b.ID, agentWait)
-	case appstream.BuilderRunning:
-		return e.Agents.Status(ctx, b.ID, 0)
-	}
-	return appstream.Agent{}
+	return e.Agents.Status(ctx, id, wait)
 }
 
 // passImage is one pass over an image.
@@ -152,6 +151,11 @@ func finish[R any, P interface {
 		if err != nil {
 			return err
 		}
+		for _, also := range d.Also {
+			if err := e.writeAlso(tx, also, now); err != nil {
+				return err
+			}
+		}
 		for _, key := range d.Wake {
 			if err := tx.Wake(key, now); err != nil {
 				return err
@@ -167,6 +171,22 @@ func finish[R any, P interface {
 		e.Log.Info("state changed", "noun", old.Noun, "name", old.Name, "id", old.ID, "from", event.From, "to", event.To, "why", d.Why)
 		return tx.AddEvent(event)
 	})
+}
+
+// writeAlso writes a record that another's decision concerns.
+func (e *Engine) writeAlso(tx store.Tx, also appstream.Also, now time.Time) error {
+	head, write := also.Record.Head(), tx.Put
+	if head.Version == 0 {
+		write = tx.Insert
+	}
+	if err := write(also.Record); err != nil {
+		return err
+	}
+	if head.State == also.From {
+		return nil
+	}
+	e.Log.Info("state changed", "noun", head.Noun, "name", head.Name, "id", head.ID, "from", also.From, "to", head.State, "why", also.Why)
+	return tx.AddEvent(store.Event{At: now, ID: head.ID, Key: head.Key, From: also.From, To: head.State, Why: also.Why})
 }
 
 // problem notes on a record why a pass did not succeed, and when to try again.
@@ -206,6 +226,14 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			err = e.Provider.EnsureCaptured(ctx, a.ID, a.Ref)
 		case appstream.EnsureImageGone:
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)
+		case appstream.EnsureSeated:
+			if e.Agents != nil {
+				err = e.Agents.Begin(ctx, a.Instance, a.Seat)
+			}
+		case appstream.EnsureUnseated:
+			if e.Agents != nil {
+				err = e.Agents.End(ctx, a.Instance, a.Session)
+			}
 		default:
 			err = fmt.Errorf("no provider verb for the action %T", action)
 		}
@@ -229,6 +257,10 @@ func verb(a appstream.Action) string {
 		return "removing the machine"
 	case appstream.EnsureCaptured:
 		return "capturing the disk"
+	case appstream.EnsureSeated:
+		return "beginning the session"
+	case appstream.EnsureUnseated:
+		return "ending the session"
 	}
 	return "removing the image"
 }

@@ -49,6 +49,15 @@ type Agents interface {
 	// Status asks the agent of a machine. It returns as soon as the agent is ready, or after wait. An agent that does not
 	// answer is not an error: Answers is false.
 	Status(ctx context.Context, id string, wait time.Duration) appstream.Agent
+
+	// Seat asks the agent of a fleet's instance for a session, in the same way: it returns as soon as the session's desktop is there, or
+	// after wait, or at once when the session is not on the instance.
+	Seat(ctx context.Context, instance, session string, wait time.Duration) appstream.SeatStatus
+	// Begin begins a session on an instance. One that is there goes on.
+	Begin(ctx context.Context, instance string, seat appstream.Seat) error
+	// End has a session end on its instance, with its scripts and everything that it would leave behind. It may return while that goes on:
+	// the session is then still there. One that is not is no error.
+	End(ctx context.Context, instance, session string) error
 }
 
 // Engine is the running engine. Make it with New.
@@ -87,6 +96,9 @@ func New(cfg Config) *Engine {
 	e.nouns = map[appstream.Noun]func(context.Context, appstream.Meta) error{
 		appstream.NounImageBuilder: e.passImageBuilder,
 		appstream.NounImage:        e.passImage,
+		appstream.NounFleet:        e.passFleet,
+		appstream.NounInstance:     e.passInstance,
+		appstream.NounSession:      e.passSession,
 	}
 	return e
 }

@@ -39,10 +39,18 @@ func (e *Engine) Sweep(ctx context.Context) error {
 	return errors.Join(e.offerPublicImages(ctx), e.sweepMachines(ctx), e.sweepImages(ctx))
 }
 
-// steady says which phase a machine has in the states that the engine does not look at by itself.
-var steady = map[string]appstream.Phase{
-	appstream.BuilderRunning: appstream.MachineRunning,
-	appstream.BuilderStopped: appstream.MachineStopped,
+// steady says of each noun that has machines which phase they have in the states that the engine does not look at by itself.
+var steady = map[appstream.Noun]map[string]appstream.Phase{
+	appstream.NounImageBuilder: {
+		appstream.BuilderRunning: appstream.MachineRunning,
+		appstream.BuilderStopped: appstream.MachineStopped,
+	},
+	appstream.NounInstance: {
+		appstream.InstancePrepared:  appstream.MachineStopped,
+		appstream.InstanceAvailable: appstream.MachineRunning,
+		appstream.InstanceInUse:     appstream.MachineRunning,
+		appstream.InstanceDraining:  appstream.MachineRunning,
+	},
 }
 
 func (e *Engine) sweepMachines(ctx context.Context) error {
@@ -58,13 +66,19 @@ func (e *Engine) sweepMachines(ctx context.Context) error {
 	known := map[string]bool{}
 	var wake []appstream.Key
 	err = e.Store.View(ctx, func(tx store.Tx) error {
-		return tx.Scan(store.Query{Noun: appstream.NounImageBuilder}, func(head appstream.Meta, _ func(appstream.Record) error) error {
-			known[head.ID] = true
-			if want, ok := steady[head.State]; ok && phase[head.ID] != want && head.Due.IsZero() {
-				wake = append(wake, head.Key)
+		for noun, phases := range steady {
+			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+				known[head.ID] = true
+				if want, ok := phases[head.State]; ok && phase[head.ID] != want && head.Due.IsZero() {
+					wake = append(wake, head.Key)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 	if err != nil {
 		return err

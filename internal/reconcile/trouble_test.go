@@ -16,6 +16,7 @@ import (
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/compute/sim"
+	"github.com/oriel-project/oriel/internal/reconcile"
 	"github.com/oriel-project/oriel/internal/service"
 )
 
@@ -294,7 +295,10 @@ func TestPublicImagesChange(t *testing.T) {
 }
 
 // quiet are agents that can fall silent.
-type quiet struct{ silent, unready atomic.Bool }
+type quiet struct {
+	reconcile.Agents
+	silent, unready atomic.Bool
+}
 
 func (q *quiet) Status(ctx context.Context, _ string, wait time.Duration) appstream.Agent {
 	if q.silent.Load() {

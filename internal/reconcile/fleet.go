@@ -1,0 +1,136 @@
+package reconcile
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// passFleet is one pass over a fleet.
+func (e *Engine) passFleet(ctx context.Context, head appstream.Meta) error {
+	versions := e.Provider.AgentVersions()
+	s := appstream.FleetSnapshot{Sizes: e.Sizes, Agent: versions[len(versions)-1]}
+	err := e.Store.View(ctx, func(tx store.Tx) error {
+		if err := tx.Find(head.ID, &s.Fleet); err != nil {
+			return err
+		}
+		instances, err := store.List[appstream.Instance](tx, store.Query{Noun: appstream.NounInstance, Region: head.Region,
+			Accounts: []string{head.Account}, Prefix: appstream.InstancePrefix(head.Name)})
+		if err != nil || s.Fleet.State != appstream.FleetStopping {
+			s.Instances = instances
+			return err
+		}
+		s.Instances = instances
+		s.Sessions, err = store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: head.Region,
+			Accounts: []string{head.Account}, Prefix: appstream.SessionPrefix(head.Name, ""), States: []string{appstream.SessionPending, appstream.SessionActive}})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for range appstream.FleetBatch {
+		s.IDs = append(s.IDs, instanceID())
+	}
+	return finish(ctx, e, s.Fleet, func() (appstream.Decision[appstream.Fleet], error) {
+		return appstream.PlanFleet(s, time.Now().UTC()), nil
+	})
+}
+
+// instanceID makes the ID of an instance, in the form of AWS's.
+func instanceID() string {
+	var b [9]byte
+	rand.Read(b[:])
+	return "i-" + hex.EncodeToString(b[:])[:17]
+}
+
+// passInstance is one pass over an instance of a fleet.
+func (e *Engine) passInstance(ctx context.Context, head appstream.Meta) error {
+	var s appstream.InstanceSnapshot
+	err := e.Store.View(ctx, func(tx store.Tx) error {
+		if err := tx.Find(head.ID, &s.Instance); err != nil {
+			return err
+		}
+		var fleet appstream.Fleet
+		err := tx.Get(appstream.Key{Account: head.Account, Region: head.Region, Noun: appstream.NounFleet, Name: s.Instance.Fleet}, &fleet)
+		if err == nil && fleet.ID == s.Instance.FleetID {
+			s.Fleet = &fleet
+		}
+		for _, id := range s.Instance.Sessions {
+			var session appstream.Session
+			found := tx.Find(id, &session)
+			if found == nil {
+				s.Sessions = append(s.Sessions, session)
+			}
+			err = errors.Join(ignore(err, store.ErrNotFound), ignore(found, store.ErrNotFound))
+		}
+		return ignore(err, store.ErrNotFound)
+	})
+	if err != nil {
+		return err
+	}
+	s.Instance.Excuse(time.Since(head.Due), time.Now())
+	return finish(ctx, e, s.Instance, func() (appstream.Decision[appstream.Instance], error) {
+		if s.Machine, err = e.observe(ctx, s.Instance.ID); err != nil {
+			return appstream.Decision[appstream.Instance]{}, err
+		}
+		if s.Machine.Phase == appstream.MachineRunning {
+			switch s.Instance.State {
+			case appstream.InstancePending:
+				s.Agent = e.agent(ctx, s.Instance.ID, s.Machine, agentWait)
+			case appstream.InstanceAvailable, appstream.InstanceInUse, appstream.InstanceDraining:
+				s.Agent = e.agent(ctx, s.Instance.ID, s.Machine, 0)
+			}
+		}
+		return appstream.PlanInstance(s, time.Now().UTC()), nil
+	})
+}
+
+// passSession is one pass over a session.
+func (e *Engine) passSession(ctx context.Context, head appstream.Meta) error {
+	var s appstream.SessionSnapshot
+	err := e.Store.View(ctx, func(tx store.Tx) error {
+		if err := tx.Find(head.ID, &s.Session); err != nil {
+			return err
+		}
+		var instance appstream.Instance
+		err := tx.Find(s.Session.InstanceID, &instance)
+		if err == nil {
+			s.Instance = &instance
+		}
+		return ignore(err, store.ErrNotFound)
+	})
+	if err != nil {
+		return err
+	}
+	s.Session.Excuse(time.Since(head.Due), time.Now())
+	return finish(ctx, e, s.Session, func() (appstream.Decision[appstream.Session], error) {
+		if s.Instance != nil && s.Instance.State != appstream.InstanceDeleting && !s.Session.Cleared {
+			if s.Machine, err = e.observe(ctx, s.Instance.ID); err != nil {
+				return appstream.Decision[appstream.Session]{}, err
+			}
+			if s.Machine.Phase == appstream.MachineRunning {
+				s.Seat = e.seat(ctx, &s)
+			}
+		}
+		return appstream.PlanSession(s, time.Now().UTC()), nil
+	})
+}
+
+// seat asks the agent of a running machine for a session. Where machines have no agents, a session is on its machine from its beginning
+// to its end.
+func (e *Engine) seat(ctx context.Context, s *appstream.SessionSnapshot) appstream.SeatStatus {
+	if e.Agents == nil {
+		there := s.Session.State != appstream.SessionExpired
+		return appstream.SeatStatus{Answers: true, Known: there, Ready: there && s.Machine.NextChange.IsZero()}
+	}
+	var wait time.Duration
+	if s.Session.State == appstream.SessionPending {
+		wait = agentWait
+	}
+	return e.Agents.Seat(ctx, s.Instance.ID, s.Session.ID, wait)
+}
