@@ -203,7 +203,7 @@ func (s *Server) population() ([]telemetry.Population, error) {
 	defer cancel()
 	var list []telemetry.Population
 	err := s.store.View(ctx, func(tx store.Tx) error {
-		for _, noun := range []appstream.Noun{appstream.NounImageBuilder, appstream.NounImage} {
+		for noun := range appstream.Transitions() {
 			count := map[string]int{}
 			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
 				count[head.State]++
@@ -217,6 +217,35 @@ func (s *Server) population() ([]telemetry.Population, error) {
 			}
 		}
 		return nil
+	})
+	return list, err
+}
+
+// fleetFigures counts the instances of every fleet, for the metrics.
+func (s *Server) fleetFigures() ([]telemetry.FleetFigures, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var list []telemetry.FleetFigures
+	err := s.store.View(ctx, func(tx store.Tx) error {
+		fleets, err := store.List[appstream.Fleet](tx, store.Query{Noun: appstream.NounFleet})
+		if err != nil {
+			return err
+		}
+		at := map[string]int{} // by record ID
+		for n, f := range fleets {
+			at[f.ID] = n
+			list = append(list, telemetry.FleetFigures{Fleet: f})
+		}
+		return tx.Scan(store.Query{Noun: appstream.NounInstance}, func(_ appstream.Meta, decode func(appstream.Record) error) error {
+			var i appstream.Instance
+			if err := decode(&i); err != nil {
+				return err
+			}
+			if n, ok := at[i.FleetID]; ok {
+				list[n].Capacity.Count(&i)
+			}
+			return nil
+		})
 	})
 	return list, err
 }

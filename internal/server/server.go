@@ -51,6 +51,7 @@ type Server struct {
 	root     api.Key
 	store    store.Store
 	provider compute.Provider
+	service  *service.Service
 	gateway  *gateway.Gateway
 	engine   *reconcile.Engine
 	attend   *attend.Attendant // nil when machines have no agents
@@ -113,12 +114,14 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 		s.attend = &attend.Attendant{Store: s.store, Agents: agents, Log: s.log}
 	}
 	svc := service.New(operations)
+	s.service = svc
+	s.metrics.Watch(s.fleetFigures, nil)
 	s.engine = reconcile.New(engine)
 	if s.attend != nil {
 		s.attend.Images = svc
 	}
 	if s.gateway, err = gateway.New(gateway.Config{
-		Store: s.store, Signer: signer, Dialer: dialer, CreateImage: s.fromViewer(svc), Icons: blobs,
+		Store: s.store, Signer: signer, Dialer: dialer, CreateImage: s.fromViewer(svc), Sessions: svc, Icons: blobs,
 		Endpoints: s.endpoints(), TrustedProxies: cfg.TrustedProxies, Log: s.log,
 		Hooks: gateway.Hooks{StreamOpened: s.metrics.StreamOpened, StreamClosed: s.metrics.StreamClosed, Refused: s.metrics.Refused},
 	}); err != nil {
@@ -198,6 +201,10 @@ func (s *Server) Reload() {
 // Run serves until ctx ends, then ends what is under way within a bounded time. Machines go on; the next server on the same
 // data directory takes them up. The error is nil after an orderly end.
 func (s *Server) Run(ctx context.Context) error {
+	// Streams of an earlier server are gone, and what it could not note of them is noted before the engine counts how long they are.
+	if err := s.service.ForgetConnections(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var workers, servers sync.WaitGroup

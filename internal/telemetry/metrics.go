@@ -24,6 +24,7 @@ type Metrics struct {
 	streamBytes   *prometheus.CounterVec
 	refused       *prometheus.CounterVec
 	auditFailures prometheus.Counter
+	appstream     *appstreamFigures // nil until Watch
 }
 
 // Population is how many records of a noun are in a state.
