@@ -4,15 +4,15 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 )
 
-// admits tells whether the builder's AccessEndpoints let an address in. A builder without any lets everyone in.
-func (g *Gateway) admits(b *appstream.ImageBuilder, a netip.Addr) bool {
-	if len(b.View.AccessEndpoints) == 0 {
+// admits tells whether the AccessEndpoints of a builder or a stack let an address in. Without any, everyone is let in.
+func (g *Gateway) admits(endpoints []types.AccessEndpoint, a netip.Addr) bool {
+	if len(endpoints) == 0 {
 		return true
 	}
-	for _, e := range b.View.AccessEndpoints {
+	for _, e := range endpoints {
 		if e.VpceId != nil && slices.ContainsFunc(g.Endpoints[*e.VpceId], func(p netip.Prefix) bool { return p.Contains(a) }) {
 			return true
 		}

@@ -1,18 +1,27 @@
-// Package gateway is the browser's side of a stream. It takes the streaming URL that the API gave out, keeps a session in a
-// cookie, serves the viewer, and relays the display of an image builder's machine over a WebSocket.
+// Package gateway is the browser's side of a stream. It takes the streaming URL that the API gave out, admits the browser with a
+// cookie, serves the viewer, and relays the display of a machine over a WebSocket. What is visited (visit.go) is an image builder
+// or a person's session on a fleet. For both:
 //
 //	GET  /authenticate?parameters=…&signature=…  the streaming URL: checks the ticket, sets the cookie, 303 to the next
 //	GET  /stream/{id}                            the viewer, or a page that says why there is nothing to see
-//	GET  /stream/{id}/info[?after=V][&image=N]   what is known about the builder, as JSON; with after, when it differs from V
-//	GET  /stream/{id}/applications               the catalogue that an image of the builder would have
-//	GET  /stream/{id}/ws                         the display: RFB in binary messages (stream.go)
-//	POST /stream/{id}/image                      makes an image of the builder
-//	POST /stream/{id}/disconnect                 ends the session
+//	GET  /stream/{id}/info[?after=V]             what is known, as JSON; with after, when it differs from V
+//	GET  /stream/{id}/ws[?tz=Europe/Berlin]      the display: RFB in binary messages (stream.go)
 //	GET  /icons/{name}                           icons of applications
 //	GET  /assets/{file}                          the built viewer (internal/web)
 //
-// {id} is the ID of the builder's record. A session belongs to one record, so any number of builders can be open in the tabs
-// of one browser. Nothing about sessions is kept on the server; they survive its restart.
+// For an image builder (builder.go, info.go):
+//
+//	GET  /stream/{id}/info[?after=V][&image=N]   tells of an image too
+//	GET  /stream/{id}/applications               the catalogue that an image of the builder would have
+//	POST /stream/{id}/image                      makes an image of the builder
+//	POST /stream/{id}/disconnect                 takes the cookie away
+//
+// For a session (session.go):
+//
+//	POST /stream/{id}/end                        ends it
+//
+// {id} is the ID of the record. A cookie is good for one record, so any number can be open in the tabs of one browser.
+// Nothing about cookies is kept on the server; they survive its restart.
 //
 // Tickets, cookies and addresses with a query are secrets and are never logged.
 package gateway
@@ -23,11 +32,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"sync"
 	"time"
 
-	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/proxy"
@@ -82,8 +89,10 @@ type Hooks struct {
 	StreamOpened func()
 	// StreamClosed gets the reason of the end, how long the stream lasted, and the bytes sent to and received from the browser.
 	StreamClosed func(reason string, lasted time.Duration, sent, received int64)
-	// Refused gets why a ticket, a session or an address was not accepted: invalid, expired, address, origin, limit.
+	// Refused gets why a ticket, a cookie or an address was not accepted: invalid, expired, address, origin, limit.
 	Refused func(reason string)
+	// NoCapacity gets the fleet on which a person found no place.
+	NoCapacity func(fleet string)
 }
 
 // NewImage is what the viewer's form asks for. It has been checked against the limits of the API.
@@ -103,9 +112,13 @@ type Gateway struct {
 	refused *limiter
 	origins *http.CrossOriginProtection
 
+	news     news
+	presence presence
+
 	streams   sync.WaitGroup
 	mu        sync.Mutex
-	open      map[string]int // streams by record ID
+	open      map[string]int     // streams by record ID
+	current   map[string]*stream // of sessions, each has one
 	closed    context.Context
 	closeWith context.CancelCauseFunc
 }
@@ -127,17 +140,25 @@ func New(c Config) (*Gateway, error) {
 	if c.Hooks.Refused == nil {
 		c.Hooks.Refused = func(string) {}
 	}
+	if c.Hooks.NoCapacity == nil {
+		c.Hooks.NoCapacity = func(string) {}
+	}
 	g := &Gateway{Config: c, mux: http.NewServeMux(), pages: newPages(), refused: newLimiter(),
-		origins: http.NewCrossOriginProtection(), open: make(map[string]int)}
+		origins: http.NewCrossOriginProtection(), open: make(map[string]int), current: make(map[string]*stream)}
+	g.presence = presence{g: g, seen: make(map[string]*attendance)}
 	g.closed, g.closeWith = context.WithCancelCause(context.Background())
 
 	g.mux.HandleFunc("GET /authenticate", g.authenticate)
-	g.mux.HandleFunc("GET /stream/{id}", g.withBuilder(g.view))
-	g.mux.HandleFunc("GET /stream/{id}/info", g.withBuilder(g.info))
-	g.mux.HandleFunc("GET /stream/{id}/applications", g.withBuilder(g.applications))
-	g.mux.HandleFunc("GET /stream/{id}/ws", g.withBuilder(g.stream))
-	g.mux.HandleFunc("POST /stream/{id}/image", g.withBuilder(g.createImage))
+	g.mux.HandleFunc("GET /stream/{id}", g.visiting(g.view))
+	g.mux.HandleFunc("GET /stream/{id}/info", g.visiting(g.info))
+	g.mux.HandleFunc("GET /stream/{id}/ws", g.visiting(g.stream))
+
+	g.mux.HandleFunc("GET /stream/{id}/applications", g.onBuilder(g.applications))
+	g.mux.HandleFunc("POST /stream/{id}/image", g.onBuilder(g.createImage))
 	g.mux.HandleFunc("POST /stream/{id}/disconnect", g.disconnect)
+
+	g.mux.HandleFunc("POST /stream/{id}/end", g.onSession(g.endSession))
+
 	g.mux.HandleFunc("GET /icons/{name}", g.icon)
 	g.mux.Handle("GET /assets/", web.Handler())
 	g.mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { g.refuse(w, r, noticeUnknown) })
@@ -147,7 +168,7 @@ func New(c Config) (*Gateway, error) {
 // ServeHTTP answers a request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("Content-Security-Policy", contentPolicy+"'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -157,10 +178,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store") // what may be cached says so itself
 	g.mux.ServeHTTP(w, r)
 }
-
-// Everything comes from this server. data: images are the frames and cursors that noVNC decodes.
-const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
-	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // Close ends all streams, tells their viewers that the server restarts, and waits for them or for ctx.
 func (g *Gateway) Close(ctx context.Context) error {
@@ -178,66 +195,4 @@ func (g *Gateway) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// A visit is a request that has shown a session for a builder that is there and may be reached from where it comes.
-type visit struct {
-	claims  ticket.Claims
-	builder appstream.ImageBuilder
-	source  netip.Addr
-}
-
-var recordID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
-
-// withBuilder lets h have only requests with a session, from an allowed address, for a builder that exists.
-func (g *Gateway) withBuilder(h func(http.ResponseWriter, *http.Request, visit)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		v := visit{source: g.TrustedProxies.Source(r)}
-		id := r.PathValue("id")
-		if !recordID.MatchString(id) {
-			g.refuse(w, r, noticeUnknown)
-			return
-		}
-		var err error
-		if v.claims, err = g.session(r, id); err != nil {
-			if errors.Is(err, ticket.ErrExpired) {
-				g.Hooks.Refused("expired")
-				g.refuse(w, r, noticeSessionOver)
-			} else {
-				g.Hooks.Refused("invalid")
-				g.refuse(w, r, noticeNoSession)
-			}
-			return
-		}
-		switch v.builder, err = g.find(r.Context(), id); {
-		case errors.Is(err, store.ErrNotFound):
-			g.refuse(w, r, noticeDeleted)
-		case err != nil:
-			g.fault(w, r, "read the image builder", err)
-		case !g.admits(&v.builder, v.source):
-			g.Hooks.Refused("address")
-			g.refuse(w, r, noticeAddress)
-		default:
-			h(w, r, v)
-		}
-	}
-}
-
-func (g *Gateway) find(ctx context.Context, id string) (b appstream.ImageBuilder, err error) {
-	err = g.Store.View(ctx, func(tx store.Tx) error { return tx.Find(id, &b) })
-	return b, err
-}
-
-// agent gives a client for the agent of a machine. The caller closes it.
-func (g *Gateway) agent(id string) *agentapi.Client {
-	return agentapi.NewClient(dialer(g.Dialer, id))
-}
-
-// fault answers an error that is ours.
-func (g *Gateway) fault(w http.ResponseWriter, r *http.Request, what string, err error) {
-	if r.Context().Err() != nil {
-		return // the browser has gone
-	}
-	g.Log.ErrorContext(r.Context(), "gateway: "+what, "err", err)
-	g.refuse(w, r, noticeFault)
 }

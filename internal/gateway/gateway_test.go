@@ -504,7 +504,7 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cookie string) {
 		r := httptest.NewRequest("GET", "/stream/"+testID, nil)
 		r.Header["Cookie"] = []string{cookie}
-		if c, err := g.session(r, testID); err == nil && !strings.Contains(cookie, good) {
+		if c, err := g.admission(r, testID); err == nil && !strings.Contains(cookie, good) {
 			t.Errorf("the cookie %q was accepted as %v", cookie, c)
 		}
 	})

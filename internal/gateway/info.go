@@ -24,9 +24,32 @@ import (
 // infoWait is how long a question for news is held.
 const infoWait = 25 * time.Second
 
-// infoBody is the JSON of /info.
+// What /info tells about.
+const (
+	kindBuilder = "image-builder"
+	kindSession = "session"
+)
+
+// info tells what is known about the subject. With after it waits until there is something else to tell, so that a page
+// learns of a change at once and need not ask again and again.
+func (g *Gateway) info(w http.ResponseWriter, r *http.Request, v visit) {
+	switch s := v.subject.(type) {
+	case builder:
+		g.builderInfo(w, r, v, s.ImageBuilder)
+	case seat:
+		g.sessionInfo(w, r, v, s.Session)
+	}
+}
+
+// extend moves the deadline of an answer that is waited for. Not every server allows it, and then its own limits hold.
+func extend(w http.ResponseWriter, wait time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + 10*time.Second))
+}
+
+// infoBody is the JSON of /info for an image builder.
 type infoBody struct {
 	Version      string     `json:"version"` // changes with anything below
+	Kind         string     `json:"kind"`    // kindBuilder
 	Name         string     `json:"name"`
 	ARN          string     `json:"arn"`
 	State        string     `json:"state"`
@@ -37,7 +60,7 @@ type infoBody struct {
 	Agent        string     `json:"agent"`
 	Address      string     `json:"address,omitzero"` // of the machine in its own network
 	Streams      bool       `json:"streams"`          // there is a display to be seen when State is RUNNING
-	Expires      time.Time  `json:"expires"`          // the end of the session
+	Expires      time.Time  `json:"expires"`          // until when the browser may stay
 	Image        *imageInfo `json:"image,omitempty"`  // the image that is being made, or that was asked for and is of this builder
 }
 
@@ -59,9 +82,9 @@ func version(b *appstream.ImageBuilder, i *appstream.Image) string {
 // imageName is what the Image Assistant allows.
 var imageName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}$`)
 
-// info tells what is known about the builder. With after it waits until there is something else to tell, so that a page
-// learns of a change at once and need not ask again and again.
-func (g *Gateway) info(w http.ResponseWriter, r *http.Request, v visit) {
+// builderInfo tells what is known about a builder, and with after waits for news of it and of its image.
+func (g *Gateway) builderInfo(w http.ResponseWriter, r *http.Request, v visit, b *appstream.ImageBuilder) {
+	id := b.ID
 	after, wanted := r.URL.Query().Get("after"), r.URL.Query().Get("image")
 	if wanted != "" && !imageName.MatchString(wanted) {
 		g.answer(w, r, http.StatusBadRequest, problem{Code: "name", Message: "That is not the name of an image."})
@@ -72,12 +95,11 @@ func (g *Gateway) info(w http.ResponseWriter, r *http.Request, v visit) {
 	defer context.AfterFunc(g.closed, cancel)()
 	var changes <-chan store.Change
 	if after != "" {
-		// Not every server allows it, and then its own limits hold.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(infoWait + 10*time.Second))
+		extend(w, infoWait)
 		changes = g.Store.Watch(ctx) // before the first look, so that nothing is missed
 	}
 	for {
-		b, i, err := g.look(r.Context(), v.builder.ID, wanted)
+		b, i, err := g.look(r.Context(), id, wanted)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			g.refuse(w, r, noticeDeleted)
@@ -140,7 +162,7 @@ func (g *Gateway) changed(ctx context.Context, changes <-chan store.Change, b *a
 }
 
 func (g *Gateway) describe(b *appstream.ImageBuilder, i *appstream.Image, expires time.Time) infoBody {
-	body := infoBody{Version: version(b, i), Name: b.Name, ARN: b.ARN(), State: b.State, Reason: reason(b), Platform: string(b.View.Platform),
+	body := infoBody{Version: version(b, i), Kind: kindBuilder, Name: b.Name, ARN: b.ARN(), State: b.State, Reason: reason(b), Platform: string(b.View.Platform),
 		InstanceType: deref(b.View.InstanceType), Agent: deref(b.View.AppstreamAgentVersion), Streams: g.Dialer != nil, Expires: expires}
 	if arn := deref(b.View.ImageArn); arn != "" {
 		body.BaseImage = arn[strings.LastIndexByte(arn, '/')+1:]
@@ -183,17 +205,17 @@ type applicationInfo struct {
 }
 
 // applications asks the machine for its catalogue.
-func (g *Gateway) applications(w http.ResponseWriter, r *http.Request, v visit) {
-	if g.Dialer == nil || v.builder.State != appstream.BuilderRunning {
+func (g *Gateway) applications(w http.ResponseWriter, r *http.Request, v visit, b *appstream.ImageBuilder) {
+	if g.Dialer == nil || b.State != appstream.BuilderRunning {
 		g.answer(w, r, http.StatusConflict, problem{Code: "state", Message: "The image builder is not running."})
 		return
 	}
-	agent := g.agent(v.builder.ID)
+	agent := g.agent(b.ID)
 	defer agent.Close()
 	list, err := agent.Applications(r.Context())
 	if err != nil {
 		if r.Context().Err() == nil {
-			g.Log.WarnContext(r.Context(), "gateway: ask for the applications", "builder", v.builder.ARN(), "err", err)
+			g.Log.WarnContext(r.Context(), "gateway: ask for the applications", "builder", b.ARN(), "err", err)
 			g.answer(w, r, http.StatusBadGateway, problem{Code: "unreachable", Message: "The image builder does not answer just now."})
 		}
 		return
@@ -231,10 +253,8 @@ func label(s string) string {
 const maxForm = 16 << 10
 
 // createImage has an image made of the builder. The streams end by themselves when the builder leaves RUNNING.
-func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit) {
-	if !g.sameOrigin(r) {
-		g.Hooks.Refused("origin")
-		g.refuse(w, r, noticeForeign)
+func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit, b *appstream.ImageBuilder) {
+	if !g.ours(w, r) {
 		return
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
@@ -265,15 +285,15 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit) {
 	case utf8.RuneCountInString(in.Description) > 256:
 		g.answer(w, r, http.StatusBadRequest, problem{"form", "description", "Use at most 256 characters."})
 		return
-	case v.builder.State != appstream.BuilderRunning:
-		g.answer(w, r, http.StatusConflict, problem{"state", "", "The image builder is " + v.builder.State + "; an image can be made of it when it is RUNNING."})
+	case b.State != appstream.BuilderRunning:
+		g.answer(w, r, http.StatusConflict, problem{"state", "", "The image builder is " + b.State + "; an image can be made of it when it is RUNNING."})
 		return
 	}
 	ctx := appstream.WithCaller(r.Context(), appstream.Caller{
-		Account: v.builder.Account, Region: v.builder.Region, Principal: v.builder.ARN() + "/" + v.claims.UserID,
+		Account: b.Account, Region: b.Region, Principal: b.ARN() + "/" + v.claims.UserID,
 		Source: v.source, BaseURL: g.TrustedProxies.BaseURL(r), RequestID: uuid.New().String(),
 	})
-	err = g.CreateImage(ctx, NewImage{Builder: v.builder.Name, BuilderID: v.builder.ID, Name: in.Name,
+	err = g.CreateImage(ctx, NewImage{Builder: b.Name, BuilderID: b.ID, Name: in.Name,
 		DisplayName: in.DisplayName, Description: in.Description, UseLatestAgentVersion: in.UseLatestAgentVersion})
 	if err == nil {
 		g.answer(w, r, http.StatusAccepted, imageInfo{Name: in.Name, State: appstream.ImagePending})
@@ -281,7 +301,7 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit) {
 	}
 	known, ok := errors.AsType[*appstream.Error](err)
 	if !ok || known.Kind == appstream.Internal {
-		g.Log.ErrorContext(ctx, "gateway: create an image", "builder", v.builder.ARN(), "err", err)
+		g.Log.ErrorContext(ctx, "gateway: create an image", "builder", b.ARN(), "err", err)
 		g.answer(w, r, http.StatusInternalServerError, problem{Code: "fault", Message: "The image could not be made; the server's log says why. Try again."})
 		return
 	}

@@ -40,11 +40,11 @@ func TestInfo(t *testing.T) {
 	w := newWorld(t, agentFunc(echo), nil)
 	client := w.signedIn()
 	got := w.info(client, "")
-	if left := time.Until(got.Expires); left < SessionLength-time.Minute || left > SessionLength {
+	if left := time.Until(got.Expires); left < BuilderVisit-time.Minute || left > BuilderVisit {
 		t.Errorf("the session ends in %s", left)
 	}
 	got.Expires = time.Time{}
-	want := infoBody{Version: "1", Name: "hello", ARN: "arn:aws:appstream:us-west-2:123456789012:image-builder/hello", State: "RUNNING", BaseImage: "oriel-debian-12",
+	want := infoBody{Version: "1", Kind: "image-builder", Name: "hello", ARN: "arn:aws:appstream:us-west-2:123456789012:image-builder/hello", State: "RUNNING", BaseImage: "oriel-debian-12",
 		Platform: "DEBIAN_12", InstanceType: "stream.standard.medium", Agent: "11-21-2026", Address: "10.90.0.2", Streams: true}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

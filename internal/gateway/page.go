@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/ticket"
 	"github.com/oriel-project/oriel/internal/web"
 )
 
@@ -36,8 +36,15 @@ type notice struct {
 	Title  string
 	Text   []string // paragraphs
 
-	Builder *about // what the page is about; nil when the browser may not know
-	Wait    string // the address to ask for news; "" when the page is final
+	Builder *about     // the image builder that the page is about; nil when it is about none, or the browser may not know
+	Wait    string     // the address to ask for news; "" when the page is final
+	Links   []pageLink // where to go from here
+}
+
+// pageLink is a link of a notice. Its URL has been checked (webAddress).
+type pageLink struct {
+	Text, URL string
+	Strong    bool // what most people want
 }
 
 // about is what a notice shows of a builder.
@@ -50,95 +57,41 @@ var (
 	noticeAltered = notice{Status: http.StatusForbidden, Code: "invalid", Icon: "shield", Tone: "bad", Title: "This link is not valid",
 		Text: []string{"It was cut off or changed on its way to you, or it comes from another server. Copy the whole link, or ask for a new one."}}
 	noticeExpired = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: "This link has expired",
-		Text: []string{"Streaming links work for a limited time. Ask the person who sent it for a new one; your work on the image builder is not affected."}}
+		Text: []string{"Streaming links work for a limited time. Ask the person who sent it for a new one; your work is not affected."}}
 	noticeSlowDown = notice{Status: http.StatusTooManyRequests, Code: "limit", Icon: "clock", Tone: "calm", Title: "Too many attempts",
 		Text: []string{"Several links from your network were not accepted. Wait half a minute and try a new link."}}
-	noticeNoSession = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: "Open your streaming link",
-		Text: []string{"This browser has no session for this image builder. Open the streaming link that you were given, or ask for a new one.",
+	noticeNoCookie = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: "Open your streaming link",
+		Text: []string{"This browser has not been let in here. Open the streaming link that you were given, or ask for a new one.",
 			"If you just did, allow cookies for this site and open the link again."}}
-	noticeSessionOver = notice{Status: http.StatusUnauthorized, Code: "expired", Icon: "clock", Tone: "calm", Title: "Your session has ended",
+	noticeCookieOver = notice{Status: http.StatusUnauthorized, Code: "expired", Icon: "clock", Tone: "calm", Title: "Your session has ended",
 		Text: []string{"A session lasts twelve hours. The image builder and your work on it are still there: open a new streaming link to go on."}}
 	noticeDeleted = notice{Status: http.StatusGone, Code: "deleted", Icon: "trash", Tone: "calm", Title: "This image builder was deleted",
 		Text: []string{"Its machine and everything on it are gone. Images that were made of it are not affected."}}
+	noticeSessionGone = notice{Status: http.StatusGone, Code: "ended", Icon: "clock", Tone: "calm", Title: "Your session has ended",
+		Text: []string{"It is over, and nothing of it is left. Open your streaming link, or ask for a new one, to begin another."}}
 	noticeAddress = notice{Status: http.StatusForbidden, Code: "address", Icon: "shield", Tone: "bad", Title: "Not from this network",
-		Text: []string{"This image builder can only be reached from the networks of its access endpoints. Connect to one of them, a company VPN for example, and load this page again."}}
+		Text: []string{"This stream can only be reached from the networks of its access endpoints. Connect to one of them, a company VPN for example, and load this page again."}}
 	noticeForeign = notice{Status: http.StatusForbidden, Code: "origin", Icon: "shield", Tone: "bad", Title: "Not from this site",
 		Text: []string{"The request came from another website and was not carried out."}}
 	noticeFault = notice{Status: http.StatusServiceUnavailable, Code: "fault", Icon: "alert", Tone: "bad", Title: "Something went wrong",
 		Text: []string{"The server could not answer just now. Try again in a moment; its log says what happened."}}
 )
 
-// noticeFor gives the page for a builder that cannot be streamed now, and nil for one that can.
-func (g *Gateway) noticeFor(b *appstream.ImageBuilder) *notice {
-	n := notice{Status: http.StatusOK, Tone: "wait", Icon: "spinner",
-		Builder: &about{Name: b.Name, State: b.State, Reason: reason(b), Version: version(b, nil)}, Wait: "/stream/" + b.ID + "/info"}
-	switch b.State {
-	case appstream.BuilderRunning:
-		if g.Dialer != nil {
-			return nil
-		}
-		n.Code, n.Tone, n.Icon, n.Title = "simulated", "good", "desktop", b.Name+" is running, without a screen"
-		n.Text = []string{"This server runs the simulated provider: image builders go through all their states, but there are no machines and so there is no desktop to show.",
-			"Start the server with the docker provider to work on real ones."}
-	case appstream.BuilderPending, appstream.BuilderUpdatingAgent:
-		n.Code, n.Title = "starting", b.Name+" is starting"
-		n.Text = []string{"The desktop opens by itself as soon as it is ready."}
-	case appstream.BuilderRebooting:
-		n.Code, n.Title = "starting", b.Name+" is restarting"
-		n.Text = []string{"The desktop comes back by itself in a moment."}
-	case appstream.BuilderSnapshotting:
-		n.Code, n.Title = "imaging", "An image of "+b.Name+" is being made"
-		if b.Capturing != "" {
-			n.Title = "The image " + b.Capturing + " is being made"
-		}
-		n.Text = []string{"The desktop is closed while its disk is captured. The image builder is stopped afterwards."}
-	case appstream.BuilderStopping:
-		n.Code, n.Title = "stopped", b.Name+" is stopping"
-		n.Text = []string{"Its disk is kept."}
-	case appstream.BuilderStopped:
-		n.Code, n.Tone, n.Icon, n.Title = "stopped", "calm", "power", b.Name+" is stopped"
-		n.Text = []string{"Start it with StartImageBuilder. This page opens the desktop by itself when it is running."}
-	case appstream.BuilderFailed:
-		n.Code, n.Tone, n.Icon, n.Title = "failed", "bad", "alert", b.Name+" has failed"
-		n.Text = []string{"StartImageBuilder tries to repair it; DeleteImageBuilder removes it. This page opens the desktop by itself when it is running."}
-	case appstream.BuilderDeleting:
-		n.Code, n.Icon, n.Tone, n.Title = "deleted", "trash", "calm", b.Name+" is being deleted"
-		n.Text = []string{"Its machine and everything on it go. Images that were made of it are not affected."}
-	default:
-		n.Code, n.Title = "busy", b.Name+" is busy"
-		n.Text = []string{"The desktop opens by itself when the work on it is done."}
+// noticeGone gives the page for a subject that is no longer there.
+func noticeGone(c ticket.Claims) notice {
+	if c.Type == ticket.TypeEndUser {
+		return noticeSessionGone
 	}
-	return &n
+	return noticeDeleted
 }
 
-// reason says in words why a builder is as it is; "" when there is nothing to say.
-func reason(b *appstream.ImageBuilder) string {
-	switch r := b.View.StateChangeReason; {
-	case b.Problem != nil:
-		return b.Problem.Message
-	case r != nil && r.Message != nil:
-		return *r.Message
+// fault answers an error that is ours.
+func (g *Gateway) fault(w http.ResponseWriter, r *http.Request, what string, err error) {
+	if r.Context().Err() != nil {
+		return // the browser has gone
 	}
-	return ""
-}
-
-// stateWords turns UPDATING_AGENT into "Updating agent".
-func stateWords(state string) string {
-	words := strings.ToLower(strings.ReplaceAll(state, "_", " "))
-	if words == "" {
-		return ""
-	}
-	return strings.ToUpper(words[:1]) + words[1:]
-}
-
-// view serves the viewer, or the page that says why there is nothing to view.
-func (g *Gateway) view(w http.ResponseWriter, r *http.Request, v visit) {
-	if n := g.noticeFor(&v.builder); n != nil {
-		g.refuse(w, r, *n)
-		return
-	}
-	g.render(w, r, g.pages.viewer, http.StatusOK, map[string]any{
-		"ID": v.builder.ID, "Name": v.builder.Name, "State": v.builder.State, "Account": v.builder.Account, "Region": v.builder.Region})
+	g.Log.ErrorContext(r.Context(), "gateway: "+what, "err", err)
+	g.refuse(w, r, noticeFault)
 }
 
 // refuse answers with a notice: as JSON to the viewer's scripts, as a page to people.

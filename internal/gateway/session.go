@@ -1,113 +1,245 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/store"
-	"github.com/oriel-project/oriel/internal/ticket"
 )
 
-// SessionLength is how long a browser may use a stream after it opened the streaming URL. The validity of the URL only bounds
-// when it is opened.
-const SessionLength = 12 * time.Hour
+// seat is a person's session on a fleet as the subject of a visit.
+type seat struct{ *appstream.Session }
 
-// authenticate exchanges the ticket in a streaming URL for a session and sends the browser on, so that the
-// ticket leaves the address bar and the history.
-func (g *Gateway) authenticate(w http.ResponseWriter, r *http.Request) {
-	source := g.TrustedProxies.Source(r)
-	query := r.URL.Query()
-	c, err := g.Signer.Parse(query.Get("parameters"), query.Get("signature"), time.Now())
-	if err == nil && !recordID.MatchString(c.RecordID) {
-		err = ticket.ErrInvalid
+func (s seat) head() *appstream.Meta             { return &s.Meta }
+func (s seat) machine() string                   { return s.InstanceID }
+func (s seat) endpoints() []types.AccessEndpoint { return s.AccessEndpoints }
+func (s seat) ancestors() []string               { return s.EmbedDomains }
+func (s seat) gone() *streamEnd                  { return endEnded }
+
+func (s seat) display(ctx context.Context, agent *agentapi.Client) (*agentapi.DisplayConn, error) {
+	return agent.Session(s.ID).Display(ctx)
+}
+
+func (s seat) page() viewerPage {
+	return viewerPage{Kind: kindSession, ID: s.ID, Name: s.Stack, State: s.State, Account: s.Account, Region: s.Region,
+		Stack: s.Stack, Fleet: s.Fleet, User: s.UserID, View: string(s.View)}
+}
+
+// streamable: a PENDING session is waited for, so that its desktop is shown the moment it is there.
+func (s seat) streamable(screens bool) (bool, *streamEnd) {
+	switch {
+	case s.State == appstream.SessionExpired:
+		return false, endEnded
+	case !screens:
+		return false, endSimulated
 	}
-	if err != nil {
-		why, page := "invalid", noticeAltered
-		if errors.Is(err, ticket.ErrExpired) {
-			why, page = "expired", noticeExpired
+	return s.State == appstream.SessionActive, nil
+}
+
+// notice gives the page for a session that is over.
+func (s seat) notice(screens bool) *notice {
+	switch {
+	case s.State == appstream.SessionExpired:
+		n := notice{Status: http.StatusOK, Code: "ended", Tone: "calm", Icon: "clock", Title: "Your session has ended", Text: []string{endWords(s.EndCode)}}
+		switch s.EndCode {
+		case appstream.EndByUser:
+			n.Tone, n.Icon = "good", "check"
+		case appstream.EndInstanceLost, appstream.EndNotStarted:
+			n.Tone, n.Icon = "bad", "alert"
+		case appstream.EndByAdmin, appstream.EndFleetStopped:
+			n.Icon = "power"
 		}
-		g.Hooks.Refused(why)
-		if !g.refused.allow(source) {
-			w.Header().Set("Retry-After", "30")
-			g.refuse(w, r, noticeSlowDown)
+		n.Text = append(n.Text, "Open your streaming link, or ask for a new one, to begin another.")
+		if u := webAddress(s.FeedbackURL); u != nil {
+			n.Links = append(n.Links, pageLink{Text: "Give feedback", URL: s.FeedbackURL})
+		}
+		if u := webAddress(s.RedirectURL); u != nil {
+			n.Links = append(n.Links, pageLink{Text: "Continue to " + u.Host, URL: s.RedirectURL, Strong: true})
+		}
+		return &n
+	case !screens:
+		return &notice{Status: http.StatusOK, Code: "simulated", Tone: "good", Icon: "desktop", Title: "Your session is there, without a screen",
+			Text: []string{"This server runs the simulated provider: sessions go through all their states, but there are no machines and so there is no desktop to show.",
+				"Start the server with the docker provider to work on real ones."}}
+	}
+	return nil
+}
+
+// endWords says why a session ended.
+func endWords(code appstream.EndCode) string {
+	switch code {
+	case appstream.EndByUser:
+		return "You ended it."
+	case appstream.EndByAdmin:
+		return "The administrator ended it."
+	case appstream.EndAway:
+		return "You were away for too long."
+	case appstream.EndDuration:
+		return "It reached the longest duration that a session may have."
+	case appstream.EndFleetStopped:
+		return "The administrator stopped the fleet that it ran on."
+	case appstream.EndInstanceLost:
+		return "The machine that it ran on has failed."
+	case appstream.EndNotStarted:
+		return "It could not be started. Try again; if it happens again, tell the administrator."
+	}
+	return "It is over."
+}
+
+// webAddress parses an address that a person may be sent to; nil for one that is not http or https.
+func webAddress(address string) *url.URL {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil
+	}
+	return u
+}
+
+// sessionInfo is the JSON of /info for a session.
+type sessionInfo struct {
+	Version      string               `json:"version"` // changes with the state and what follows from it
+	Kind         string               `json:"kind"`    // kindSession
+	Name         string               `json:"name"`    // to show: the stack's
+	State        string               `json:"state"`
+	Stack        string               `json:"stack"`
+	Fleet        string               `json:"fleet"`
+	User         string               `json:"user"`
+	View         string               `json:"view"` // DESKTOP or APP
+	EndCode      string               `json:"endCode,omitzero"`
+	Reason       string               `json:"reason,omitzero"`      // in words: why it ended, or what keeps it from beginning
+	Expires      time.Time            `json:"expires"`              // until when the browser may ask
+	MaxEnd       time.Time            `json:"maxEnd"`               // when the session ends in any case
+	RedirectURL  string               `json:"redirectURL,omitzero"` // http or https
+	FeedbackURL  string               `json:"feedbackURL,omitzero"`
+	IdleSeconds  int                  `json:"idleSeconds"` // without input until the stream is ended; 0: never
+	Rules        rulesInfo            `json:"rules"`
+	Applications []sessionApplication `json:"applications"` // the catalogue of the fleet's image
+	Streams      bool                 `json:"streams"`      // there is a display to be seen when State is ACTIVE
+}
+
+// rulesInfo is what the session's stack allows. The page shows it; it is enforced here.
+type rulesInfo struct {
+	CopyIn     bool `json:"copyIn"`
+	CopyOut    bool `json:"copyOut"`
+	CopyInMax  int  `json:"copyInMax"` // characters; 0: no limit
+	CopyOutMax int  `json:"copyOutMax"`
+	Upload     bool `json:"upload"`
+	Download   bool `json:"download"`
+	Print      bool `json:"print"`
+	TimeZone   bool `json:"timeZone"`
+}
+
+type sessionApplication struct {
+	Name        string `json:"name"`
+	DisplayName string `json:"displayName"`
+	Icon        string `json:"icon,omitzero"` // a path
+}
+
+// sessionInfo tells what is known about a session, and with after waits for news of it.
+func (g *Gateway) sessionInfo(w http.ResponseWriter, r *http.Request, v visit, s *appstream.Session) {
+	after := r.URL.Query().Get("after")
+	var changed <-chan struct{}
+	if after != "" {
+		extend(w, infoWait)
+		follow, stop := g.news.follow(g.Store, s.ID) // before the look, so that nothing is missed
+		defer stop()
+		changed = follow
+	}
+	over := time.NewTimer(infoWait)
+	defer over.Stop()
+	for {
+		session, catalogue, err := g.lookSession(r.Context(), s.ID)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			g.refuse(w, r, noticeSessionGone)
+			return
+		case err != nil:
+			g.fault(w, r, "read the session", err)
 			return
 		}
-		g.Log.InfoContext(r.Context(), "gateway: streaming url refused", "why", why, "source", source)
-		g.refuse(w, r, page)
-		return
-	}
-	b, err := g.find(r.Context(), c.RecordID)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		g.refuse(w, r, noticeDeleted)
-		return
-	case err != nil:
-		g.fault(w, r, "read the image builder", err)
-		return
-	case !g.admits(&b, source):
-		g.Hooks.Refused("address")
-		g.Log.InfoContext(r.Context(), "gateway: address refused", "builder", b.ARN(), "source", source)
-		g.refuse(w, r, noticeAddress)
-		return
-	}
-	c.Expires, c.Nonce = time.Now().Add(SessionLength), ""
-	value, err := g.Signer.Session(c)
-	if err != nil {
-		g.fault(w, r, "make the session", err)
-		return
-	}
-	http.SetCookie(w, g.cookie(r, c.RecordID, value, int(SessionLength/time.Second)))
-	http.Redirect(w, r, "/stream/"+c.RecordID, http.StatusSeeOther)
-}
-
-// disconnect takes the session away from the browser.
-func (g *Gateway) disconnect(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	if !recordID.MatchString(id) || !g.sameOrigin(r) {
-		g.Hooks.Refused("origin")
-		g.refuse(w, r, noticeForeign)
-		return
-	}
-	http.SetCookie(w, g.cookie(r, id, "", -1))
-	w.WriteHeader(http.StatusNoContent)
-}
-
-// sameOrigin tells whether a page of this server made a request that changes something.
-func (g *Gateway) sameOrigin(r *http.Request) bool { return g.origins.Check(r) == nil }
-
-// cookieName gives the name of the cookie for a record. Over https it has the prefix with which browsers promise that no other
-// host has set it.
-func (g *Gateway) cookieName(r *http.Request, id string) string {
-	if g.TrustedProxies.Secure(r) {
-		return "__Host-oriel-" + id
-	}
-	return "oriel-" + id
-}
-
-func (g *Gateway) cookie(r *http.Request, id, value string, maxAge int) *http.Cookie {
-	c := &http.Cookie{Name: g.cookieName(r, id), Value: value, MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode}
-	if g.TrustedProxies.Secure(r) {
-		c.Secure, c.Path = true, "/" // as __Host- demands
-	} else {
-		c.Path = "/stream/" + id
-	}
-	return c
-}
-
-// session gives the claims of the session that a request carries for a record. Errors: ticket.ErrInvalid, also when there is
-// none; ticket.ErrExpired.
-func (g *Gateway) session(r *http.Request, id string) (ticket.Claims, error) {
-	result := ticket.ErrInvalid
-	for _, cookie := range r.CookiesNamed(g.cookieName(r, id)) {
-		c, err := g.Signer.ParseSession(cookie.Value, time.Now())
-		switch {
-		case c.RecordID != id: // includes all that is not genuine
-		case err == nil:
-			return c, nil
-		default:
-			result = err
+		body := g.describeSession(&session, catalogue, v.claims.Expires)
+		if changed == nil || body.Version != after {
+			g.answer(w, r, http.StatusOK, body)
+			return
 		}
+		select {
+		case <-changed:
+			continue
+		case <-over.C:
+		case <-g.closed.Done():
+		case <-r.Context().Done():
+		}
+		changed = nil
 	}
-	return ticket.Claims{}, result
+}
+
+// lookSession reads a session and the catalogue of its fleet's image.
+func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Session, catalogue []sessionApplication, err error) {
+	err = g.Store.View(ctx, func(tx store.Tx) error {
+		if err := tx.Find(id, &s); err != nil {
+			return err
+		}
+		var fleet appstream.Fleet
+		var image appstream.Image
+		err := tx.Find(s.FleetID, &fleet)
+		if err == nil && fleet.ImageID != "" {
+			err = tx.Find(fleet.ImageID, &image)
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		for _, a := range image.View.Applications {
+			one := sessionApplication{Name: deref(a.Name), DisplayName: deref(a.DisplayName)}
+			if one.DisplayName == "" {
+				one.DisplayName = one.Name
+			}
+			if icon := image.Icons[one.Name]; icon != "" && g.Icons != nil {
+				one.Icon = "/icons/" + icon
+			}
+			catalogue = append(catalogue, one)
+		}
+		return nil
+	})
+	return s, catalogue, err
+}
+
+func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionApplication, expires time.Time) sessionInfo {
+	body := sessionInfo{Version: strconv.FormatInt(s.Version, 10), Kind: kindSession, Name: s.Stack, State: s.State, Stack: s.Stack, Fleet: s.Fleet,
+		User: s.UserID, View: string(s.View), EndCode: string(s.EndCode), Expires: expires, MaxEnd: s.MaxEnd,
+		IdleSeconds: int(s.IdleTimeout / time.Second), Applications: catalogue, Streams: g.Dialer != nil,
+		Rules: rulesInfo{CopyIn: s.Rules.CopyIn, CopyOut: s.Rules.CopyOut, CopyInMax: s.Rules.CopyInMax, CopyOutMax: s.Rules.CopyOutMax,
+			Upload: s.Rules.Upload, Download: s.Rules.Download, Print: s.Rules.Print, TimeZone: s.Rules.TimeZone}}
+	switch {
+	case s.State == appstream.SessionExpired:
+		body.Reason = endWords(s.EndCode)
+	case s.Problem != nil:
+		body.Reason = s.Problem.Message
+	}
+	if webAddress(s.RedirectURL) != nil {
+		body.RedirectURL = s.RedirectURL
+	}
+	if webAddress(s.FeedbackURL) != nil {
+		body.FeedbackURL = s.FeedbackURL
+	}
+	return body
+}
+
+// endSession ends a session at its person's wish. The cookie stays, so that he can be told that it is so.
+func (g *Gateway) endSession(w http.ResponseWriter, r *http.Request, v visit, s *appstream.Session) {
+	if !g.ours(w, r) {
+		return
+	}
+	if err := g.Sessions.EndSession(r.Context(), s.ID); err != nil {
+		g.fault(w, r, "end a session", err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }

@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +24,8 @@ import (
 )
 
 // The WebSocket of a stream: binary messages carry RFB as a plain stream of bytes, in both directions, cut anywhere. A
-// text message "ping…" of the viewer is answered with "pong…", for it to measure the way to the server.
+// text message "ping…" of the viewer is answered with "pong…", for it to measure the way to the server. Other text messages
+// to the viewer of a session are a streamNotice each, in JSON.
 //
 // A stream ends as soon as its reason to be is gone. The close code tells the viewer what happened and the close
 // reason is the same in one word, for logs.
@@ -36,16 +40,19 @@ type streamEnd struct {
 func (e *streamEnd) Error() string { return "the stream ended: " + e.reason }
 
 var (
-	endExpired     = &streamEnd{4001, "expired"}     // the session's time is over
+	endExpired     = &streamEnd{4001, "expired"}     // the cookie's time is over
 	endStopped     = &streamEnd{4002, "stopped"}     // the builder is stopping or stopped
 	endImaging     = &streamEnd{4003, "imaging"}     // an image is being made of the builder
 	endUnreachable = &streamEnd{4004, "unreachable"} // the machine's display does not answer, or went away: worth another try
 	endDeleted     = &streamEnd{4005, "deleted"}
 	endFailed      = &streamEnd{4006, "failed"}
-	endStarting    = &streamEnd{4007, "starting"} // the builder is on its way to RUNNING
+	endStarting    = &streamEnd{4007, "starting"} // the builder is on its way to RUNNING, or the session to ACTIVE for longer than pendingTime
 	endAddress     = &streamEnd{4008, "address"}  // the access endpoints do not let the address in
-	endCrowded     = &streamEnd{4009, "crowded"}  // too many streams of this builder are open
+	endCrowded     = &streamEnd{4009, "crowded"}  // too many streams of this builder or session are open
 	endSimulated   = &streamEnd{4010, "simulated"}
+	endEnded       = &streamEnd{4011, "ended"}     // the session is over: /info says why
+	endElsewhere   = &streamEnd{4012, "elsewhere"} // the session is shown by a newer stream
+	endIdle        = &streamEnd{4013, "idle"}      // nothing was typed or moved for the session's idle timeout
 
 	endRestart = &streamEnd{websocket.StatusServiceRestart, "restarting"} // the server goes down
 	endLost    = &streamEnd{websocket.StatusGoingAway, "lost"}            // the browser does not answer
@@ -54,41 +61,28 @@ var (
 
 // The bounds of a stream.
 const (
-	maxStreams    = 16       // of one builder at a time
+	maxStreams    = 16       // of one builder or session at a time
 	maxMessage    = 1 << 20  // from the browser, in bytes
-	bufferSize    = 64 << 10 // each way
+	bufferSize    = 64 << 10 // each way, while something flows
+	sipSize       = 2 << 10  // from a display that is at rest
+	restAfter     = time.Second
 	pingAfter     = 10 * time.Second
 	pingTimeout   = 15 * time.Second // a dead peer is given up after pingAfter + pingTimeout
 	dialTimeout   = 10 * time.Second
-	maxEcho       = 64 // bytes of a "ping…" message
+	pendingTime   = 5 * time.Minute // that a stream waits for its session to be ACTIVE
+	maxEcho       = 64              // bytes of a "ping…" message
+	maxNotices    = 8               // that wait to be sent
 	pingPrefix    = "ping"
 	pongPrefix    = "pong"
 	lookAfterLost = time.Second // how soon to look again when the store could not be read
 )
 
+// timeZone is the name of one, like Europe/Berlin or America/Argentina/Buenos_Aires.
+var timeZone = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z][A-Za-z0-9_+-]{0,31}){0,2}$`)
+
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// endFor gives the end that the state of a builder means for its streams; nil when it may be streamed.
-func (g *Gateway) endFor(b *appstream.ImageBuilder) *streamEnd {
-	switch b.State {
-	case appstream.BuilderRunning:
-		if g.Dialer == nil {
-			return endSimulated
-		}
-		return nil
-	case appstream.BuilderSnapshotting:
-		return endImaging
-	case appstream.BuilderStopping, appstream.BuilderStopped:
-		return endStopped
-	case appstream.BuilderFailed:
-		return endFailed
-	case appstream.BuilderDeleting:
-		return endDeleted
-	}
-	return endStarting
-}
-
-// stream relays the display. Who may not have a session gets an HTTP error; who has one gets a WebSocket, and if there is
+// stream relays the display. Who may not have a stream gets an HTTP error; who may gets a WebSocket, and if there is
 // nothing to stream its close code says why.
 func (g *Gateway) stream(w http.ResponseWriter, r *http.Request, v visit) {
 	if !sameHost(r) {
@@ -106,22 +100,31 @@ func (g *Gateway) stream(w http.ResponseWriter, r *http.Request, v visit) {
 		ws.Close(websocket.StatusProtocolError, "subprotocol")
 		return
 	}
-	if !g.enter(v.builder.ID) {
+	id := v.subject.head().ID
+	if !g.enter(id) {
 		ws.Close(g.whyFull())
 		return
 	}
-	defer g.leave(v.builder.ID)
+	defer g.leave(id)
 
 	// The request's context is of no use once the connection is taken over; the stream ends with the gateway or by itself.
 	ctx, end := context.WithCancelCause(g.closed)
 	defer end(nil)
-	s := &stream{ws: ws, echo: make(chan []byte, 1), end: end}
+	s := &stream{ws: ws, visit: v, ctx: ctx, end: end, opened: time.Now(), open: make(chan struct{}), echo: make(chan []byte, 1),
+		notices: make(chan streamNotice, maxNotices), stirred: make(chan struct{}, 1)}
+	if session, ok := v.subject.(seat); ok {
+		if s.session = session.Session; timeZone.MatchString(r.URL.Query().Get("tz")) {
+			s.timeZone = r.URL.Query().Get("tz")
+		}
+		g.takeOver(id, s)
+		defer g.giveUp(id, s)
+	}
 	g.Hooks.StreamOpened()
-	started := time.Now()
-	g.serve(ctx, s, v)
-	g.Hooks.StreamClosed(s.reason, time.Since(started), s.sent.Load(), s.received.Load())
-	g.Log.InfoContext(ctx, "gateway: stream closed", "builder", v.builder.ARN(), "source", v.source, "reason", s.reason,
-		"lasted", time.Since(started).Round(time.Millisecond), "sent", s.sent.Load(), "received", s.received.Load())
+	g.serve(s)
+	lasted := time.Since(s.opened)
+	g.Hooks.StreamClosed(s.reason, lasted, s.sent.Load(), s.received.Load())
+	g.Log.InfoContext(ctx, "gateway: stream closed", "resource", v.subject.head().ARN(), "source", v.source, "reason", s.reason,
+		"lasted", lasted.Round(time.Millisecond), "sent", s.sent.Load(), "received", s.received.Load())
 }
 
 // sameHost tells whether a page of this host opened the WebSocket: browsers let any page open one, with cookies.
@@ -130,7 +133,7 @@ func sameHost(r *http.Request) bool {
 	return err == nil && origin.Host != "" && strings.EqualFold(origin.Host, r.Host)
 }
 
-// enter counts a stream of a builder; false when there are too many or the gateway is closed.
+// enter counts a stream of a record; false when there are too many or the gateway is closed.
 func (g *Gateway) enter(id string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -158,58 +161,71 @@ func (g *Gateway) whyFull() (websocket.StatusCode, string) {
 	return endCrowded.code, endCrowded.reason
 }
 
+// takeOver makes s the stream of its session: a person has one, and the newer is the one that he looks at.
+func (g *Gateway) takeOver(id string, s *stream) {
+	g.presence.come(id)
+	g.mu.Lock()
+	older := g.current[id]
+	g.current[id] = s
+	g.mu.Unlock()
+	if older != nil {
+		older.end(endElsewhere)
+	}
+}
+
+func (g *Gateway) giveUp(id string, s *stream) {
+	g.mu.Lock()
+	if g.current[id] == s {
+		delete(g.current, id)
+	}
+	g.mu.Unlock()
+	select {
+	case <-s.open:
+		g.presence.leave(id, true)
+	default:
+		g.presence.leave(id, false)
+	}
+}
+
 // A stream is one WebSocket and one connection to a display.
 type stream struct {
-	ws      *websocket.Conn
+	ws       *websocket.Conn
+	visit    visit
+	session  *appstream.Session // as it was when the stream came; nil for a builder's
+	timeZone string             // of the browser; "" if it does not say
+	ctx      context.Context    // of the stream: it is over when that is
+	end      context.CancelCauseFunc
+	opened   time.Time
+
 	display *agentapi.DisplayConn
-	echo    chan []byte // what the viewer sent to get it back
-	end     context.CancelCauseFunc
+	open    chan struct{} // closed when display is there
+
+	echo    chan []byte       // what the viewer sent to get it back
+	notices chan streamNotice // to the viewer
+	stirred chan struct{}     // there was input while the person was warned of being idle, or the display was opened
+	input   atomic.Int64      // when there last was some, or the display was opened, in ns since 1970
+	warned  atomic.Bool       // of being idle
 
 	heard          atomic.Int64 // when the browser was last heard of, in ns since 1970
+	roundTrip      atomic.Int64 // of the last ping, in ns
 	sent, received atomic.Int64 // bytes
 	reason         string       // of the end
 }
 
-// serve runs a stream from dialing to its end.
-func (g *Gateway) serve(ctx context.Context, s *stream, v visit) {
-	// The watch comes before the look, so that no change falls between them.
-	watch, unwatch := context.WithCancel(ctx)
-	defer unwatch()
-	changes := g.Store.Watch(watch)
+// serve runs a stream from its beginning to its end. At rest it has three goroutines besides the caller's: one that
+// waits for the display, one that waits for the browser, and one that asks it for signs of life.
+func (g *Gateway) serve(s *stream) {
+	// Following comes before the look, so that no change falls between them.
+	changed, unfollow := g.news.follow(g.Store, s.visit.subject.head().ID)
+	defer unfollow()
 
 	var all sync.WaitGroup
-	opened := make(chan struct{})
-	all.Go(func() { // dialing takes time; that the browser goes away must be seen meanwhile
-		if why, _ := g.check(ctx, v); why != nil {
-			s.end(why)
-			return
-		}
-		dial, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		agent := g.agent(v.builder.ID)
-		defer agent.Close()
-		display, err := agent.Display(dial)
-		if err != nil {
-			if ctx.Err() == nil {
-				g.Log.WarnContext(ctx, "gateway: reach the display", "builder", v.builder.ARN(), "err", err)
-			}
-			s.end(endUnreachable)
-			return
-		}
-		defer display.Close()
-		defer context.AfterFunc(ctx, func() { display.Close() })() // frees whoever waits for it
-		s.display = display
-		close(opened)
-		g.Log.InfoContext(ctx, "gateway: stream opened", "builder", v.builder.ARN(), "source", v.source)
-		s.down(ctx)
-	})
-	all.Go(func() { s.up(ctx, opened) })
-	all.Go(func() { s.keepAlive(ctx) })
-
-	g.attend(ctx, s, v, changes)
+	all.Go(s.up) // at once: that the browser goes away must be seen while the display is waited for
+	all.Go(s.keepAlive)
+	g.attend(s, changed, func(now subject) { all.Go(func() { g.relay(s, now) }) })
 
 	why := endLost
-	errors.As(context.Cause(ctx), &why)
+	errors.As(context.Cause(s.ctx), &why)
 	s.reason = why.reason
 	if why == endLost {
 		s.ws.CloseNow()
@@ -219,69 +235,192 @@ func (g *Gateway) serve(ctx context.Context, s *stream, v visit) {
 	all.Wait()
 }
 
-// check looks whether the stream of a visit may be; a nil end if so. The error says that it cannot be told now.
-func (g *Gateway) check(ctx context.Context, v visit) (*streamEnd, error) {
-	b, err := g.find(ctx, v.builder.ID)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return endDeleted, nil
-	case err != nil:
-		return nil, err
-	case !g.admits(&b, v.source):
-		return endAddress, nil
+// relay opens the display and has it shown until the stream ends.
+func (g *Gateway) relay(s *stream, now subject) {
+	dial, cancel := context.WithTimeout(s.ctx, dialTimeout)
+	defer cancel()
+	agent := g.agent(now.machine())
+	defer agent.Close()
+	if s.session != nil && s.session.Rules.TimeZone && s.timeZone != "" {
+		if err := agent.Session(s.session.ID).SetTimeZone(dial, s.timeZone); err != nil && dial.Err() == nil {
+			g.Log.WarnContext(s.ctx, "gateway: set the time zone", "session", s.session.ID, "err", err)
+		}
 	}
-	return g.endFor(&b), nil
+	display, err := now.display(dial, agent)
+	if err != nil {
+		if s.ctx.Err() == nil {
+			g.Log.WarnContext(s.ctx, "gateway: reach the display", "resource", now.head().ARN(), "err", err)
+		}
+		s.end(endUnreachable)
+		return
+	}
+	defer display.Close()
+	defer context.AfterFunc(s.ctx, func() { display.Close() })() // frees whoever waits for it
+	s.display = display
+	s.input.Store(time.Now().UnixNano()) // who opens a stream is there
+	close(s.open)
+	s.stir()
+	if s.session != nil {
+		g.presence.show(s.session.ID)
+	}
+	g.Log.InfoContext(s.ctx, "gateway: stream opened", "resource", now.head().ARN(), "source", s.visit.source)
+	s.down()
 }
 
-// attend watches over a stream until it ends, and ends it when its session or the builder's RUNNING is over.
-func (g *Gateway) attend(ctx context.Context, s *stream, v visit, changes <-chan store.Change) {
-	expiry := time.NewTimer(time.Until(v.claims.Expires))
-	defer expiry.Stop()
-	again := time.NewTimer(lookAfterLost)
-	defer again.Stop()
+// check reads the subject of a visit, and gives the end that its being as it is means for a stream. The error says that it
+// cannot be told now.
+func (g *Gateway) check(ctx context.Context, v visit) (now subject, ready bool, end *streamEnd, err error) {
+	now, err = g.find(ctx, v.claims)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, false, v.subject.gone(), nil
+	case err != nil:
+		return nil, false, nil, err
+	case !g.admits(now.endpoints(), v.source):
+		return nil, false, endAddress, nil
+	}
+	ready, end = now.streamable(g.Dialer != nil)
+	return now, ready, end, nil
+}
+
+// attend watches over a stream until it ends: begins to relay when there is something to stream, and ends it when the time of
+// its cookie or its session is over, or what it shows is no longer to be seen. One timer waits for whatever is next.
+func (g *Gateway) attend(s *stream, changed <-chan struct{}, relay func(subject)) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	pending := time.Now().Add(pendingTime)
+	look := time.Now() // when to read the record
+	begun := false
+	var clock clock
+	var maxEnd time.Time
 	for {
-		why, err := g.check(ctx, v)
-		if why != nil {
-			s.end(why)
-			return
-		}
-		if err == nil {
-			again.Stop()
-		} else {
-			again.Reset(lookAfterLost)
-		}
-		for wait := true; wait; {
-			select {
-			case <-ctx.Done():
+		now := time.Now()
+		if !now.Before(look) {
+			subject, ready, end, err := g.check(s.ctx, s.visit)
+			look = never
+			switch {
+			case err != nil:
+				look = now.Add(lookAfterLost)
+			case end != nil:
+				s.end(end)
 				return
-			case <-expiry.C:
-				s.end(endExpired)
-				return
-			case <-again.C:
-				wait = false
-			case c, ok := <-changes:
-				if !ok {
-					changes = nil // the store is closed, or the stream
-				}
-				wait = ok && c.ID != v.builder.ID && !c.Lagged || !ok
+			case ready && !begun:
+				begun = true
+				relay(subject)
+			}
+			if session, ok := subject.(seat); ok {
+				maxEnd = session.MaxEnd
 			}
 		}
+		next := s.visit.claims.Expires
+		if !now.Before(next) {
+			s.end(endExpired)
+			return
+		}
+		if !begun {
+			if !now.Before(pending) {
+				s.end(endStarting)
+				return
+			}
+			next = earlier(next, pending)
+		} else if s.session != nil {
+			again, end := s.tick(&clock, now, maxEnd)
+			if end != nil {
+				s.end(end)
+				return
+			}
+			next = earlier(next, again)
+		}
+		timer.Reset(time.Until(earlier(next, look)))
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-changed:
+			look = now
+		case <-s.stirred:
+		case <-timer.C:
+		}
 	}
+}
+
+// tick asks the clock of a session's stream, and says what it has to say.
+func (s *stream) tick(c *clock, now, maxEnd time.Time) (next time.Time, end *streamEnd) {
+	for {
+		input := s.input.Load()
+		var last time.Time
+		if input != 0 {
+			last = time.Unix(0, input)
+		}
+		say, end, next := c.tell(now, maxEnd, s.session.IdleTimeout, last)
+		for _, n := range say {
+			s.say(n)
+		}
+		s.warned.Store(c.idling)
+		if s.input.Load() == input || !c.idling { // input that did not see the warning is seen here
+			return next, end
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// say has a notice sent to the viewer. One that finds too many before it is dropped.
+func (s *stream) say(n streamNotice) {
+	select {
+	case s.notices <- n:
+	default:
+	}
+}
+
+// stir has attend look at the clock.
+func (s *stream) stir() {
+	select {
+	case s.stirred <- struct{}{}:
+	default:
+	}
+}
+
+// active notes input of the person.
+func (s *stream) active() {
+	s.input.Store(time.Now().UnixNano())
+	if s.warned.Load() {
+		s.stir()
+	}
+}
+
+// Write sends what the display says to the browser.
+func (s *stream) Write(p []byte) (int, error) {
+	if s.ctx.Err() != nil { // nothing is shown after the end
+		return len(p), nil
+	}
+	// Not with ctx: a write that is given up kills the connection, and the close code could not be sent any more.
+	if err := s.ws.Write(context.Background(), websocket.MessageBinary, p); err != nil {
+		s.end(endLost)
+		return 0, err
+	}
+	s.sent.Add(int64(len(p)))
+	return len(p), nil
 }
 
 // down copies what the display says to the browser. It reads only as fast as the browser takes, which holds the display back.
-func (s *stream) down(ctx context.Context) {
-	buffer := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
+// A display that has been at rest for restAfter is waited for with a small buffer.
+func (s *stream) down() {
+	var sip [sipSize]byte
 	for {
-		n, err := s.display.Read(buffer[:])
-		if n > 0 && ctx.Err() == nil { // nothing is shown after the end
-			// Not with ctx: a write that is given up kills the connection, and the close code could not be sent any more.
-			if werr := s.ws.Write(context.Background(), websocket.MessageBinary, buffer[:n]); werr != nil {
-				s.end(endLost)
+		_ = s.display.SetReadDeadline(time.Time{})
+		n, err := s.display.Read(sip[:])
+		if n > 0 {
+			if _, werr := s.Write(sip[:n]); werr != nil {
 				return
 			}
-			s.sent.Add(int64(n))
+		}
+		if err == nil {
+			err = s.flow()
 		}
 		if err != nil {
 			s.end(endUnreachable)
@@ -290,10 +429,31 @@ func (s *stream) down(ctx context.Context) {
 	}
 }
 
-// up copies what the browser says to the display. It begins at once, because pongs and the close are only seen by reading.
-func (s *stream) up(ctx context.Context, opened <-chan struct{}) {
+// flow copies while something flows: nil when the display is at rest.
+func (s *stream) flow() error {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
+	for {
+		if s.display.SetReadDeadline(time.Now().Add(restAfter)) != nil {
+			return nil // it has been closed; reading says so
+		}
+		n, err := s.display.Read(buffer[:])
+		if n > 0 {
+			if _, werr := s.Write(buffer[:n]); werr != nil {
+				return werr
+			}
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// up copies what the browser says to the display. It begins at once, because pongs and the close are only seen by reading.
+func (s *stream) up() {
 	for {
 		kind, message, err := s.ws.Reader(context.Background())
 		if err != nil {
@@ -306,27 +466,35 @@ func (s *stream) up(ctx context.Context, opened <-chan struct{}) {
 			continue
 		}
 		select {
-		case <-opened:
-		case <-ctx.Done():
+		case <-s.open:
+		case <-s.ctx.Done():
 			return
 		}
-		for {
-			n, err := message.Read(buffer[:])
-			if n > 0 {
-				s.hear()
-				s.received.Add(int64(n))
-				if _, err := s.display.Write(buffer[:n]); err != nil {
-					s.end(endUnreachable)
-					return
-				}
+		if end := s.pass(message); end != nil {
+			s.end(end)
+			return
+		}
+	}
+}
+
+// pass copies one message to the display.
+func (s *stream) pass(message io.Reader) *streamEnd {
+	buffer := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := message.Read(buffer[:])
+		if n > 0 {
+			s.hear()
+			s.received.Add(int64(n))
+			if _, err := s.display.Write(buffer[:n]); err != nil {
+				return endUnreachable
 			}
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				s.end(gone(err))
-				return
-			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return gone(err)
 		}
 	}
 }
@@ -355,42 +523,50 @@ func (s *stream) reply(message io.Reader) {
 
 func (s *stream) hear() { s.heard.Store(time.Now().UnixNano()) }
 
-// keepAlive asks a browser that has been silent for pingAfter for a sign of life, and ends the stream if none comes. Any
-// message counts as one: on a slow line a pong waits behind the frames that are under way.
-func (s *stream) keepAlive(ctx context.Context) {
+// keepAlive sends the text messages, and asks a browser that has been silent for pingAfter for a sign of life: it ends the stream
+// if none comes. Any message counts as one: on a slow line a pong waits behind the frames that are under way. The browser of
+// a session is asked even if it is not silent, to measure the way to it.
+func (s *stream) keepAlive() {
 	s.hear()
 	timer := time.NewTimer(pingAfter)
 	defer timer.Stop()
 	for {
+		var text []byte
 		select {
-		case <-ctx.Done():
+		case <-s.ctx.Done():
 			return
-		case text := <-s.echo:
-			turn, cancel := context.WithTimeout(ctx, pingTimeout) // frames may be under way
-			err := s.ws.Write(turn, websocket.MessageText, append([]byte(pongPrefix), text[len(pingPrefix):]...))
-			cancel()
-			if err != nil && ctx.Err() == nil && s.silent() >= pingTimeout {
-				s.end(endLost)
-				return
-			}
+		case asked := <-s.echo:
+			text = append([]byte(pongPrefix), asked[len(pingPrefix):]...)
+		case n := <-s.notices:
+			text, _ = json.Marshal(n) // strings and numbers
 		case <-timer.C:
-			if quiet := s.silent(); quiet < pingAfter {
+			if quiet := s.silent(); quiet < pingAfter && s.session == nil {
 				timer.Reset(pingAfter - quiet)
 				continue
 			}
-			asked, cancel := context.WithTimeout(ctx, pingTimeout)
+			asked, cancel := context.WithTimeout(s.ctx, pingTimeout)
+			began := time.Now()
 			err := s.ws.Ping(asked)
 			cancel()
 			switch {
 			case err == nil:
+				s.roundTrip.Store(int64(time.Since(began)))
 				s.hear()
-			case ctx.Err() != nil:
+			case s.ctx.Err() != nil:
 				return
 			case s.silent() >= pingTimeout:
 				s.end(endLost)
 				return
 			}
 			timer.Reset(pingAfter)
+			continue
+		}
+		turn, cancel := context.WithTimeout(s.ctx, pingTimeout) // frames may be under way
+		err := s.ws.Write(turn, websocket.MessageText, text)
+		cancel()
+		if err != nil && s.ctx.Err() == nil && s.silent() >= pingTimeout {
+			s.end(endLost)
+			return
 		}
 	}
 }

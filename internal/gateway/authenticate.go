@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/ticket"
+)
+
+// When a page that found no place on a fleet tries again: about every 20 seconds, and not all pages at once.
+const (
+	capacityPause  = 15 * time.Second
+	capacitySpread = 10 * time.Second
+)
+
+// launchTime bounds the start of an application in a session that is there already. The browser waits for it.
+const launchTime = 5 * time.Second
+
+// desktopApplication is the application of a ticket that stands for the desktop itself.
+const desktopApplication = "Desktop"
+
+// authenticate exchanges the ticket in a streaming URL for a cookie.
+func (g *Gateway) authenticate(w http.ResponseWriter, r *http.Request) {
+	source := g.TrustedProxies.Source(r)
+	query := r.URL.Query()
+	c, err := g.Signer.Parse(query.Get("parameters"), query.Get("signature"), time.Now())
+	if err == nil && (!recordID.MatchString(c.RecordID) || c.Type == ticket.TypeEndUser && g.Sessions == nil) {
+		err = ticket.ErrInvalid
+	}
+	switch {
+	case err != nil:
+		g.refuseTicket(w, r, source, err)
+	case c.Type == ticket.TypeEndUser:
+		g.openSession(w, r, c, source)
+	default:
+		g.openBuilder(w, r, c, source)
+	}
+}
+
+func (g *Gateway) refuseTicket(w http.ResponseWriter, r *http.Request, source netip.Addr, err error) {
+	why, page := "invalid", noticeAltered
+	if errors.Is(err, ticket.ErrExpired) {
+		why, page = "expired", noticeExpired
+	}
+	g.Hooks.Refused(why)
+	if !g.refused.allow(source) {
+		w.Header().Set("Retry-After", "30")
+		g.refuse(w, r, noticeSlowDown)
+		return
+	}
+	g.Log.InfoContext(r.Context(), "gateway: streaming url refused", "why", why, "source", source)
+	g.refuse(w, r, page)
+}
+
+// openBuilder admits a browser to an image builder.
+func (g *Gateway) openBuilder(w http.ResponseWriter, r *http.Request, c ticket.Claims, source netip.Addr) {
+	b, err := g.find(r.Context(), c)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		g.refuse(w, r, noticeDeleted)
+	case err != nil:
+		g.fault(w, r, "read the image builder", err)
+	case !g.admits(b.endpoints(), source):
+		g.refuseAddress(w, r, b.head().ARN(), source)
+	default:
+		c.Expires = time.Now().Add(BuilderVisit)
+		g.admit(w, r, c, false)
+	}
+}
+
+// openSession gives a person the session that he has on a fleet, or a new one. The endpoints of the stack are looked at before,
+// so that nobody takes a place who may not come.
+func (g *Gateway) openSession(w http.ResponseWriter, r *http.Request, c ticket.Claims, source netip.Addr) {
+	ctx := r.Context()
+	var stack appstream.Stack
+	key := appstream.Key{Account: c.Account, Region: c.Region, Noun: appstream.NounStack, Name: c.Stack}
+	err := g.Store.View(ctx, func(tx store.Tx) error { return tx.Get(key, &stack) })
+	if err != nil && !errors.Is(err, store.ErrNotFound) { // without a stack OpenSession has the words
+		g.fault(w, r, "read the stack", err)
+		return
+	}
+	allowFrames(w, stack.View.EmbedHostDomains)
+	if !g.admits(stack.View.AccessEndpoints, source) {
+		g.refuseAddress(w, r, key.ARN(), source)
+		return
+	}
+	session, existing, err := g.Sessions.OpenSession(ctx, c, locale(r.Header.Get("Accept-Language")))
+	if err != nil {
+		g.noSession(w, r, c, err)
+		return
+	}
+	if existing && session.State == appstream.SessionActive && c.Application != "" && c.Application != desktopApplication {
+		g.launchFor(ctx, &session, c.Application)
+	}
+	c.RecordID, c.Expires = session.ID, session.MaxEnd.Add(afterwards)
+	c.Context, c.Application = "", "" // what they were for is done
+	g.admit(w, r, c, len(session.EmbedDomains) > 0)
+}
+
+func (g *Gateway) refuseAddress(w http.ResponseWriter, r *http.Request, arn string, source netip.Addr) {
+	g.Hooks.Refused("address")
+	g.Log.InfoContext(r.Context(), "gateway: address refused", "resource", arn, "source", source)
+	g.refuse(w, r, noticeAddress)
+}
+
+// noSession says why a person has no session. The page of one for whom there is no place opens the streaming URL again by itself.
+func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Claims, err error) {
+	known, ok := errors.AsType[*appstream.Error](err)
+	if !ok || known.Kind == appstream.Internal {
+		g.fault(w, r, "open a session", err)
+		return
+	}
+	n := notice{Code: string(known.Kind), Icon: "alert", Tone: "calm", Title: "Your session cannot be opened", Text: []string{known.Message}}
+	switch known.Kind {
+	case appstream.InsufficientCapacity:
+		g.Hooks.NoCapacity(c.Fleet)
+		pause := strconv.Itoa(int((capacityPause + rand.N(capacitySpread)) / time.Second))
+		w.Header().Set("Refresh", pause)
+		w.Header().Set("Retry-After", pause)
+		n = notice{Status: http.StatusServiceUnavailable, Code: "capacity", Icon: "spinner", Tone: "wait", Title: "No place is free just now",
+			Text: []string{"Everybody who may work at the same time is at work. This page tries again by itself every few moments; you can leave it open."}}
+	case appstream.ResourceNotFound:
+		n.Status, n.Icon = http.StatusGone, "trash"
+	case appstream.ResourceNotAvailable, appstream.Unavailable:
+		n.Status, n.Icon = http.StatusServiceUnavailable, "power"
+	case appstream.ResourceInUse, appstream.ConcurrentModification, appstream.LimitExceeded:
+		n.Status = http.StatusConflict
+	default:
+		n.Status, n.Icon = http.StatusForbidden, "shield"
+	}
+	g.refuse(w, r, n)
+}
+
+// launchFor starts an application in a session that was there before. That it fails keeps nobody out.
+func (g *Gateway) launchFor(ctx context.Context, s *appstream.Session, application string) {
+	if g.Dialer == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, launchTime)
+	defer cancel()
+	agent := g.agent(s.InstanceID)
+	defer agent.Close()
+	if err := agent.Session(s.ID).Launch(ctx, application); err != nil {
+		g.Log.WarnContext(ctx, "gateway: launch an application", "session", s.ID, "application", application, "err", err)
+	}
+}

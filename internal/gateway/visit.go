@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"regexp"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/ticket"
+)
+
+// A subject is what a browser visits: an image builder (builder.go) or a person's session on a fleet (session.go). It is the
+// record as it was read at one moment.
+type subject interface {
+	head() *appstream.Meta
+	// machine is the ID of the instance whose agent is asked.
+	machine() string
+	// endpoints are those through which alone it can be reached; none: from everywhere.
+	endpoints() []types.AccessEndpoint
+	// ancestors are the hosts whose pages may show it in a frame.
+	ancestors() []string
+	// notice gives the page that stands in place of the viewer; nil for the viewer. screens: machines have displays.
+	notice(screens bool) *notice
+	// page is what the viewer's page is made of.
+	page() viewerPage
+	// streamable tells whether there is something to stream. If there is not, end says why there never will be; nil: not yet.
+	streamable(screens bool) (ready bool, end *streamEnd)
+	// gone is the end of a stream whose subject is no longer there.
+	gone() *streamEnd
+	// display opens the display.
+	display(ctx context.Context, agent *agentapi.Client) (*agentapi.DisplayConn, error)
+}
+
+// A visit is a request that has shown, by its cookie, that it may see a subject, and that comes from where it may be seen.
+type visit struct {
+	claims  ticket.Claims
+	subject subject
+	source  netip.Addr
+}
+
+var recordID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// visiting lets h have only requests with a cookie for a subject that exists, from an allowed address.
+func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v := visit{source: g.TrustedProxies.Source(r)}
+		id := r.PathValue("id")
+		if !recordID.MatchString(id) {
+			g.refuse(w, r, noticeUnknown)
+			return
+		}
+		var err error
+		if v.claims, err = g.admission(r, id); err != nil {
+			switch {
+			case !errors.Is(err, ticket.ErrExpired):
+				g.Hooks.Refused("invalid")
+				g.refuse(w, r, noticeNoCookie)
+			case v.claims.Type == ticket.TypeEndUser:
+				g.Hooks.Refused("expired")
+				g.refuse(w, r, noticeSessionGone)
+			default:
+				g.Hooks.Refused("expired")
+				g.refuse(w, r, noticeCookieOver)
+			}
+			return
+		}
+		v.subject, err = g.find(r.Context(), v.claims)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			g.refuse(w, r, noticeGone(v.claims))
+			return
+		case err != nil:
+			g.fault(w, r, "read what is visited", err)
+			return
+		}
+		allowFrames(w, v.subject.ancestors())
+		if !g.admits(v.subject.endpoints(), v.source) {
+			g.Hooks.Refused("address")
+			g.refuse(w, r, noticeAddress)
+			return
+		}
+		h(w, r, v)
+	}
+}
+
+// onBuilder lets h have visits of image builders only.
+func (g *Gateway) onBuilder(h func(http.ResponseWriter, *http.Request, visit, *appstream.ImageBuilder)) http.HandlerFunc {
+	return g.visiting(func(w http.ResponseWriter, r *http.Request, v visit) {
+		if b, ok := v.subject.(builder); ok {
+			h(w, r, v, b.ImageBuilder)
+		} else {
+			g.refuse(w, r, noticeUnknown)
+		}
+	})
+}
+
+// onSession lets h have visits of sessions only.
+func (g *Gateway) onSession(h func(http.ResponseWriter, *http.Request, visit, *appstream.Session)) http.HandlerFunc {
+	return g.visiting(func(w http.ResponseWriter, r *http.Request, v visit) {
+		if s, ok := v.subject.(seat); ok {
+			h(w, r, v, s.Session)
+		} else {
+			g.refuse(w, r, noticeUnknown)
+		}
+	})
+}
+
+// find reads the subject of claims. Errors: store.ErrNotFound.
+func (g *Gateway) find(ctx context.Context, c ticket.Claims) (s subject, err error) {
+	err = g.Store.View(ctx, func(tx store.Tx) error {
+		if c.Type == ticket.TypeEndUser {
+			session := new(appstream.Session)
+			s = seat{session}
+			return tx.Find(c.RecordID, session)
+		}
+		b := new(appstream.ImageBuilder)
+		s = builder{b}
+		return tx.Find(c.RecordID, b)
+	})
+	return s, err
+}
+
+// agent gives a client for the agent of a machine. The caller closes it.
+func (g *Gateway) agent(machine string) *agentapi.Client {
+	return agentapi.NewClient(dialer(g.Dialer, machine))
+}
+
+// view serves the viewer, or the page that says why there is nothing to view.
+func (g *Gateway) view(w http.ResponseWriter, r *http.Request, v visit) {
+	if n := v.subject.notice(g.Dialer != nil); n != nil {
+		g.refuse(w, r, *n)
+		return
+	}
+	g.render(w, r, g.pages.viewer, http.StatusOK, v.subject.page())
+}
+
+// viewerPage is what the viewer's page is made of.
+type viewerPage struct {
+	Kind    string // image-builder or session, as in /info
+	ID      string // of the record, as in the address
+	Name    string // of the image builder, or of the session's stack
+	State   string
+	Account string
+	Region  string
+	// A session's only.
+	Stack, Fleet, User, View string
+}
