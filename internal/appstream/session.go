@@ -200,10 +200,6 @@ func PlanSession(s SessionSnapshot, now time.Time) Decision[Session] {
 			d.Again = end
 		}
 		return d
-	case session.Problem != nil && session.Problem.Lasting, session.Overdue(now) && !s.Machine.NextChange.After(now):
-		d := endSession(session, EndNotStarted, now)
-		d.Why += lastWords(session.Problem, Agent{Problem: s.Seat.Problem})
-		return d
 	case s.Seat.Ready:
 		session.Enter(SessionActive, now, 0)
 		session.Network = network(s.Machine)
@@ -211,6 +207,10 @@ func PlanSession(s SessionSnapshot, now time.Time) Decision[Session] {
 			session.Away = now
 		}
 		return Decision[Session]{Next: session, Again: now, Why: "its desktop is there"}
+	case session.Problem != nil && session.Problem.Lasting, session.Overdue(now) && !s.Machine.NextChange.After(now):
+		d := endSession(session, EndNotStarted, now)
+		d.Why += lastWords(session.Problem, Agent{Problem: s.Seat.Problem})
+		return d
 	case s.Machine.Phase == MachineRunning && s.Seat.Answers && !s.Seat.Known:
 		return Decision[Session]{Next: session, Do: []Action{EnsureSeated{s.Instance.ID, session.Seat()}}, Again: now}
 	case s.Machine.NextChange.After(now):
