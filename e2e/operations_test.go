@@ -17,9 +17,12 @@ import (
 
 // performed is what has behaviour. All other operations of the SDK answer 501.
 var performed = []string{
-	"CreateImageBuilder", "CreateImageBuilderStreamingURL", "DeleteImage", "DeleteImageBuilder", "DeleteImagePermissions",
-	"DescribeImageBuilders", "DescribeImagePermissions", "DescribeImages", "ListTagsForResource", "StartImageBuilder",
-	"StopImageBuilder", "TagResource", "UntagResource", "UpdateImagePermissions",
+	"AssociateFleet", "CreateFleet", "CreateImageBuilder", "CreateImageBuilderStreamingURL", "CreateStack",
+	"CreateStreamingURL", "DeleteFleet", "DeleteImage", "DeleteImageBuilder", "DeleteImagePermissions", "DeleteStack",
+	"DescribeFleets", "DescribeImageBuilders", "DescribeImagePermissions", "DescribeImages", "DescribeSessions",
+	"DescribeStacks", "DisassociateFleet", "DrainSessionInstance", "ExpireSession", "ListAssociatedFleets",
+	"ListAssociatedStacks", "ListTagsForResource", "StartFleet", "StartImageBuilder", "StopFleet", "StopImageBuilder",
+	"TagResource", "UntagResource", "UpdateFleet", "UpdateImagePermissions", "UpdateStack",
 }
 
 // TestOperations calls every operation that the SDK has, with as little as passes the checks of the model.

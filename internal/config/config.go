@@ -67,9 +67,12 @@ type Config struct {
 
 // Quotas limits what one account may have in one region.
 type Quotas struct {
-	ImageBuilders int `toml:"image_builders"` // default 10
-	Images        int `toml:"images"`         // default 10
-	ImageShares   int `toml:"image_shares"`   // accounts that one image may be shared with; default 100
+	ImageBuilders  int `toml:"image_builders"`  // default 10
+	Images         int `toml:"images"`          // default 10
+	ImageShares    int `toml:"image_shares"`    // accounts that one image may be shared with; default 100
+	Fleets         int `toml:"fleets"`          // default 10
+	FleetInstances int `toml:"fleet_instances"` // instances that one fleet may have; default 100
+	Stacks         int `toml:"stacks"`          // default 10
 }
 
 // Image is a public image of the sim provider.

@@ -281,9 +281,9 @@ func TestRefusals(t *testing.T) {
 			return err
 		}(), "UnrecognizedClientException", ""},
 		{"not yet", func() error {
-			_, err := c.DescribeFleets(ctx, &sdk.DescribeFleetsInput{})
+			_, err := c.DescribeUsers(ctx, &sdk.DescribeUsersInput{AuthenticationType: types.AuthenticationTypeUserpool})
 			return err
-		}(), "NotImplementedException", "DescribeFleets"},
+		}(), "NotImplementedException", "DescribeUsers"},
 		{"token", func() error {
 			_, err := c.DescribeImageBuilders(ctx, &sdk.DescribeImageBuildersInput{NextToken: new("forged")})
 			return err
@@ -324,7 +324,7 @@ func TestMalformed(t *testing.T) {
 		{"extension under aws", aws + "CreateImage", false, map[string]any{}, 400, "UnknownOperationException"},
 		{"aws under extension", "Oriel.DescribeImages", false, map[string]any{}, 400, "UnknownOperationException"},
 		{"extension in cbor", "Oriel.CreateImage", true, map[string]any{"ImageBuilderName": "nobody", "Name": "x"}, 404, "nobody"},
-		{"pending", aws + "DescribeStacks", true, map[string]any{}, 501, "DescribeStacks"},
+		{"pending", aws + "DescribeUsers", true, map[string]any{"AuthenticationType": "USERPOOL"}, 501, "DescribeUsers"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, answer := call(t, s, "us-east-1", test.target, test.cbor, test.body)

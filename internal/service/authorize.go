@@ -19,18 +19,24 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		}
 		return names
 	}
-	switch operation {
-	case "CreateImageBuilder":
-		list := append(arns(appstream.NounImageBuilder, member("Name")...), member("ImageArn")...)
+	namedOrAll := func(noun appstream.Noun) []string {
+		if names := member("Names"); len(names) > 0 {
+			return arns(noun, names...)
+		}
+		return arns(noun, "*")
+	}
+	withImage := func(list []string) []string {
+		list = append(list, member("ImageArn")...)
 		for _, name := range member("ImageName") {
 			list = append(list, s.imageNamed(c, name).ARN())
 		}
 		return list
+	}
+	switch operation {
+	case "CreateImageBuilder":
+		return withImage(arns(appstream.NounImageBuilder, member("Name")...))
 	case "DescribeImageBuilders":
-		if names := member("Names"); len(names) > 0 {
-			return arns(appstream.NounImageBuilder, names...)
-		}
-		return arns(appstream.NounImageBuilder, "*")
+		return namedOrAll(appstream.NounImageBuilder)
 	case "StartImageBuilder", "StopImageBuilder", "DeleteImageBuilder", "CreateImageBuilderStreamingURL":
 		return arns(appstream.NounImageBuilder, member("Name")...)
 	case "DescribeImages":
@@ -44,6 +50,18 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		return arns(appstream.NounImage, "*")
 	case "DeleteImage", "DescribeImagePermissions", "UpdateImagePermissions", "DeleteImagePermissions":
 		return arns(appstream.NounImage, member("Name")...)
+	case "CreateFleet", "UpdateFleet":
+		return withImage(arns(appstream.NounFleet, member("Name")...))
+	case "DescribeFleets":
+		return namedOrAll(appstream.NounFleet)
+	case "StartFleet", "StopFleet", "DeleteFleet":
+		return arns(appstream.NounFleet, member("Name")...)
+	case "DescribeStacks":
+		return namedOrAll(appstream.NounStack)
+	case "CreateStack", "UpdateStack", "DeleteStack":
+		return arns(appstream.NounStack, member("Name")...)
+	case "AssociateFleet", "DisassociateFleet", "ListAssociatedFleets", "ListAssociatedStacks", "CreateStreamingURL", "DescribeSessions":
+		return append(arns(appstream.NounFleet, member("FleetName")...), arns(appstream.NounStack, member("StackName")...)...)
 	case "TagResource", "UntagResource", "ListTagsForResource":
 		return member("ResourceArn")
 	case "CreateImage":
@@ -73,7 +91,8 @@ func (s *Service) imageNamed(c appstream.Caller, name string) appstream.Key {
 // Repeatable tells whether an operation answers the same to the same account until a record changes.
 func Repeatable(operation string) bool {
 	switch operation {
-	case "DescribeImageBuilders", "DescribeImages", "DescribeImagePermissions", "ListTagsForResource":
+	case "DescribeImageBuilders", "DescribeImages", "DescribeImagePermissions", "ListTagsForResource",
+		"DescribeFleets", "DescribeStacks", "DescribeSessions", "ListAssociatedFleets", "ListAssociatedStacks":
 		return true
 	}
 	return false

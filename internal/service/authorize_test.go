@@ -23,6 +23,8 @@ func TestResources(t *testing.T) {
 	const (
 		builder = "arn:aws:appstream:us-west-2:" + me + ":image-builder/"
 		own     = "arn:aws:appstream:us-west-2:" + me + ":image/"
+		fleet   = "arn:aws:appstream:us-west-2:" + me + ":fleet/"
+		stack   = "arn:aws:appstream:us-west-2:" + me + ":stack/"
 		public  = "arn:aws:appstream:us-west-2::image/"
 		foreign = "arn:aws:appstream:eu-west-1:" + other + ":image/theirs"
 	)
@@ -57,7 +59,27 @@ func TestResources(t *testing.T) {
 		{"UntagResource", &api.UntagResourceInput{ResourceArn: new(foreign), TagKeys: []string{"k"}}, []string{foreign}},
 		{"ListTagsForResource", &api.ListTagsForResourceInput{ResourceArn: new(foreign)}, []string{foreign}},
 		{"CreateImage", &service.CreateImageInput{ImageBuilderName: new("hello"), Name: new("base")}, []string{builder + "hello", own + "base"}},
-		{"CreateFleet", &api.CreateFleetInput{Name: new("fleet")}, nil},
+		{"CreateFleet", &api.CreateFleetInput{Name: new("pool"), ImageName: new("base")}, []string{fleet + "pool", public + "base"}},
+		{"UpdateFleet", &api.UpdateFleetInput{Name: new("pool"), ImageArn: new(foreign)}, []string{fleet + "pool", foreign}},
+		{"UpdateFleet", &api.UpdateFleetInput{Name: new("pool")}, []string{fleet + "pool"}},
+		{"DescribeFleets", &api.DescribeFleetsInput{Names: []string{"a", "b"}}, []string{fleet + "a", fleet + "b"}},
+		{"DescribeFleets", &api.DescribeFleetsInput{}, []string{fleet + "*"}},
+		{"StartFleet", &api.StartFleetInput{Name: new("pool")}, []string{fleet + "pool"}},
+		{"StopFleet", &api.StopFleetInput{Name: new("pool")}, []string{fleet + "pool"}},
+		{"DeleteFleet", &api.DeleteFleetInput{Name: new("pool")}, []string{fleet + "pool"}},
+		{"CreateStack", &api.CreateStackInput{Name: new("desk")}, []string{stack + "desk"}},
+		{"UpdateStack", &api.UpdateStackInput{Name: new("desk")}, []string{stack + "desk"}},
+		{"DeleteStack", &api.DeleteStackInput{Name: new("desk")}, []string{stack + "desk"}},
+		{"DescribeStacks", &api.DescribeStacksInput{Names: []string{"desk"}}, []string{stack + "desk"}},
+		{"DescribeStacks", &api.DescribeStacksInput{}, []string{stack + "*"}},
+		{"AssociateFleet", &api.AssociateFleetInput{FleetName: new("pool"), StackName: new("desk")}, []string{fleet + "pool", stack + "desk"}},
+		{"DisassociateFleet", &api.DisassociateFleetInput{FleetName: new("pool"), StackName: new("desk")}, []string{fleet + "pool", stack + "desk"}},
+		{"ListAssociatedFleets", &api.ListAssociatedFleetsInput{StackName: new("desk")}, []string{stack + "desk"}},
+		{"ListAssociatedStacks", &api.ListAssociatedStacksInput{FleetName: new("pool")}, []string{fleet + "pool"}},
+		{"CreateStreamingURL", &api.CreateStreamingURLInput{FleetName: new("pool"), StackName: new("desk"), UserId: new("ann")}, []string{fleet + "pool", stack + "desk"}},
+		{"DescribeSessions", &api.DescribeSessionsInput{FleetName: new("pool"), StackName: new("desk")}, []string{fleet + "pool", stack + "desk"}},
+		{"ExpireSession", &api.ExpireSessionInput{SessionId: new("s")}, nil},
+		{"DrainSessionInstance", &api.DrainSessionInstanceInput{SessionId: new("s")}, nil},
 	} {
 		seen[test.operation] = true
 		if diff := cmp.Diff(test.want, f.Resources(test.operation, appstream.CallerFrom(as(me)), test.in)); diff != "" {

@@ -148,6 +148,15 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 			}
 			return appstream.Errorf(appstream.ResourceInUse, "The image %s is in use by %s, which is being made of it. Wait until it is RUNNING.", k.Name, who)
 		}
+		if user, err := fleetFrom(tx, k); err != nil {
+			return err
+		} else if user != nil {
+			who := "the fleet " + user.Name
+			if user.Account != k.Account {
+				who = "a fleet of another account"
+			}
+			return appstream.Errorf(appstream.ResourceInUse, "The image %s is in use by %s. Give the fleet another image, or delete it.", k.Name, who)
+		}
 		from := image.State
 		image.Enter(appstream.ImageDeleting, now)
 		if err := move(tx, &image.Meta, from, now, "DeleteImage"); err != nil {
@@ -180,6 +189,22 @@ func bootingFrom(tx store.Tx, image appstream.Key) (user *appstream.Key, err err
 			user = &b.Key
 		}
 		return nil
+	})
+	return user, err
+}
+
+// fleetFrom finds a fleet, of any account, whose machines are made from the image.
+func fleetFrom(tx store.Tx, image appstream.Key) (user *appstream.Key, err error) {
+	err = tx.Scan(store.Query{Noun: appstream.NounFleet, Region: image.Region}, func(_ appstream.Meta, decode func(appstream.Record) error) error {
+		var f appstream.Fleet
+		if user != nil {
+			return nil
+		}
+		err := decode(&f)
+		if value(f.View.ImageArn) == image.ARN() {
+			user = &f.Key
+		}
+		return err
 	})
 	return user, err
 }

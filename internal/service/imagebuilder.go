@@ -79,7 +79,7 @@ func (s *Service) checkNewBuilder(c appstream.Caller, in *aws.CreateImageBuilder
 	size, known := s.cfg.Sizes[value(in.InstanceType)]
 	switch vpc := in.VpcConfig; {
 	case !known:
-		return size, appstream.Errorf(appstream.InvalidParameterCombination, "The instance type %s is not known. Instance types begin with stream., for example stream.standard.medium.", value(in.InstanceType))
+		return size, unknownType(value(in.InstanceType))
 	case (in.ImageName == nil) == (in.ImageArn == nil):
 		return size, appstream.Errorf(appstream.InvalidParameterCombination, "Specify exactly one of ImageName and ImageArn.")
 	case vpc != nil && len(vpc.SubnetIds) > 1:
@@ -89,14 +89,26 @@ func (s *Service) checkNewBuilder(c appstream.Caller, in *aws.CreateImageBuilder
 	case len(in.SoftwaresToUninstall) > 0:
 		return size, appstream.Errorf(appstream.InvalidParameterCombination, "SoftwaresToUninstall names %s, which the image does not have.", strings.Join(in.SoftwaresToUninstall, ", "))
 	case in.IamRoleArn != nil && !roleOf(c.Account, *in.IamRoleArn):
-		return size, appstream.Errorf(appstream.InvalidRole, "AppStream 2.0 encountered an error because your IAM role '%s' is invalid: it must be a role of the account %s.", *in.IamRoleArn, c.Account)
+		return size, invalidRole(c, *in.IamRoleArn)
 	}
-	for n, e := range in.AccessEndpoints {
+	return size, checkEndpoints(in.AccessEndpoints)
+}
+
+func checkEndpoints(list []types.AccessEndpoint) error {
+	for n, e := range list {
 		if value(e.VpceId) == "" {
-			return size, appstream.Errorf(appstream.InvalidParameterCombination, "AccessEndpoints[%d] has no VpceId.", n)
+			return appstream.Errorf(appstream.InvalidParameterCombination, "AccessEndpoints[%d] has no VpceId.", n)
 		}
 	}
-	return size, nil
+	return nil
+}
+
+func unknownType(name string) error {
+	return appstream.Errorf(appstream.InvalidParameterCombination, "The instance type %s is not known. Instance types begin with stream., for example stream.standard.medium.", name)
+}
+
+func invalidRole(c appstream.Caller, arn string) error {
+	return appstream.Errorf(appstream.InvalidRole, "AppStream 2.0 encountered an error because your IAM role '%s' is invalid: it must be a role of the account %s.", arn, c.Account)
 }
 
 func roleOf(account, arn string) bool {
@@ -106,7 +118,6 @@ func roleOf(account, arn string) bool {
 
 // usable tells whether a caller may make a machine of a size from an image.
 func usable(c appstream.Caller, image appstream.Image, size appstream.InstanceType) error {
-	families := image.View.SupportedInstanceFamilies
 	switch {
 	case image.State != appstream.ImageAvailable:
 		return inState(appstream.ResourceNotAvailable, image.Key, image.State, "an AVAILABLE")
@@ -114,7 +125,13 @@ func usable(c appstream.Caller, image appstream.Image, size appstream.InstanceTy
 		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is shared with account %s, but not for image builders. Ask its owner for the allowImageBuilder permission.", image.Name, c.Account)
 	case !value(image.View.ImageBuilderSupported):
 		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s does not support image builders. Choose another image.", image.Name)
-	case len(families) > 0 && !slices.Contains(families, size.Family):
+	}
+	return fits(&image, size)
+}
+
+// fits tells whether a machine of a size can be made from an image.
+func fits(image *appstream.Image, size appstream.InstanceType) error {
+	if families := image.View.SupportedInstanceFamilies; len(families) > 0 && !slices.Contains(families, size.Family) {
 		return appstream.Errorf(appstream.InvalidParameterCombination, "The combination of instance type %s and image instance family %s is not supported. "+
 			"Select an image that belongs to image instance family supported by this instance type.", size.Name, strings.Join(families, ", "))
 	}
@@ -139,13 +156,17 @@ func (s *Service) agentVersion(wanted, pinned *string) (string, error) {
 	return "", appstream.Errorf(appstream.ResourceNotAvailable, "The agent version %s is not installed. Installed: %s. LATEST stands for the newest.", version, strings.Join(installed, ", "))
 }
 
-// volume chooses the size of the root volume: AppStream allows 200 to 500 GB and never less than the image has.
+// AppStream allows root volumes of these sizes, in GB.
+const leastVolume, mostVolume = 200, 500
+
+// volume chooses the size of the root volume: never less than the image has.
 func volume(wanted *types.VolumeConfig, least int) (*types.VolumeConfig, error) {
-	gb := max(200, least)
+	least = max(least, leastVolume)
+	gb := least
 	if wanted != nil && wanted.VolumeSizeInGb != nil {
 		gb = int(*wanted.VolumeSizeInGb)
-		if gb < 200 || gb > 500 || gb < least {
-			return nil, appstream.Errorf(appstream.InvalidParameterCombination, "RootVolumeConfig.VolumeSizeInGb is %d. It must be between %d and 500.", gb, max(200, least))
+		if gb < least || gb > mostVolume {
+			return nil, appstream.Errorf(appstream.InvalidParameterCombination, "RootVolumeConfig.VolumeSizeInGb is %d. It must be between %d and %d.", gb, least, mostVolume)
 		}
 	}
 	return &types.VolumeConfig{VolumeSizeInGb: new(int32(gb))}, nil
@@ -287,23 +308,20 @@ func (s *Service) moveBuilder(ctx context.Context, op, name string, fn func(*app
 func (s *Service) CreateImageBuilderStreamingURL(ctx context.Context, in *aws.CreateImageBuilderStreamingURLInput) (*aws.CreateImageBuilderStreamingURLOutput, error) {
 	c := appstream.CallerFrom(ctx)
 	k := key(c, appstream.NounImageBuilder, value(in.Name))
-	validity := int64(3600)
-	if in.Validity != nil {
-		validity = *in.Validity
-	}
-	if validity < 1 || validity > 604800 {
-		return nil, appstream.Errorf(appstream.Validation, "Validity is %d. It must be between 1 and 604800 seconds.", validity)
+	validity, err := validity(in.Validity, time.Hour)
+	if err != nil {
+		return nil, err
 	}
 	var b appstream.ImageBuilder
 	var expires time.Time
-	err := s.change(ctx, "appstream:CreateImageBuilderStreamingURL", k, func(tx store.Tx, now time.Time) error {
+	err = s.change(ctx, "appstream:CreateImageBuilderStreamingURL", k, func(tx store.Tx, now time.Time) error {
 		if err := get(tx, k, &b); err != nil {
 			return err
 		}
 		if b.State != appstream.BuilderRunning {
 			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
 		}
-		expires = now.Add(time.Duration(validity)*time.Second + time.Second - 1).Truncate(time.Second) // tickets know seconds: round up
+		expires = expiry(now, validity)
 		return nil
 	})
 	if err != nil {
@@ -315,4 +333,20 @@ func (s *Service) CreateImageBuilderStreamingURL(ctx context.Context, in *aws.Cr
 		return nil, fmt.Errorf("sign the streaming URL: %w", err)
 	}
 	return &aws.CreateImageBuilderStreamingURLOutput{StreamingURL: &url, Expires: &expires}, nil
+}
+
+// validity gives how long a streaming URL shall be good for.
+func validity(sent *int64, otherwise time.Duration) (time.Duration, error) {
+	if sent == nil {
+		return otherwise, nil
+	}
+	if *sent < 1 || *sent > 604800 {
+		return 0, appstream.Errorf(appstream.Validation, "Validity is %d. It must be between 1 and 604800 seconds.", *sent)
+	}
+	return time.Duration(*sent) * time.Second, nil
+}
+
+// expiry gives the end of a streaming URL's validity. Tickets know seconds: it is rounded up.
+func expiry(now time.Time, validity time.Duration) time.Time {
+	return now.Add(validity + time.Second - 1).Truncate(time.Second)
 }

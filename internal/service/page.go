@@ -62,3 +62,26 @@ func cut[T any](op string, list []T, size int, at func(T) store.Position) ([]T, 
 	list = list[:size]
 	return list, encodeToken(op, at(list[size-1]))
 }
+
+// listSize is the size of a page of operations whose clients cannot choose one.
+const listSize = 100
+
+// named reads the records of the caller that are named, in order, or of all when none is, behind a position; of all, as many as a page
+// needs.
+func named[T any, P interface {
+	*T
+	appstream.Record
+}](tx store.Tx, c appstream.Caller, noun appstream.Noun, names []string, after store.Position) ([]T, error) {
+	if len(names) == 0 {
+		return store.List[T, P](tx, store.Query{Noun: noun, Region: c.Region, Accounts: []string{c.Account}, After: after, Limit: listSize + 1})
+	}
+	var list []T
+	for _, name := range namesAfter(names, after.Name) {
+		var none T
+		list = append(list, none)
+		if err := get(tx, key(c, noun, name), P(&list[len(list)-1])); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}

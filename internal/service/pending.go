@@ -38,10 +38,6 @@ func (pending) AssociateApplicationToEntitlement(context.Context, *aws.Associate
 	return nil, pendingOperation("AssociateApplicationToEntitlement")
 }
 
-func (pending) AssociateFleet(context.Context, *aws.AssociateFleetInput) (*aws.AssociateFleetOutput, error) {
-	return nil, pendingOperation("AssociateFleet")
-}
-
 func (pending) AssociateSoftwareToImageBuilder(context.Context, *aws.AssociateSoftwareToImageBuilderInput) (*aws.AssociateSoftwareToImageBuilderOutput, error) {
 	return nil, pendingOperation("AssociateSoftwareToImageBuilder")
 }
@@ -86,20 +82,8 @@ func (pending) CreateExportImageTask(context.Context, *aws.CreateExportImageTask
 	return nil, pendingOperation("CreateExportImageTask")
 }
 
-func (pending) CreateFleet(context.Context, *aws.CreateFleetInput) (*aws.CreateFleetOutput, error) {
-	return nil, pendingOperation("CreateFleet")
-}
-
 func (pending) CreateImportedImage(context.Context, *aws.CreateImportedImageInput) (*aws.CreateImportedImageOutput, error) {
 	return nil, pendingOperation("CreateImportedImage")
-}
-
-func (pending) CreateStack(context.Context, *aws.CreateStackInput) (*aws.CreateStackOutput, error) {
-	return nil, pendingOperation("CreateStack")
-}
-
-func (pending) CreateStreamingURL(context.Context, *aws.CreateStreamingURLInput) (*aws.CreateStreamingURLOutput, error) {
-	return nil, pendingOperation("CreateStreamingURL")
 }
 
 func (pending) CreateThemeForStack(context.Context, *aws.CreateThemeForStackInput) (*aws.CreateThemeForStackOutput, error) {
@@ -136,14 +120,6 @@ func (pending) DeleteDirectoryConfig(context.Context, *aws.DeleteDirectoryConfig
 
 func (pending) DeleteEntitlement(context.Context, *aws.DeleteEntitlementInput) (*aws.DeleteEntitlementOutput, error) {
 	return nil, pendingOperation("DeleteEntitlement")
-}
-
-func (pending) DeleteFleet(context.Context, *aws.DeleteFleetInput) (*aws.DeleteFleetOutput, error) {
-	return nil, pendingOperation("DeleteFleet")
-}
-
-func (pending) DeleteStack(context.Context, *aws.DeleteStackInput) (*aws.DeleteStackOutput, error) {
-	return nil, pendingOperation("DeleteStack")
 }
 
 func (pending) DeleteThemeForStack(context.Context, *aws.DeleteThemeForStackInput) (*aws.DeleteThemeForStackOutput, error) {
@@ -190,20 +166,8 @@ func (pending) DescribeEntitlements(context.Context, *aws.DescribeEntitlementsIn
 	return nil, pendingOperation("DescribeEntitlements")
 }
 
-func (pending) DescribeFleets(context.Context, *aws.DescribeFleetsInput) (*aws.DescribeFleetsOutput, error) {
-	return nil, pendingOperation("DescribeFleets")
-}
-
-func (pending) DescribeSessions(context.Context, *aws.DescribeSessionsInput) (*aws.DescribeSessionsOutput, error) {
-	return nil, pendingOperation("DescribeSessions")
-}
-
 func (pending) DescribeSoftwareAssociations(context.Context, *aws.DescribeSoftwareAssociationsInput) (*aws.DescribeSoftwareAssociationsOutput, error) {
 	return nil, pendingOperation("DescribeSoftwareAssociations")
-}
-
-func (pending) DescribeStacks(context.Context, *aws.DescribeStacksInput) (*aws.DescribeStacksOutput, error) {
-	return nil, pendingOperation("DescribeStacks")
 }
 
 func (pending) DescribeThemeForStack(context.Context, *aws.DescribeThemeForStackInput) (*aws.DescribeThemeForStackOutput, error) {
@@ -238,36 +202,16 @@ func (pending) DisassociateApplicationFromEntitlement(context.Context, *aws.Disa
 	return nil, pendingOperation("DisassociateApplicationFromEntitlement")
 }
 
-func (pending) DisassociateFleet(context.Context, *aws.DisassociateFleetInput) (*aws.DisassociateFleetOutput, error) {
-	return nil, pendingOperation("DisassociateFleet")
-}
-
 func (pending) DisassociateSoftwareFromImageBuilder(context.Context, *aws.DisassociateSoftwareFromImageBuilderInput) (*aws.DisassociateSoftwareFromImageBuilderOutput, error) {
 	return nil, pendingOperation("DisassociateSoftwareFromImageBuilder")
-}
-
-func (pending) DrainSessionInstance(context.Context, *aws.DrainSessionInstanceInput) (*aws.DrainSessionInstanceOutput, error) {
-	return nil, pendingOperation("DrainSessionInstance")
 }
 
 func (pending) EnableUser(context.Context, *aws.EnableUserInput) (*aws.EnableUserOutput, error) {
 	return nil, pendingOperation("EnableUser")
 }
 
-func (pending) ExpireSession(context.Context, *aws.ExpireSessionInput) (*aws.ExpireSessionOutput, error) {
-	return nil, pendingOperation("ExpireSession")
-}
-
 func (pending) GetExportImageTask(context.Context, *aws.GetExportImageTaskInput) (*aws.GetExportImageTaskOutput, error) {
 	return nil, pendingOperation("GetExportImageTask")
-}
-
-func (pending) ListAssociatedFleets(context.Context, *aws.ListAssociatedFleetsInput) (*aws.ListAssociatedFleetsOutput, error) {
-	return nil, pendingOperation("ListAssociatedFleets")
-}
-
-func (pending) ListAssociatedStacks(context.Context, *aws.ListAssociatedStacksInput) (*aws.ListAssociatedStacksOutput, error) {
-	return nil, pendingOperation("ListAssociatedStacks")
 }
 
 func (pending) ListEntitledApplications(context.Context, *aws.ListEntitledApplicationsInput) (*aws.ListEntitledApplicationsOutput, error) {
@@ -282,20 +226,12 @@ func (pending) StartAppBlockBuilder(context.Context, *aws.StartAppBlockBuilderIn
 	return nil, pendingOperation("StartAppBlockBuilder")
 }
 
-func (pending) StartFleet(context.Context, *aws.StartFleetInput) (*aws.StartFleetOutput, error) {
-	return nil, pendingOperation("StartFleet")
-}
-
 func (pending) StartSoftwareDeploymentToImageBuilder(context.Context, *aws.StartSoftwareDeploymentToImageBuilderInput) (*aws.StartSoftwareDeploymentToImageBuilderOutput, error) {
 	return nil, pendingOperation("StartSoftwareDeploymentToImageBuilder")
 }
 
 func (pending) StopAppBlockBuilder(context.Context, *aws.StopAppBlockBuilderInput) (*aws.StopAppBlockBuilderOutput, error) {
 	return nil, pendingOperation("StopAppBlockBuilder")
-}
-
-func (pending) StopFleet(context.Context, *aws.StopFleetInput) (*aws.StopFleetOutput, error) {
-	return nil, pendingOperation("StopFleet")
 }
 
 func (pending) UpdateAppBlockBuilder(context.Context, *aws.UpdateAppBlockBuilderInput) (*aws.UpdateAppBlockBuilderOutput, error) {
@@ -312,14 +248,6 @@ func (pending) UpdateDirectoryConfig(context.Context, *aws.UpdateDirectoryConfig
 
 func (pending) UpdateEntitlement(context.Context, *aws.UpdateEntitlementInput) (*aws.UpdateEntitlementOutput, error) {
 	return nil, pendingOperation("UpdateEntitlement")
-}
-
-func (pending) UpdateFleet(context.Context, *aws.UpdateFleetInput) (*aws.UpdateFleetOutput, error) {
-	return nil, pendingOperation("UpdateFleet")
-}
-
-func (pending) UpdateStack(context.Context, *aws.UpdateStackInput) (*aws.UpdateStackOutput, error) {
-	return nil, pendingOperation("UpdateStack")
 }
 
 func (pending) UpdateThemeForStack(context.Context, *aws.UpdateThemeForStackInput) (*aws.UpdateThemeForStackOutput, error) {

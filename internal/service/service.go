@@ -33,9 +33,12 @@ type Config struct {
 
 // Quotas limits what one account may have in one region. Zero stands for AppStream's default.
 type Quotas struct {
-	ImageBuilders int // default 10
-	Images        int // default 10
-	ImageShares   int // accounts that one image may be shared with; default 100
+	ImageBuilders  int // default 10
+	Images         int // default 10
+	ImageShares    int // accounts that one image may be shared with; default 100
+	Fleets         int // default 10
+	FleetInstances int // instances that one fleet may have; default 100
+	Stacks         int // default 10
 }
 
 // Service has the operations.
@@ -50,7 +53,7 @@ func New(cfg Config) *Service {
 	for _, d := range []struct {
 		quota *int
 		value int
-	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}} {
+	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10}} {
 		if *d.quota <= 0 {
 			*d.quota = d.value
 		}
@@ -95,6 +98,15 @@ func move(tx store.Tx, head *appstream.Meta, from string, now time.Time, why str
 	return tx.AddEvent(store.Event{At: now, ID: head.ID, Key: head.Key, From: from, To: head.State, Why: why})
 }
 
+// remove takes a record away, with the event that says so.
+func remove(tx store.Tx, rec appstream.Record, now time.Time, why string) error {
+	head := rec.Head()
+	if err := tx.AddEvent(store.Event{At: now, ID: head.ID, Key: head.Key, From: head.State, Why: why}); err != nil {
+		return err
+	}
+	return tx.Delete(rec)
+}
+
 // key names a resource of the caller.
 func key(c appstream.Caller, noun appstream.Noun, name string) appstream.Key {
 	return appstream.Key{Account: c.Account, Region: c.Region, Noun: noun, Name: name}
@@ -136,4 +148,19 @@ func value[T any](p *T) T {
 		return zero
 	}
 	return *p
+}
+
+// or gives an enumeration's value, or another when it is not set.
+func or[T ~string](v, otherwise T) T {
+	if v == "" {
+		return otherwise
+	}
+	return v
+}
+
+// set writes a member that was sent, and keeps the old one otherwise.
+func set[T any](member **T, sent *T) {
+	if sent != nil {
+		*member = sent
+	}
 }

@@ -93,6 +93,10 @@ func taggable(ctx context.Context, arn string) (appstream.Key, appstream.Record,
 		return k, &appstream.ImageBuilder{}, nil
 	case appstream.NounImage:
 		return k, &appstream.Image{}, nil
+	case appstream.NounFleet:
+		return k, &appstream.Fleet{}, nil
+	case appstream.NounStack:
+		return k, &appstream.Stack{}, nil
 	}
 	return k, nil, missing
 }

@@ -1,0 +1,549 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// CreateFleet creates a fleet in state STOPPED. StartFleet gives it machines.
+func (s *Service) CreateFleet(ctx context.Context, in *aws.CreateFleetInput) (*aws.CreateFleetOutput, error) {
+	c := appstream.CallerFrom(ctx)
+	f := appstream.Fleet{Meta: appstream.Meta{Key: key(c, appstream.NounFleet, value(in.Name)), ID: newID("fleet-"), Tags: maps.Clone(in.Tags)}}
+	switch {
+	case in.FleetType == types.FleetTypeElastic:
+		return nil, appstream.Errorf(appstream.OperationNotPermitted, "FleetType is ELASTIC. Oriel does not run Elastic fleets yet. Choose ALWAYS_ON or ON_DEMAND.")
+	case (in.ImageName == nil) == (in.ImageArn == nil):
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Specify exactly one of ImageName and ImageArn.")
+	case in.ComputeCapacity == nil:
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "ComputeCapacity is missing. It is required for fleets of the types ALWAYS_ON and ON_DEMAND.")
+	}
+	f.View = types.Fleet{
+		Description: in.Description, DisplayName: in.DisplayName, DomainJoinInfo: in.DomainJoinInfo, IamRoleArn: in.IamRoleArn,
+		InstanceType: in.InstanceType, MaxSessionsPerInstance: in.MaxSessionsPerInstance, MaxConcurrentSessions: in.MaxConcurrentSessions,
+		SessionScriptS3Location: in.SessionScriptS3Location, UsbDeviceFilterStrings: in.UsbDeviceFilterStrings, VpcConfig: in.VpcConfig,
+		DisableIMDSV1: new(value(in.DisableIMDSV1)), EnableDefaultInternetAccess: new(value(in.EnableDefaultInternetAccess)),
+		FleetType: or(in.FleetType, types.FleetTypeOnDemand), StreamView: or(in.StreamView, types.StreamViewApp),
+		DisconnectTimeoutInSeconds:     new(seconds(in.DisconnectTimeoutInSeconds, appstream.DefaultDisconnectTimeout)),
+		IdleDisconnectTimeoutInSeconds: new(value(in.IdleDisconnectTimeoutInSeconds)),
+		MaxUserDurationInSeconds:       new(seconds(in.MaxUserDurationInSeconds, appstream.DefaultMaxUserDuration)),
+	}
+	if f.View.VpcConfig == nil {
+		f.View.VpcConfig = &types.VpcConfig{}
+	}
+	if err := s.checkFleet(c, &f); err != nil {
+		return nil, err
+	}
+	if err := s.setCapacity(&f, in.ComputeCapacity); err != nil {
+		return nil, err
+	}
+	err := s.change(ctx, "appstream:CreateFleet", f.Key, func(tx store.Tx, now time.Time) error {
+		if err := s.setImage(tx, c, &f, in.ImageName, in.ImageArn); err != nil {
+			return err
+		}
+		if err := checkPlatform(&f, in.Platform); err != nil {
+			return err
+		}
+		if err := setVolume(&f, in.RootVolumeConfig); err != nil {
+			return err
+		}
+		if err := s.room(tx, f.Key, &appstream.Fleet{}, s.cfg.Quotas.Fleets, "The fleet %s already exists. Choose another name, or delete it first."); err != nil {
+			return err
+		}
+		f.Created = now
+		f.Enter(appstream.FleetStopped, now, 0)
+		if err := move(tx, &f.Meta, "", now, "CreateFleet"); err != nil {
+			return err
+		}
+		return tx.Insert(&f)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.CreateFleetOutput{Fleet: new(f.Describe(appstream.Capacity{}))}, nil
+}
+
+func seconds(sent *int32, otherwise int32) int32 {
+	if sent == nil {
+		return otherwise
+	}
+	return *sent
+}
+
+// checkFleet checks what can be checked of a fleet, new or updated, without the store.
+func (s *Service) checkFleet(c appstream.Caller, f *appstream.Fleet) error {
+	v := &f.View
+	_, known := s.cfg.Sizes[value(v.InstanceType)]
+	switch {
+	case !known:
+		return unknownType(value(v.InstanceType))
+	case v.MaxConcurrentSessions != nil:
+		return appstream.Errorf(appstream.InvalidParameterCombination, "MaxConcurrentSessions is for Elastic fleets only. Specify ComputeCapacity instead.")
+	case v.SessionScriptS3Location != nil:
+		return appstream.Errorf(appstream.InvalidParameterCombination, "SessionScriptS3Location is for Elastic fleets only. The session scripts of other fleets are in their image.")
+	case v.IamRoleArn != nil && !roleOf(c.Account, *v.IamRoleArn):
+		return invalidRole(c, *v.IamRoleArn)
+	}
+	for _, r := range []struct {
+		member    string
+		value     *int32
+		low, high int32
+		zero      bool // stands for "never"
+	}{
+		{"MaxUserDurationInSeconds", v.MaxUserDurationInSeconds, 600, 432000, false},
+		{"DisconnectTimeoutInSeconds", v.DisconnectTimeoutInSeconds, 60, 36000, false},
+		{"IdleDisconnectTimeoutInSeconds", v.IdleDisconnectTimeoutInSeconds, 60, 36000, true},
+		{"MaxSessionsPerInstance", v.MaxSessionsPerInstance, 2, 50, false},
+	} {
+		if r.value == nil || r.zero && *r.value == 0 || *r.value >= r.low && *r.value <= r.high {
+			continue
+		}
+		or0 := ""
+		if r.zero {
+			or0 = "0, or "
+		}
+		return appstream.Errorf(appstream.InvalidParameterCombination, "%s is %d. It must be %sbetween %d and %d.", r.member, *r.value, or0, r.low, r.high)
+	}
+	return nil
+}
+
+// setCapacity gives the fleet the capacity that is wanted, which is counted in sessions when people share its instances.
+func (s *Service) setCapacity(f *appstream.Fleet, wanted *types.ComputeCapacity) error {
+	instances, sessions := wanted.DesiredInstances, wanted.DesiredSessions
+	switch {
+	case f.Multi() && (sessions == nil || instances != nil):
+		return appstream.Errorf(appstream.InvalidParameterCombination, "ComputeCapacity of a multi-session fleet must have DesiredSessions, and no DesiredInstances.")
+	case !f.Multi() && (instances == nil || sessions != nil):
+		return appstream.Errorf(appstream.InvalidParameterCombination, "ComputeCapacity of a fleet without MaxSessionsPerInstance must have DesiredInstances, and no DesiredSessions.")
+	case min(value(instances), value(sessions)) < 0:
+		return appstream.Errorf(appstream.InvalidParameterCombination, "ComputeCapacity is negative. Specify 0 or more.")
+	}
+	f.Desired, f.DesiredSessions = int(value(instances)), int(value(sessions))
+	if n := f.PerInstance(); n > 0 {
+		f.Desired = (f.DesiredSessions + n - 1) / n
+	}
+	return s.checkCapacity(f)
+}
+
+// checkCapacity refuses more instances than a fleet may have, in AWS's own words, odd quotation mark included.
+func (s *Service) checkCapacity(f *appstream.Fleet) error {
+	if limit := s.cfg.Quotas.FleetInstances; f.Desired > limit {
+		return appstream.Errorf(appstream.LimitExceeded, "The Instance type '%s' capacity limit for fleet %s' was exceeded. Requested: %d, Limit: %d",
+			value(f.View.InstanceType), f.Name, f.Desired, limit)
+	}
+	return nil
+}
+
+// setImage lets the fleet's machines be made from an image.
+func (s *Service) setImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet, name, arn *string) error {
+	image, err := s.image(tx, c, name, arn)
+	if err != nil {
+		return err
+	}
+	if err := s.fleetMayUse(c, &image, f); err != nil {
+		return err
+	}
+	f.ImageID, f.ImageRef, f.Agent = image.ID, image.Ref, ""
+	if pinned := value(image.View.AppstreamAgentVersion); slices.Contains(s.cfg.AgentVersions(), pinned) { // else the image follows the newest, or has outlived its agent
+		f.Agent = pinned
+	}
+	f.View.ImageName, f.View.ImageArn, f.View.Platform = new(image.Name), new(image.ARN()), image.View.Platform
+	f.VolumeGB = max(f.VolumeGB, image.VolumeGB, leastVolume)
+	f.View.RootVolumeConfig = &types.VolumeConfig{VolumeSizeInGb: new(int32(f.VolumeGB))}
+	return nil
+}
+
+// fleetMayUse tells whether the machines of a fleet may be made from an image.
+func (s *Service) fleetMayUse(c appstream.Caller, image *appstream.Image, f *appstream.Fleet) error {
+	switch {
+	case image.State != appstream.ImageAvailable:
+		return inState(appstream.ResourceNotAvailable, image.Key, image.State, "an AVAILABLE")
+	case image.Account != "" && image.Account != c.Account && !value(image.Permissions[c.Account].AllowFleet):
+		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is shared with account %s, but not for fleets. Ask its owner for the allowFleet permission.", image.Name, c.Account)
+	}
+	return fits(image, s.cfg.Sizes[value(f.View.InstanceType)])
+}
+
+// imageOf reads the image of a fleet, whatever its owner allows by now. A public image may be another record since: the server makes
+// those anew when they come and go. Others cannot be deleted while a fleet uses them.
+func imageOf(tx store.Tx, f *appstream.Fleet) (appstream.Image, error) {
+	var image appstream.Image
+	k, err := appstream.ParseARN(value(f.View.ImageArn))
+	if err != nil {
+		return image, err
+	}
+	err = tx.Get(k, &image)
+	if errors.Is(err, store.ErrNotFound) {
+		return image, appstream.Errorf(appstream.ResourceNotFound, "The image %s for account %s does not exist.", k.Name, f.Account)
+	}
+	return image, err
+}
+
+// setVolume gives the fleet's machines a root volume of the wanted size; nil stands for the least that there may be.
+func setVolume(f *appstream.Fleet, wanted *types.VolumeConfig) error {
+	if wanted == nil {
+		return nil // setImage has chosen it
+	}
+	config, err := volume(wanted, f.VolumeGB)
+	if err != nil {
+		return err
+	}
+	f.View.RootVolumeConfig, f.VolumeGB = config, int(*config.VolumeSizeInGb)
+	return nil
+}
+
+// checkPlatform refuses a platform that the image does not have: only Elastic fleets have a choice.
+func checkPlatform(f *appstream.Fleet, wanted types.PlatformType) error {
+	if wanted == "" || wanted == f.View.Platform {
+		return nil
+	}
+	return appstream.Errorf(appstream.InvalidParameterCombination, "Platform is %s, but the image %s is of the platform %s. Leave Platform out: only Elastic fleets choose it.",
+		wanted, value(f.View.ImageName), f.View.Platform)
+}
+
+// DescribeFleets describes the named fleets, or all of the account in the region.
+func (s *Service) DescribeFleets(ctx context.Context, in *aws.DescribeFleetsInput) (*aws.DescribeFleetsOutput, error) {
+	const op = "DescribeFleets"
+	c := appstream.CallerFrom(ctx)
+	after, err := decodeToken(op, in.NextToken)
+	if err != nil {
+		return nil, err
+	}
+	var list []appstream.Fleet
+	var next *string
+	var capacity map[string]appstream.Capacity
+	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		if list, err = named[appstream.Fleet](tx, c, appstream.NounFleet, in.Names, after); err != nil {
+			return err
+		}
+		list, next = cut(op, list, listSize, func(f appstream.Fleet) store.Position { return store.Position{Name: f.Name, Account: f.Account} })
+		capacity, err = capacities(tx, c, list)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &aws.DescribeFleetsOutput{Fleets: make([]types.Fleet, len(list)), NextToken: next}
+	for n := range list {
+		out.Fleets[n] = list[n].Describe(capacity[list[n].ID])
+	}
+	return out, nil
+}
+
+// capacities counts the instances of fleets, by the fleets' IDs, in one scan.
+func capacities(tx store.Tx, c appstream.Caller, fleets []appstream.Fleet) (map[string]appstream.Capacity, error) {
+	counts := map[string]appstream.Capacity{}
+	q := store.Query{Noun: appstream.NounInstance, Region: c.Region, Accounts: []string{c.Account}}
+	switch len(fleets) {
+	case 0:
+		return counts, nil
+	case 1:
+		q.Prefix = appstream.InstancePrefix(fleets[0].Name)
+	}
+	err := tx.Scan(q, func(_ appstream.Meta, decode func(appstream.Record) error) error {
+		var i appstream.Instance
+		if err := decode(&i); err != nil {
+			return err
+		}
+		count := counts[i.FleetID]
+		count.Count(&i)
+		counts[i.FleetID] = count
+		return nil
+	})
+	return counts, err
+}
+
+// capacityOf counts the instances of one fleet.
+func capacityOf(tx store.Tx, f *appstream.Fleet) (appstream.Capacity, error) {
+	counts, err := capacities(tx, appstream.Caller{Account: f.Account, Region: f.Region}, []appstream.Fleet{*f})
+	return counts[f.ID], err
+}
+
+// updatable are the members of a fleet that UpdateFleet may change while it is RUNNING. The image and the capacity may be changed too.
+var updatable = []string{"DisplayName", "IdleDisconnectTimeoutInSeconds", "DisconnectTimeoutInSeconds"}
+
+// UpdateFleet changes a fleet: everything while it is STOPPED, while it is RUNNING what can be changed for machines that are still to
+// be made. What is sent as it is already is no change.
+func (s *Service) UpdateFleet(ctx context.Context, in *aws.UpdateFleetInput) (*aws.UpdateFleetOutput, error) {
+	c := appstream.CallerFrom(ctx)
+	k := key(c, appstream.NounFleet, value(in.Name))
+	switch {
+	case in.Name == nil:
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Name is missing. It names the fleet that is to be updated.")
+	case in.ImageName != nil && in.ImageArn != nil:
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Specify ImageName or ImageArn, not both.")
+	}
+	if err := checkDeleted(in); err != nil {
+		return nil, err
+	}
+	var f appstream.Fleet
+	var capacity appstream.Capacity
+	err := s.change(ctx, "appstream:UpdateFleet", k, func(tx store.Tx, now time.Time) error {
+		if err := get(tx, k, &f); err != nil {
+			return err
+		}
+		old := f
+		if err := s.update(tx, c, &f, in); err != nil {
+			return err
+		}
+		if err := mayUpdate(&old, &f, in); err != nil {
+			return err
+		}
+		if f.State != appstream.FleetStopped {
+			f.Due = now
+		}
+		if err := tx.Put(&f); err != nil {
+			return err
+		}
+		var err error
+		capacity, err = capacityOf(tx, &f)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.UpdateFleetOutput{Fleet: new(f.Describe(capacity))}, nil
+}
+
+// update makes the changes that in asks for. Pointers of the old view are replaced, not written through.
+func (s *Service) update(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in *aws.UpdateFleetInput) error {
+	v, multi, before := &f.View, f.Multi(), f.PerInstance()
+	set(&v.Description, in.Description)
+	set(&v.DisplayName, in.DisplayName)
+	set(&v.DomainJoinInfo, in.DomainJoinInfo)
+	set(&v.IamRoleArn, in.IamRoleArn)
+	set(&v.InstanceType, in.InstanceType)
+	set(&v.MaxSessionsPerInstance, in.MaxSessionsPerInstance)
+	set(&v.MaxConcurrentSessions, in.MaxConcurrentSessions)
+	set(&v.SessionScriptS3Location, in.SessionScriptS3Location)
+	set(&v.VpcConfig, in.VpcConfig)
+	set(&v.DisableIMDSV1, in.DisableIMDSV1)
+	set(&v.EnableDefaultInternetAccess, in.EnableDefaultInternetAccess)
+	set(&v.DisconnectTimeoutInSeconds, in.DisconnectTimeoutInSeconds)
+	set(&v.IdleDisconnectTimeoutInSeconds, in.IdleDisconnectTimeoutInSeconds)
+	set(&v.MaxUserDurationInSeconds, in.MaxUserDurationInSeconds)
+	v.StreamView = or(in.StreamView, v.StreamView)
+	setList(&v.UsbDeviceFilterStrings, in.UsbDeviceFilterStrings)
+	deleted := in.AttributesToDelete
+	if value(in.DeleteVpcConfig) {
+		deleted = append(slices.Clone(deleted), types.FleetAttributeVpcConfiguration)
+	}
+	for _, attribute := range deleted {
+		switch attribute {
+		case types.FleetAttributeVpcConfiguration:
+			v.VpcConfig = &types.VpcConfig{}
+		case types.FleetAttributeVpcConfigurationSecurityGroupIds:
+			v.VpcConfig = &types.VpcConfig{SubnetIds: v.VpcConfig.SubnetIds}
+		case types.FleetAttributeDomainJoinInfo:
+			v.DomainJoinInfo = nil
+		case types.FleetAttributeIamRoleArn:
+			v.IamRoleArn = nil
+		case types.FleetAttributeUsbDeviceFilterStrings:
+			v.UsbDeviceFilterStrings = nil
+		case types.FleetAttributeMaxSessionsPerInstance:
+			v.MaxSessionsPerInstance = nil
+		}
+	}
+	if err := s.checkFleet(c, f); err != nil {
+		return err
+	}
+	if err := s.updateImage(tx, c, f, in); err != nil {
+		return err
+	}
+	switch wanted := in.ComputeCapacity; {
+	case wanted != nil:
+		return s.setCapacity(f, wanted)
+	case f.Multi() && multi && f.PerInstance() != before: // as many sessions as before
+		return s.setCapacity(f, &types.ComputeCapacity{DesiredSessions: new(int32(f.DesiredSessions))})
+	case f.Multi() && !multi: // as many instances as before
+		return s.setCapacity(f, &types.ComputeCapacity{DesiredSessions: new(int32(f.Desired * f.PerInstance()))})
+	case !f.Multi():
+		f.DesiredSessions = 0
+	}
+	return nil
+}
+
+// updateImage changes what depends on the image: the image itself, the instance type that must fit it, and the volume.
+func (s *Service) updateImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in *aws.UpdateFleetInput) error {
+	switch {
+	case in.ImageName != nil || in.ImageArn != nil:
+		if err := s.setImage(tx, c, f, in.ImageName, in.ImageArn); err != nil {
+			return err
+		}
+	case in.InstanceType != nil:
+		image, err := imageOf(tx, f)
+		if err != nil {
+			return err
+		}
+		if err := fits(&image, s.cfg.Sizes[value(f.View.InstanceType)]); err != nil {
+			return err
+		}
+	}
+	if err := checkPlatform(f, in.Platform); err != nil {
+		return err
+	}
+	reset := slices.Contains(in.AttributesToDelete, types.FleetAttributeVolumeConfiguration)
+	if in.RootVolumeConfig == nil && !reset {
+		return nil
+	}
+	image, err := imageOf(tx, f)
+	if err != nil {
+		return err
+	}
+	f.VolumeGB = max(image.VolumeGB, leastVolume)
+	if reset {
+		return setVolume(f, &types.VolumeConfig{})
+	}
+	return setVolume(f, in.RootVolumeConfig)
+}
+
+// checkDeleted refuses an attribute that is to be deleted and set at the same time.
+func checkDeleted(in *aws.UpdateFleetInput) error {
+	for attribute, member := range map[types.FleetAttribute]any{
+		types.FleetAttributeVpcConfiguration:                 in.VpcConfig,
+		types.FleetAttributeVpcConfigurationSecurityGroupIds: in.VpcConfig,
+		types.FleetAttributeDomainJoinInfo:                   in.DomainJoinInfo,
+		types.FleetAttributeIamRoleArn:                       in.IamRoleArn,
+		types.FleetAttributeUsbDeviceFilterStrings:           in.UsbDeviceFilterStrings,
+		types.FleetAttributeSessionScriptS3Location:          in.SessionScriptS3Location,
+		types.FleetAttributeMaxSessionsPerInstance:           in.MaxSessionsPerInstance,
+		types.FleetAttributeVolumeConfiguration:              in.RootVolumeConfig,
+	} {
+		if slices.Contains(in.AttributesToDelete, attribute) && !reflect.ValueOf(member).IsNil() {
+			return deletedAndSet(string(attribute))
+		}
+	}
+	if value(in.DeleteVpcConfig) && in.VpcConfig != nil {
+		return appstream.Errorf(appstream.InvalidParameterCombination, "DeleteVpcConfig is true, and VpcConfig is set by the same request. Do one of the two.")
+	}
+	return nil
+}
+
+func deletedAndSet(attribute string) error {
+	return appstream.Errorf(appstream.InvalidParameterCombination, "AttributesToDelete has %s, which is set by the same request. Do one of the two.", attribute)
+}
+
+// mayUpdate refuses changes of members that cannot be changed in the state of the fleet.
+func mayUpdate(old, next *appstream.Fleet, in *aws.UpdateFleetInput) error {
+	if old.State == appstream.FleetStopped {
+		return nil
+	}
+	var refused []string
+	running := old.State == appstream.FleetRunning
+	derived := []string{"ImageName", "ImageArn", "Platform"} // what follows from the image is changed with it
+	if in.RootVolumeConfig == nil && next.VolumeGB > old.VolumeGB {
+		derived = append(derived, "RootVolumeConfig")
+	}
+	was, is := reflect.ValueOf(old.View), reflect.ValueOf(next.View)
+	for n := range was.NumField() {
+		member := was.Type().Field(n)
+		if !member.IsExported() || reflect.DeepEqual(was.Field(n).Interface(), is.Field(n).Interface()) {
+			continue
+		}
+		if !running || !slices.Contains(updatable, member.Name) && !slices.Contains(derived, member.Name) {
+			refused = append(refused, member.Name)
+		}
+	}
+	if !running && (old.Desired != next.Desired || old.DesiredSessions != next.DesiredSessions) {
+		refused = append(refused, "ComputeCapacity")
+	}
+	switch {
+	case len(refused) == 0:
+		return nil
+	case running: // AWS calls the state ACTIVE here
+		return appstream.Errorf(appstream.ResourceInUse, "Cannot update the attribute for fleet %s when it is ACTIVE. The fleet must be stopped to complete this action. (%s)",
+			old.Name, strings.Join(refused, ", "))
+	}
+	return appstream.Errorf(appstream.ResourceInUse, "Cannot update the attribute for fleet %s when it is %s. Wait until that is over. (%s)", old.Name, old.State, strings.Join(refused, ", "))
+}
+
+// StartFleet starts a stopped fleet: it gets its machines, and is RUNNING as soon as the first is ready.
+func (s *Service) StartFleet(ctx context.Context, in *aws.StartFleetInput) (*aws.StartFleetOutput, error) {
+	c := appstream.CallerFrom(ctx)
+	k := key(c, appstream.NounFleet, value(in.Name))
+	err := s.change(ctx, "appstream:StartFleet", k, func(tx store.Tx, now time.Time) error {
+		var f appstream.Fleet
+		if err := get(tx, k, &f); err != nil {
+			return err
+		}
+		if f.State != appstream.FleetStopped {
+			return inState(appstream.OperationNotPermitted, k, f.State, "a STOPPED")
+		}
+		image, err := imageOf(tx, &f)
+		if err != nil {
+			return err
+		}
+		if err := s.fleetMayUse(c, &image, &f); err != nil {
+			return err
+		}
+		if err := s.checkCapacity(&f); err != nil {
+			return err
+		}
+		f.ImageID, f.ImageRef = image.ID, image.Ref
+		f.Failures, f.Retry, f.View.FleetErrors = 0, time.Time{}, nil
+		f.Enter(appstream.FleetStarting, now, 0)
+		if err := move(tx, &f.Meta, appstream.FleetStopped, now, "StartFleet"); err != nil {
+			return err
+		}
+		return tx.Put(&f)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.StartFleetOutput{}, nil
+}
+
+// StopFleet stops a fleet: its sessions end and its machines go. One that is stopped, or stopping, is left as it is.
+func (s *Service) StopFleet(ctx context.Context, in *aws.StopFleetInput) (*aws.StopFleetOutput, error) {
+	k := key(appstream.CallerFrom(ctx), appstream.NounFleet, value(in.Name))
+	err := s.change(ctx, "appstream:StopFleet", k, func(tx store.Tx, now time.Time) error {
+		var f appstream.Fleet
+		if err := get(tx, k, &f); err != nil {
+			return err
+		}
+		from := f.State
+		if from == appstream.FleetStopped || from == appstream.FleetStopping {
+			return nil
+		}
+		f.Enter(appstream.FleetStopping, now, 0)
+		if err := move(tx, &f.Meta, from, now, "StopFleet"); err != nil {
+			return err
+		}
+		return tx.Put(&f)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.StopFleetOutput{}, nil
+}
+
+// DeleteFleet deletes a fleet that is stopped and associated with no stack.
+func (s *Service) DeleteFleet(ctx context.Context, in *aws.DeleteFleetInput) (*aws.DeleteFleetOutput, error) {
+	k := key(appstream.CallerFrom(ctx), appstream.NounFleet, value(in.Name))
+	err := s.change(ctx, "appstream:DeleteFleet", k, func(tx store.Tx, now time.Time) error {
+		var f appstream.Fleet
+		if err := get(tx, k, &f); err != nil {
+			return err
+		}
+		switch {
+		case len(f.Stacks) > 0:
+			return appstream.Errorf(appstream.ResourceInUse, "The fleet %s is associated with a stack. To delete the fleet, you must dissociate it from the stack.", f.Name)
+		case f.State != appstream.FleetStopped:
+			return inState(appstream.ResourceInUse, k, f.State, "a STOPPED")
+		}
+		return remove(tx, &f, now, "DeleteFleet")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.DeleteFleetOutput{}, nil
+}
