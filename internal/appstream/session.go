@@ -234,6 +234,7 @@ func planExpired(s SessionSnapshot, lost bool, now time.Time) Decision[Session] 
 		d := Decision[Session]{Next: session, Again: session.Due}
 		if !lost {
 			d.Also = []Also{s.Instance.unseat(session.ID, tainted, now)}
+			d.Wake = s.Instance.fleetKey()
 		}
 		return d
 	}

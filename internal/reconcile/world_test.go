@@ -162,9 +162,11 @@ func (w *world) restart() {
 
 // wake makes the engine look at a builder.
 func (w *world) wake(name string) error {
-	return w.store.Update(context.Background(), func(tx store.Tx) error {
-		return tx.Wake(appstream.Key{Account: caller.Account, Region: caller.Region, Noun: appstream.NounImageBuilder, Name: name}, time.Now())
-	})
+	return w.wakeKey(appstream.Key{Account: caller.Account, Region: caller.Region, Noun: appstream.NounImageBuilder, Name: name})
+}
+
+func (w *world) wakeKey(k appstream.Key) error {
+	return w.store.Update(context.Background(), func(tx store.Tx) error { return tx.Wake(k, time.Now()) })
 }
 
 // settle lets time pass until everything waits for something that is not due soon.
