@@ -55,6 +55,7 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		{"absent", (*suite).absent},
 		{"repeated", (*suite).repeated},
 		{"network", (*suite).network},
+		{"made", (*suite).made},
 		{"agent", (*suite).agent},
 		{"faults", (*suite).faults},
 		{"concurrent", (*suite).concurrent},
@@ -282,6 +283,29 @@ func (s *suite) repeated() {
 	s.gone(spec.ID)
 	s.gone(spec.ID)
 	s.ok(s.Provider.EnsureCaptured(s.ctx, spec.ID, ref)) // the image is there: it is as it shall be
+}
+
+// made: a machine is made without being started, started later, and left alone once it is there.
+func (s *suite) made() {
+	spec := s.spec()
+	s.ok(s.Provider.EnsureMade(s.ctx, spec))
+	if m := s.settle(spec.ID, appstream.MachineStopped); m.IPv4 != "" || m.ExitCode != 0 {
+		s.Errorf("a machine that was never started reports %+v", m)
+	}
+	s.ok(s.Provider.EnsureMade(s.ctx, spec))
+	s.settle(spec.ID, appstream.MachineStopped)
+	s.one(spec.ID)
+	s.running(spec)
+	s.ok(s.Provider.EnsureMade(s.ctx, spec))
+	s.settle(spec.ID, appstream.MachineRunning)
+	s.stopped(spec.ID)
+	s.gone(spec.ID)
+	s.ok(s.Provider.EnsureMade(s.ctx, spec))
+	s.settle(spec.ID, appstream.MachineStopped)
+	s.gone(spec.ID)
+	spec.ImageRef = s.ref()
+	s.fault(s.Provider.EnsureMade(s.ctx, spec), "IMAGE_NOT_FOUND")
+	s.settle(spec.ID, appstream.MachineAbsent)
 }
 
 // network: machines that run have addresses and an interface of their own.
@@ -579,7 +603,12 @@ func (s *suite) random() {
 		image, ref := false, s.ref()
 		for range rapid.IntRange(1, 8).Draw(t, "steps") {
 			s.Steps--
-			switch rapid.SampledFrom([]string{"run", "stop", "gone", "capture", "image gone"}).Draw(t, "verb") {
+			switch rapid.SampledFrom([]string{"make", "run", "stop", "gone", "capture", "image gone"}).Draw(t, "verb") {
+			case "make":
+				s.ok(s.Provider.EnsureMade(s.ctx, spec))
+				if phase == appstream.MachineAbsent {
+					phase = appstream.MachineStopped
+				}
 			case "run":
 				s.ok(s.Provider.EnsureRunning(s.ctx, spec))
 				phase = appstream.MachineRunning
