@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -34,7 +35,11 @@ type agent struct {
 	log      *slog.Logger
 	started  time.Time
 	procs    *procs
-	display  *display
+	display  *display // of an image builder
+	pool     pool     // of a fleet's instance
+	accounts accounts
+	remains  remains
+	zone     string // the image's own time zone, a file
 	requests *requests
 	streams  counter // display streams now
 	sudos    counter // commands that run as root now
@@ -91,10 +96,7 @@ func (a *agent) start(ctx context.Context, uid int) error {
 	if a.config, err = agentapi.ReadConfig(a.paths.config()); err != nil {
 		return err
 	}
-	owner, err := lookupAccount(uid)
-	if err != nil {
-		return err
-	}
+	hidden := a.seclude()
 	// What an earlier start left here is of no use, and may be someone else's.
 	if err := os.RemoveAll(a.paths.private); err != nil {
 		return err
@@ -102,10 +104,18 @@ func (a *agent) start(ctx context.Context, uid int) error {
 	if err := mkdir(a.paths.private, 0o755, os.Geteuid(), os.Getegid()); err != nil {
 		return err
 	}
-	a.display = newDisplay(a.procs, a.paths, a.config, owner, a.log)
-	go a.display.run(ctx)
-
-	if err := writeSystemVars(a.paths.profile, a.config); err != nil {
+	if err := clearX(a.paths.tmp); err != nil {
+		return err
+	}
+	if a.config.Role == agentapi.RoleFleet {
+		err = a.startFleet(ctx, uid, hidden)
+	} else {
+		err = a.startBuilder(ctx, uid)
+	}
+	if err != nil {
+		return err
+	}
+	if err := writeVars(a.paths.profile, systemVars(a.config)); err != nil {
 		return fmt.Errorf("write AppStream's variables: %w", err)
 	}
 	if err := a.listenServer(); err != nil {
@@ -115,6 +125,54 @@ func (a *agent) start(ctx context.Context, uid int) error {
 		return err
 	}
 	return a.listenSudo()
+}
+
+// seclude hides people of an instance from one another, if there can be several,
+// and gives up the right that this takes. It comes before all else. The error
+// says that no session may begin.
+func (a *agent) seclude() error {
+	var err error
+	if a.config.MaxSessions > 1 && os.Getpid() == 1 {
+		err = hideProcesses("/proc")
+	}
+	return errors.Join(err, dropRights())
+}
+
+// startBuilder begins the desktop of an image builder.
+func (a *agent) startBuilder(ctx context.Context, uid int) error {
+	owner, err := lookupAccount(uid)
+	if err != nil {
+		return err
+	}
+	a.display = newDisplay(a.procs, place{
+		account: owner, dir: a.paths.displayDir(), runtime: a.paths.userRuntime,
+		tmp: a.paths.tmp, xvnc: a.paths.xvnc, size: a.displaySize(),
+	}, a.log)
+	a.display.show(desktop{argv: []string{a.paths.session}, env: desktopEnv(a.config, a.paths)})
+	go a.display.run(ctx)
+	return nil
+}
+
+// startFleet begins to prepare sessions. The uid is the agent's own where it
+// cannot be many users.
+func (a *agent) startFleet(ctx context.Context, uid int, hidden error) error {
+	a.accounts = accounts{etc: a.paths.etc, home: a.paths.homes, counter: a.paths.counter, self: uid == os.Geteuid()}
+	a.remains = remains{disks: a.paths.disks[:], ipc: a.paths.ipc}
+	a.pool.sessions = map[string]*session{}
+	a.zone, _ = filepath.EvalSymlinks(a.paths.localtime)
+	if a.zone == "" {
+		a.zone = filepath.Join(a.paths.zones, "Etc/UTC")
+	}
+	if err := errors.Join(a.removeLeftOver(), closeHomes(a.paths.homes)); err != nil {
+		return err
+	}
+	if hidden != nil {
+		a.log.Error("keep people apart", "error", hidden)
+		a.pool.problem = hidden.Error()
+		return nil
+	}
+	go a.keepSeat(ctx)
+	return nil
 }
 
 // listenServer opens the socket for the server and shuts its directory to

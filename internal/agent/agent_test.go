@@ -37,6 +37,12 @@ type world struct {
 	client *agentapi.Client
 }
 
+// Where the display of an image builder is.
+func (p paths) rfb() string          { return filepath.Join(p.displayDir(), "rfb.sock") }
+func (p paths) xauthority() string   { return filepath.Join(p.displayDir(), "xauthority") }
+func (p paths) xSocketDir() string   { return filepath.Join(p.tmp, ".X11-unix") }
+func (p paths) iceSocketDir() string { return filepath.Join(p.tmp, ".ICE-unix") }
+
 // newWorld makes the root; files are names and contents in it.
 func newWorld(t *testing.T, config agentapi.Config, files map[string]string) *world {
 	t.Helper()
@@ -58,6 +64,10 @@ func newWorld(t *testing.T, config agentapi.Config, files map[string]string) *wo
 	if err := errors.Join(config.Write(w.paths.config()), os.Symlink(self, w.paths.xvnc), os.Symlink(self, w.paths.session)); err != nil {
 		t.Fatal(err)
 	}
+	os.MkdirAll(filepath.Join(w.paths.etc, "skel/.config"), 0o755)
+	w.put("etc/passwd", "root:x:0:0:root:/root:/bin/bash")
+	w.put("etc/group", "root:x:0:\n")
+	w.put("etc/skel/.profile", "# a shell's\n")
 	for name, text := range files {
 		w.put(name, text)
 	}

@@ -38,7 +38,7 @@ func (a *agent) serverAPI() http.Handler {
 	mux.HandleFunc("POST /v1/requests/{id}", a.postAnswer)
 	mux.HandleFunc("POST /v1/quiesce", a.postQuiesce)
 	mux.HandleFunc("POST /v1/resume", a.postResume)
-	a.routeFiles(mux)
+	a.routeSessions(mux)
 	return mux
 }
 
@@ -57,11 +57,16 @@ func (a *agent) getStatus(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer cancel()
-	d := a.display
-	d.waitUntil(ctx, func() bool { return d.ready })
-	reply(w, a.status())
+	if d := a.display; d != nil {
+		d.waitUntil(ctx, func() bool { return d.ready })
+		reply(w, a.status())
+	} else {
+		a.pool.waitForSeat(ctx)
+		reply(w, a.fleetStatus())
+	}
 }
 
+// status is how an image builder is.
 func (a *agent) status() agentapi.Status {
 	d := a.display
 	d.mu.Lock()
@@ -77,8 +82,21 @@ func (a *agent) status() agentapi.Status {
 	return s
 }
 
-// getDisplay connects the caller with the X server's RFB socket.
+// getDisplay is for the display of an image builder.
 func (a *agent) getDisplay(w http.ResponseWriter, r *http.Request) {
+	if a.display == nil {
+		refuse(w, http.StatusConflict, errNoBuilder)
+		return
+	}
+	a.relayDisplay(w, r, r.Context(), a.display)
+}
+
+// errNoBuilder refuses what only an image builder has.
+var errNoBuilder = errors.New("this instance is a fleet's: it has no display of its own, but one for each session")
+
+// relayDisplay connects the caller with a display, until either ends or ctx is
+// done.
+func (a *agent) relayDisplay(w http.ResponseWriter, r *http.Request, ctx context.Context, d *display) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "rfb") {
 		w.Header().Set("Upgrade", "rfb")
 		refuse(w, http.StatusUpgradeRequired, errors.New("ask with Upgrade: rfb"))
@@ -90,8 +108,7 @@ func (a *agent) getDisplay(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer a.streams.Add(-1)
-	var dialer net.Dialer
-	rfb, err := dialer.DialContext(r.Context(), "unix", a.paths.rfb())
+	rfb, err := d.dialRFB()
 	if err != nil {
 		refuse(w, http.StatusServiceUnavailable, agentapi.ErrDisplayDown)
 		return
@@ -103,6 +120,7 @@ func (a *agent) getDisplay(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close(); rfb.Close() })()
 	conn.SetDeadline(time.Time{})
 	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: rfb\r\n\r\n"); err != nil {
 		return
@@ -156,6 +174,10 @@ func (a *agent) postAnswer(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *agent) postQuiesce(w http.ResponseWriter, r *http.Request) {
+	if a.display == nil {
+		refuse(w, http.StatusConflict, errNoBuilder)
+		return
+	}
 	if err := a.display.pause(r.Context()); err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return
@@ -182,6 +204,10 @@ func syncDisk() error {
 }
 
 func (a *agent) postResume(w http.ResponseWriter, r *http.Request) {
+	if a.display == nil {
+		refuse(w, http.StatusConflict, errNoBuilder)
+		return
+	}
 	a.display.resume()
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,8 +14,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
 const (
@@ -28,22 +27,50 @@ const (
 	hopeless       = 3 // failed starts in a row that make a Problem
 )
 
+// place is where a display is and whose it is.
+type place struct {
+	account account
+	dir     string // of the account, emptied at each start: the cookie and the RFB socket
+	runtime string // XDG_RUNTIME_DIR, likewise
+	tmp     string // where X keeps its locks and sockets
+	xvnc    string
+	size    string // WIDTHxHEIGHT at start
+	// shared: people who do not know one another are on the instance. No
+	// program lets them read its files, and nobody can foretell the display's
+	// number, so that nobody can put a display of his own in its place.
+	shared bool
+}
+
+func (p place) rfb() string         { return filepath.Join(p.dir, "rfb.sock") }
+func (p place) xauthority() string  { return filepath.Join(p.dir, "xauthority") }
+func (p place) socket(n int) string { return filepath.Join(p.tmp, ".X11-unix", "X"+strconv.Itoa(n)) }
+func (p place) lock(n int) string   { return filepath.Join(p.tmp, ".X"+strconv.Itoa(n)+"-lock") }
+
+// desktop is the program that a display shows, which starts all others.
+type desktop struct {
+	argv []string // argv[0] is its path
+	env  []string // with what display.env gives
+}
+
 // display keeps the X server and the desktop's session running.
 //
-// One life of it (live): clean up → Xvnc → it listens → session → pixels: ready.
-// When either of the two processes ends, both are ended, and the next life
-// begins after a back-off. Pause and resume stand between lives.
+// One life of it (live): clean up → Xvnc → it listens: up → the desktop, when
+// it is known → pixels: ready. When either of the two processes ends, both are
+// ended, and the next life begins after a back-off. Pause and resume stand
+// between lives.
 type display struct {
-	procs   *procs
-	paths   paths
-	config  agentapi.Config
-	account account
-	log     *slog.Logger
+	place
+	procs *procs
+	log   *slog.Logger
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced at each change of what follows
+	watch
+	desktop  *desktop // nil until it is known who comes
+	number   int
+	cookie   []byte
 	paused   bool
 	alive    bool // a life is going on
+	up       bool // programs can connect
+	upAt     time.Time
 	ready    bool
 	readyAt  time.Time
 	restarts int
@@ -52,35 +79,18 @@ type display struct {
 	endLife  context.CancelFunc
 }
 
-func newDisplay(ps *procs, p paths, c agentapi.Config, a account, log *slog.Logger) *display {
-	return &display{procs: ps, paths: p, config: c, account: a, log: log, changed: make(chan struct{})}
+func newDisplay(ps *procs, p place, log *slog.Logger) *display {
+	return &display{procs: ps, place: p, log: log}
 }
 
-// change runs f under the lock and wakes whoever waits for a change.
-func (d *display) change(f func()) {
+// show says what the display shows, from now on.
+func (d *display) show(what desktop) { d.change(func() { d.desktop = &what }) }
+
+// env is what programs need to find the display. It is valid while it is up.
+func (d *display) env() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f()
-	close(d.changed)
-	d.changed = make(chan struct{})
-}
-
-// waitUntil returns true when cond (called under the lock) holds, false when
-// ctx ends first.
-func (d *display) waitUntil(ctx context.Context, cond func() bool) bool {
-	for {
-		d.mu.Lock()
-		ok, changed := cond(), d.changed
-		d.mu.Unlock()
-		if ok {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
-		}
-	}
+	return []string{"DISPLAY=:" + strconv.Itoa(d.number), "XAUTHORITY=" + d.xauthority(), "XDG_RUNTIME_DIR=" + d.runtime, "XDG_SESSION_TYPE=x11"}
 }
 
 // run keeps the display alive until ctx ends. It does not end the processes
@@ -99,7 +109,7 @@ func (d *display) run(ctx context.Context) {
 		ended := life.Err() != nil
 		endLife()
 		d.change(func() {
-			d.alive, d.ready = false, false
+			d.alive, d.up, d.ready = false, false, false
 			if ended {
 				return
 			}
@@ -140,45 +150,78 @@ func (d *display) live(ctx context.Context) (wasReady bool, err error) {
 		return false, err
 	}
 	defer out.write.Close()
-	xvnc, err := d.start(d.paths.xvnc, d.xvncFlags(), out.write)
+	xvnc, err := d.start(append([]string{d.xvnc}, d.xvncFlags()...), d.env(), out.write)
 	if err != nil {
 		return false, err
 	}
 	defer d.procs.end(xvnc, endGrace)
-	switch err := d.awaitX(ctx, xvnc); {
-	case err == errXvncEnded:
-		return false, fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
-	case err != nil:
-		return false, err
-	}
-
-	session, err := d.startSession()
-	if err != nil {
-		return false, err
-	}
-	defer d.procs.end(session, endGrace)
-	ctx, cancel := context.WithCancel(ctx)
-	var watch sync.WaitGroup
-	watch.Go(func() { d.watchPixels(ctx) })
-
-	select {
-	case <-xvnc.done:
-		err = fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
-	case <-session.done:
-		// Programs end when their display does, and may be seen to end first.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
 		select {
 		case <-xvnc.done:
-			err = fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
-		case <-time.After(causeGrace):
-			err = fmt.Errorf("the session (%s) %s", d.paths.session, session.ended())
+			cancel(errXvncEnded)
+		case <-ctx.Done():
 		}
-	case <-ctx.Done():
-		err = ctx.Err()
+	}()
+	session, err := d.begin(ctx, xvnc)
+	if err == nil {
+		defer d.procs.end(session, endGrace)
+		var watch sync.WaitGroup
+		watch.Go(func() { d.watchPixels(ctx) })
+		err = errDesktopEnded
+		select {
+		case <-ctx.Done():
+		case <-session.done:
+			// Programs end when their display does, and may be seen to end first.
+			select {
+			case <-ctx.Done():
+			case <-time.After(causeGrace):
+			}
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		cancel(nil)
+		watch.Wait()
 	}
-	cancel()
-	watch.Wait()
-	d.change(func() { wasReady, d.ready = d.ready, false })
+	d.change(func() { wasReady, d.up, d.ready = d.ready, false, false })
+	switch err {
+	case errXvncEnded:
+		err = fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
+	case errDesktopEnded:
+		err = fmt.Errorf("the session (%s) %s", d.desktop.argv[0], session.ended())
+	}
 	return wasReady, err
+}
+
+// Reported with the programs' own last words.
+var (
+	errXvncEnded    = errors.New("the display ended")
+	errDesktopEnded = errors.New("the desktop ended")
+)
+
+// begin waits for the X server and for somebody to show something to, and
+// starts that.
+func (d *display) begin(ctx context.Context, xvnc *proc) (*proc, error) {
+	if err := d.awaitX(ctx, xvnc); err != nil {
+		return nil, err
+	}
+	d.change(func() {
+		d.up, d.upAt = true, time.Now()
+		if d.desktop == nil { // a display for which nobody has come is well
+			d.problem = ""
+		}
+	})
+	if !d.waitUntil(ctx, func() bool { return d.desktop != nil }) {
+		return nil, context.Cause(ctx)
+	}
+	out, err := newOutput(d.log.With("program", "session"))
+	if err != nil {
+		return nil, err
+	}
+	defer out.write.Close()
+	return d.start(d.desktop.argv, append(d.env(), d.desktop.env...), out.write)
 }
 
 // watchPixels makes the display ready when the desktop has drawn. A desktop
@@ -186,7 +229,7 @@ func (d *display) live(ctx context.Context) (wasReady bool, err error) {
 func (d *display) watchPixels(ctx context.Context) {
 	probe, cancel := context.WithTimeout(ctx, plainDesktop)
 	defer cancel()
-	err := waitForPixels(probe, d.paths.rfb())
+	err := waitForPixels(probe, d.dialRFB)
 	if ctx.Err() != nil {
 		return
 	}
@@ -202,27 +245,44 @@ func (d *display) watchPixels(ctx context.Context) {
 	d.log.Info("desktop is there", "black", err != nil)
 }
 
-// prepare removes what a display leaves behind (the agent may be starting from
-// a disk that was captured while one ran) and makes what the next one needs.
+// prepare removes what a display leaves behind and makes what the next one
+// needs.
 func (d *display) prepare() error {
-	p, a := d.paths, d.account
-	if locks, err := filepath.Glob(filepath.Join(p.tmp, ".X*-lock")); err == nil {
+	number := 0
+	for d.shared {
+		number = firstShared + rand.IntN(lastShared-firstShared)
+		if _, err := os.Lstat(d.socket(number)); err != nil {
+			break
+		}
+	}
+	d.change(func() { number, d.number = d.number, number })
+	for _, n := range []int{number, d.number} {
+		os.Remove(d.lock(n))
+		os.Remove(d.socket(n))
+	}
+	for _, dir := range []string{d.dir, d.runtime} {
+		os.RemoveAll(dir)
+		if err := mkdir(dir, 0o700, d.account.uid, d.account.gid); err != nil {
+			return err
+		}
+	}
+	cookie, err := writeXauthority(d.xauthority(), d.account.uid, d.account.gid)
+	d.change(func() { d.cookie = cookie })
+	return err
+}
+
+// The numbers of displays of instances that people share.
+const firstShared, lastShared = 1_000, 1_000_000
+
+// clearX removes what the displays of an earlier start have left: the disk may
+// have been captured while one ran.
+func clearX(tmp string) error {
+	if locks, err := filepath.Glob(filepath.Join(tmp, ".X*-lock")); err == nil {
 		for _, f := range locks {
 			os.Remove(f)
 		}
 	}
-	for _, dir := range []string{p.xSocketDir(), p.iceSocketDir()} {
-		if err := emptyPublicDir(dir); err != nil {
-			return err
-		}
-	}
-	for _, dir := range []string{p.displayDir(), p.userRuntime} {
-		os.RemoveAll(dir)
-		if err := mkdir(dir, 0o700, a.uid, a.gid); err != nil {
-			return err
-		}
-	}
-	return writeXauthority(p.xauthority(), a.uid, a.gid)
+	return errors.Join(emptyPublicDir(filepath.Join(tmp, ".X11-unix")), emptyPublicDir(filepath.Join(tmp, ".ICE-unix")))
 }
 
 // emptyPublicDir empties dir, which is in a directory that everyone may write
@@ -262,10 +322,10 @@ func mkdir(dir string, mode fs.FileMode, uid, gid int) error {
 // its socket is in a directory of the desktop's user, and so is the cookie.
 func (d *display) xvncFlags() []string {
 	return []string{
-		"Xvnc", ":0",
-		"-geometry", strconv.Itoa(d.config.Width) + "x" + strconv.Itoa(d.config.Height), "-depth", "24",
-		"-auth", d.paths.xauthority(), "-nolisten", "tcp", "-noreset",
-		"-SecurityTypes", "None", "-rfbunixpath", d.paths.rfb(), "-rfbunixmode", "0600", "-rfbport", "-1",
+		":" + strconv.Itoa(d.number),
+		"-geometry", d.size, "-depth", "24",
+		"-auth", d.xauthority(), "-nolisten", "tcp", "-noreset",
+		"-SecurityTypes", "None", "-rfbunixpath", d.rfb(), "-rfbunixmode", "0600", "-rfbport", "-1",
 		"-AlwaysShared", "-AcceptSetDesktopSize=1", "-desktop", "Oriel", "-Log", "*:stderr:10", // errors and changes of state
 		"-s", "0", "-dpms", // an idle desktop is not blanked: the viewer decides
 	}
@@ -275,62 +335,70 @@ func (d *display) xvncFlags() []string {
 // has set up its keyboard, which takes a third of its start: it answers them
 // after that, and the session's programs are loaded in the meantime.
 func (d *display) awaitX(ctx context.Context, xvnc *proc) error {
-	ctx, cancel := context.WithTimeout(ctx, displayTimeout)
-	defer cancel()
+	timeout := time.After(displayTimeout)
 	for {
-		c, err := net.Dial("unix", filepath.Join(d.paths.xSocketDir(), "X0"))
+		c, _, err := d.dialX()
 		if err == nil {
 			return c.Close()
 		}
+		if errors.Is(err, errNotOurs) {
+			return err
+		}
 		select {
 		case <-time.After(time.Millisecond):
-		case <-xvnc.done:
-			return errXvncEnded
 		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timeout:
 			return errors.New("the display did not come up in time")
 		}
 	}
 }
 
-// errXvncEnded is reported with the server's own last words.
-var errXvncEnded = errors.New("the display ended")
+// errNotOurs: somebody listens where the X server should.
+var errNotOurs = errors.New("another program listens in place of the display")
 
-// startSession starts the desktop.
-func (d *display) startSession() (*proc, error) {
-	out, err := newOutput(d.log.With("program", "session"))
+// dialX connects to the X server, and makes sure that its own user runs it.
+func (d *display) dialX() (conn net.Conn, cookie []byte, err error) {
+	var socket string
+	d.read(func() { socket, cookie = d.socket(d.number), d.cookie })
+	if d.shared { // clients try the abstract address first
+		c, err := dialOwn("@"+socket, d.account.uid)
+		if err != nil {
+			return nil, nil, err
+		}
+		c.Close()
+	}
+	conn, err = dialOwn(socket, d.account.uid)
+	return conn, cookie, err
+}
+
+// dialRFB connects to the X server's other side.
+func (d *display) dialRFB() (net.Conn, error) { return dialOwn(d.rfb(), d.account.uid) }
+
+// dialOwn connects to a unix socket on which a process of uid listens. What is
+// in a directory of a user can be a link to what is another's.
+func dialOwn(socket string, uid int) (net.Conn, error) {
+	c, err := net.Dial("unix", socket)
 	if err != nil {
 		return nil, err
 	}
-	defer out.write.Close()
-	return d.start(d.paths.session, []string{d.paths.session}, out.write)
+	if peer, err := peerCred(c.(*net.UnixConn)); err != nil || int(peer.Uid) != uid {
+		c.Close()
+		return nil, errors.Join(errNotOurs, err)
+	}
+	return c, nil
 }
 
 // start starts a program as the desktop's user.
-func (d *display) start(path string, argv []string, out *os.File) (*proc, error) {
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return nil, err
-	}
-	defer null.Close()
-	c := command{
-		path: path, argv: argv, dir: "/",
-		env:   sessionEnv(d.config, d.account, d.paths),
-		files: []*os.File{null, out, out},
-	}
-	if info, err := os.Stat(d.account.home); err == nil && info.IsDir() {
-		c.dir = d.account.home
-	}
-	if d.account.uid != os.Geteuid() {
-		c.cred = &syscall.Credential{Uid: uint32(d.account.uid), Gid: uint32(d.account.gid), Groups: d.account.groups}
-	}
-	return d.procs.start(c)
+func (d *display) start(argv, env []string, out *os.File) (*proc, error) {
+	return d.procs.startAs(d.account, command{argv: argv, env: env, private: d.shared}, out)
 }
 
 // pause ends the display, and with it every other process of the instance,
 // until resume.
 func (d *display) pause(ctx context.Context) error {
 	d.change(func() {
-		d.paused, d.ready = true, false
+		d.paused, d.up, d.ready = true, false, false
 		if d.endLife != nil {
 			d.endLife()
 		}

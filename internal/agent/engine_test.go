@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -356,7 +357,7 @@ func BenchmarkReady(b *testing.B) {
 				"until test -S /tmp/.X11-unix/X0; do sleep .01; done; DISPLAY=:0 exec /etc/oriel/session")...)
 			ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
 			for {
-				if err := waitForPixels(ctx, dir+"/rfb"); err == nil {
+				if err := waitForPixels(ctx, func() (net.Conn, error) { return net.Dial("unix", dir+"/rfb") }); err == nil {
 					break
 				} else if ctx.Err() != nil {
 					b.Fatal(err)

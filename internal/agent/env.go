@@ -3,45 +3,13 @@ package agent
 import (
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/oriel-project/oriel/internal/agentapi"
 )
-
-// desktopUID is the user whose desktop is shown: ImageBuilderAdmin.
-const desktopUID = 1000
-
-// account is the desktop's user as /etc/passwd has it.
-type account struct {
-	name, home string
-	uid, gid   int
-	groups     []uint32
-}
-
-func lookupAccount(uid int) (account, error) {
-	u, err := user.LookupId(strconv.Itoa(uid))
-	if err != nil {
-		return account{}, fmt.Errorf("the image has no user with uid %d: %w", uid, err)
-	}
-	gid, err := strconv.Atoi(u.Gid)
-	if err != nil {
-		return account{}, fmt.Errorf("user %s has no numeric group: %w", u.Username, err)
-	}
-	a := account{name: u.Username, home: u.HomeDir, uid: uid, gid: gid}
-	names, err := u.GroupIds()
-	if err != nil {
-		return account{}, fmt.Errorf("groups of user %s: %w", u.Username, err)
-	}
-	for _, s := range names {
-		if g, err := strconv.ParseUint(s, 10, 32); err == nil {
-			a.groups = append(a.groups, uint32(g))
-		}
-	}
-	return a, nil
-}
 
 // systemVars are the variables that AppStream documents for every instance.
 func systemVars(c agentapi.Config) [][2]string {
@@ -53,13 +21,34 @@ func systemVars(c agentapi.Config) [][2]string {
 	}
 }
 
-// writeSystemVars puts the variables where login shells find them, as
-// AppStream does on Linux.
-func writeSystemVars(file string, c agentapi.Config) error {
+// userVars are those that it documents for a session.
+func userVars(s agentapi.Session) [][2]string {
+	return [][2]string{
+		{"AppStream_Stack_Name", s.Stack},
+		{"AppStream_User_Access_Mode", s.AccessMode},
+		{"AppStream_Session_Reservation_DateTime", s.Reserved.UTC().Format(time.RFC3339)},
+		{"AppStream_UserName", s.UserID},
+		{"AppStream_Session_ID", s.ID},
+		{"APPSTREAM_SESSION_CONTEXT", s.Context},
+	}
+}
+
+// environ writes variables as programs get them. None can end one early.
+func environ(vars [][2]string) []string {
+	env := make([]string, len(vars))
+	for i, v := range vars {
+		env[i] = v[0] + "=" + strings.ReplaceAll(v[1], "\x00", "")
+	}
+	return env
+}
+
+// writeVars puts variables where login shells find them, as AppStream does on
+// Linux.
+func writeVars(file string, vars [][2]string) error {
 	var b strings.Builder
-	b.WriteString("# Written by oriel-agent at each start.\n")
-	for _, v := range systemVars(c) {
-		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellQuote(v[1]))
+	b.WriteString("# Written by oriel-agent.\n")
+	for _, v := range vars {
+		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellQuote(strings.ReplaceAll(v[1], "\x00", "")))
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
@@ -75,23 +64,14 @@ func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// sessionEnv is the environment of the desktop's programs.
-func sessionEnv(c agentapi.Config, a account, paths paths) []string {
-	env := []string{
-		"DISPLAY=:0",
-		"XAUTHORITY=" + paths.xauthority(),
-		"HOME=" + a.home,
-		"USER=" + a.name,
-		"LOGNAME=" + a.name,
-		"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games",
-		"XDG_RUNTIME_DIR=" + paths.userRuntime,
-		"XDG_SESSION_TYPE=x11",
-	}
-	env = append(env, locale(paths.locale)...)
-	for _, v := range systemVars(c) {
-		env = append(env, v[0]+"="+v[1])
-	}
-	return env
+// desktopEnv is the environment of every desktop's programs, without what
+// depends on the display and its user.
+func desktopEnv(c agentapi.Config, p paths) []string {
+	return slices.Concat(
+		[]string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"},
+		locale(p.locale),
+		environ(systemVars(c)),
+	)
 }
 
 // locale returns the LANG and LC_* settings of Debian's /etc/default/locale,

@@ -84,11 +84,14 @@ func fakeXvnc(args []string) int {
 			rfb = args[i+1]
 		}
 	}
-	x, err := net.Listen("unix", filepath.Join(root, "tmp/.X11-unix/X0"))
-	if err != nil {
-		panic(err)
+	socket := filepath.Join(root, "tmp/.X11-unix/X"+args[0][1:])
+	for _, address := range []string{socket, "@" + socket} {
+		x, err := net.Listen("unix", address)
+		if err != nil {
+			panic(err)
+		}
+		defer x.Close()
 	}
-	defer x.Close()
 	l, err := net.Listen("unix", rfb)
 	if err != nil {
 		panic(err)

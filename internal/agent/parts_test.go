@@ -158,7 +158,7 @@ func TestOutputIsBounded(t *testing.T) {
 }
 
 func TestWaitForPixels(t *testing.T) {
-	serve := func(pixel func() byte) string {
+	serve := func(pixel func() byte) func() (net.Conn, error) {
 		socket := filepath.Join(t.TempDir(), "rfb")
 		l, err := net.Listen("unix", socket)
 		if err != nil {
@@ -174,7 +174,7 @@ func TestWaitForPixels(t *testing.T) {
 				go serveRFB(c, 1280, 720, pixel)
 			}
 		}()
-		return socket
+		return func() (net.Conn, error) { return net.Dial("unix", socket) }
 	}
 	n := 0
 	if err := waitForPixels(t.Context(), serve(func() byte { n++; return byte(n / 3) })); err != nil || n < 3 {

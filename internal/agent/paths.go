@@ -5,6 +5,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agent/catalogue"
 	"github.com/oriel-project/oriel/internal/agent/control"
+	"github.com/oriel-project/oriel/internal/agent/scripts"
 	"github.com/oriel-project/oriel/internal/agent/sudo"
 	"github.com/oriel-project/oriel/internal/agentapi"
 )
@@ -22,6 +23,21 @@ type paths struct {
 	control     string // the socket of the Image Assistant and reboot
 	xvnc        string
 	session     string
+
+	// Of a fleet's instance.
+	etc         string // the lists of accounts, and skel
+	homes       string
+	rootHome    string
+	counter     string // how many accounts were made, see accounts
+	mail, cron  string
+	userProfile string // the shell's variables of the session
+	scripts     string
+	scriptLogs  string
+	localtime   string
+	zones       string
+	localeList  string // the program that lists locales
+	ipc         string
+	disks       [5]string // where the files of people can be
 }
 
 func pathsUnder(root string) paths {
@@ -37,17 +53,32 @@ func pathsUnder(root string) paths {
 		control:     control.Socket,
 		xvnc:        "/usr/bin/Xvnc",
 		session:     "/etc/oriel/session",
+
+		etc:         "/etc",
+		homes:       "/home",
+		rootHome:    "/root",
+		counter:     "/var/lib/oriel-agent/last-uid",
+		mail:        "/var/mail",
+		cron:        "/var/spool/cron/crontabs",
+		userProfile: "/etc/profile.d/appstream_user_vars.sh",
+		scripts:     scripts.File,
+		scriptLogs:  "/var/log/oriel/session-scripts",
+		localtime:   "/etc/localtime",
+		zones:       "/usr/share/zoneinfo",
+		localeList:  "/usr/bin/locale",
+		ipc:         "/proc/sysvipc",
+		disks:       [...]string{"/", "/tmp", "/run", "/dev/shm", "/dev/mqueue"},
 	}
-	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.sudo, &p.control, &p.xvnc, &p.session} {
+	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.sudo, &p.control, &p.xvnc, &p.session,
+		&p.etc, &p.homes, &p.rootHome, &p.counter, &p.mail, &p.cron, &p.userProfile, &p.scripts, &p.scriptLogs, &p.localtime, &p.zones, &p.localeList, &p.ipc} {
 		*s = filepath.Join(root, *s)
+	}
+	for n := range p.disks {
+		p.disks[n] = filepath.Join(root, p.disks[n])
 	}
 	return p
 }
 
-func (p paths) config() string       { return filepath.Join(p.shared, agentapi.ConfigName) }
-func (p paths) socket() string       { return filepath.Join(p.shared, agentapi.SocketName) }
-func (p paths) displayDir() string   { return filepath.Join(p.private, "display") }
-func (p paths) rfb() string          { return filepath.Join(p.displayDir(), "rfb.sock") }
-func (p paths) xauthority() string   { return filepath.Join(p.displayDir(), "xauthority") }
-func (p paths) xSocketDir() string   { return filepath.Join(p.tmp, ".X11-unix") }
-func (p paths) iceSocketDir() string { return filepath.Join(p.tmp, ".ICE-unix") }
+func (p paths) config() string     { return filepath.Join(p.shared, agentapi.ConfigName) }
+func (p paths) socket() string     { return filepath.Join(p.shared, agentapi.SocketName) }
+func (p paths) displayDir() string { return filepath.Join(p.private, "display") }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ type procs struct {
 // proc is one process that was started here, the leader of its own group.
 type proc struct {
 	pid    int
+	owner  string             // account.name, of what startAs started
 	done   chan struct{}      // closed when it was reaped
 	status syscall.WaitStatus // valid after done
 }
@@ -40,13 +42,24 @@ type command struct {
 	env   []string
 	files []*os.File
 	cred  *syscall.Credential
+	owner string
+	// private has the program and its children make files that only their
+	// user can read.
+	private bool
 }
+
+// privately starts its arguments with such a umask, which a process takes from
+// the one that starts it.
+var privately = []string{"/bin/sh", "-c", `umask 077 && exec "$@"`, "sh"}
 
 // start starts c in a session of its own.
 func (ps *procs) start(c command) (*proc, error) {
 	path := c.path
 	if path == "" {
 		path = c.argv[0]
+	}
+	if c.private {
+		path, c.argv = privately[0], slices.Concat(privately, c.argv)
 	}
 	fds := make([]uintptr, len(c.files))
 	for i, f := range c.files {
@@ -63,9 +76,30 @@ func (ps *procs) start(c command) (*proc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
-	p := &proc{pid: pid, done: make(chan struct{})}
+	p := &proc{pid: pid, owner: c.owner, done: make(chan struct{})}
 	ps.known[pid] = p
 	return p, nil
+}
+
+// startAs starts c as a, in its home and with out as standard output and error.
+func (ps *procs) startAs(a account, c command, out *os.File) (*proc, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	c.env = append(c.env, "HOME="+a.home, "USER="+a.name, "LOGNAME="+a.name)
+	c.files, c.owner = []*os.File{null, out, out}, a.name
+	for _, dir := range []string{c.dir, a.home, "/"} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			c.dir = dir
+			break
+		}
+	}
+	if a.uid != os.Geteuid() {
+		c.cred = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid), Groups: a.groups}
+	}
+	return ps.start(c)
 }
 
 // reap collects every process that has ended. It is called on each SIGCHLD and
@@ -138,6 +172,62 @@ func (ps *procs) endAll(grace time.Duration) {
 	case <-none:
 	case <-time.After(time.Second):
 	}
+}
+
+// endOwner ends every process of a: TERM, and KILL for what is left after
+// grace. The error says that some are left.
+func (ps *procs) endOwner(a account, grace time.Duration) error {
+	if ps.signalOwner(a, unix.SIGTERM) == 0 {
+		return nil
+	}
+	ps.signalOwner(a, unix.SIGCONT) // a stopped process cannot end itself
+	pause := 2 * time.Millisecond
+	for kill, end := time.Now().Add(grace), time.Now().Add(grace+killGrace); ; pause = min(2*pause, 50*time.Millisecond) {
+		ps.reap()
+		sig := syscall.Signal(0)
+		if time.Now().After(kill) {
+			sig = unix.SIGKILL
+		}
+		n := ps.signalOwner(a, sig)
+		if n == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("processes of %s do not end", a.name)
+		}
+		time.Sleep(pause)
+	}
+}
+
+// killGrace is how long killed processes may take to be gone: one may be
+// waiting for a disk.
+const killGrace = 10 * time.Second
+
+// signalOwner signals every process of a at once, so that none can fork away,
+// and returns 0 when there is none (any more). Where the agent is not process 1
+// (in a test), these are the groups that it started.
+func (ps *procs) signalOwner(a account, sig syscall.Signal) (found int) {
+	if os.Getpid() == 1 {
+		err := a.asUser(func() error {
+			if _, _, errno := unix.RawSyscall(unix.SYS_KILL, ^uintptr(0), uintptr(sig), 0); errno != 0 {
+				return errno
+			}
+			return nil
+		})
+		if err == unix.ESRCH {
+			return 0
+		}
+		return 1
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for pid, p := range ps.known {
+		if p.owner == a.name {
+			found++
+			syscall.Kill(-pid, sig)
+		}
+	}
+	return found
 }
 
 // end ends p's group: TERM, and KILL when it is still there after grace.

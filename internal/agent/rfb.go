@@ -7,20 +7,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
-
-	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
 // enoughPixels is how many pixels must differ from black before a desktop
 // counts as drawn: more than a stray cursor or a line, less than a window.
 const enoughPixels = 256
 
-// waitForPixels returns nil as soon as the display behind the RFB socket shows
+// waitForPixels returns nil as soon as the display behind an RFB connection shows
 // a picture. It asks for changes only, so that it costs nothing while nothing
 // is drawn, and for one byte a pixel, so that the whole screen is under 1 MB.
-func waitForPixels(ctx context.Context, socket string) error {
-	conn, err := agentapi.DialWhenUp(socket)(ctx)
+func waitForPixels(ctx context.Context, dial func() (net.Conn, error)) error {
+	conn, err := dial()
+	for pause := time.Millisecond; err != nil && ctx.Err() == nil; pause = min(2*pause, 20*time.Millisecond) {
+		select {
+		case <-time.After(pause):
+			conn, err = dial()
+		case <-ctx.Done():
+		}
+	}
 	if err != nil {
 		return err
 	}

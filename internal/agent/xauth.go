@@ -13,25 +13,26 @@ const cookieName = "MIT-MAGIC-COOKIE-1"
 
 // writeXauthority puts a fresh random cookie into file, readable by uid only.
 // Server and clients read the same file; without it no program of another user
-// of the instance can look at the desktop or type into it.
-func writeXauthority(file string, uid, gid int) error {
+// of the instance can look at the desktop or type into it. It returns the
+// cookie.
+func writeXauthority(file string, uid, gid int) ([]byte, error) {
 	var cookie [16]byte
 	rand.Read(cookie[:])
 	if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("replace the X authority: %w", err)
+		return nil, fmt.Errorf("replace the X authority: %w", err)
 	}
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("write the X authority: %w", err)
+		return nil, fmt.Errorf("write the X authority: %w", err)
 	}
 	defer f.Close()
 	if _, err := f.Write(xauthority("", cookie[:])); err != nil {
-		return fmt.Errorf("write the X authority: %w", err)
+		return nil, fmt.Errorf("write the X authority: %w", err)
 	}
 	if err := f.Chown(uid, gid); err != nil {
-		return fmt.Errorf("write the X authority: %w", err)
+		return nil, fmt.Errorf("write the X authority: %w", err)
 	}
-	return f.Close()
+	return cookie[:], f.Close()
 }
 
 // xauthority encodes one entry of Xauthority: family, then address, display
