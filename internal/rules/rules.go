@@ -44,7 +44,7 @@ var directions = []direction{
 
 	{"internal/service", contracts, "operations write what is wanted; who carries it out, and on which store, they do not know"},
 	{"internal/reconcile", contracts, "the engine knows contracts, so that it can be simulated with crashes anywhere"},
-	{"internal/gateway", append([]string{"internal/web", "internal/proxy"}, contracts...), "the browser's side knows contracts, and no operation"},
+	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb"}, contracts...), "the browser's side knows contracts, and no operation"},
 	{"internal/attend", append([]string{"internal/service"}, contracts...), "what agents ask for is done by operations"},
 
 	{"internal/api/iam", nil, "policies can be checked without a server"},
@@ -56,6 +56,7 @@ var directions = []direction{
 	{"internal/awsclient", []string{"internal/keys"}, "a client is made of a key and an address, as users make theirs"},
 	{"internal/blob", nil, "a leaf"},
 	{"internal/proxy", nil, "a leaf"},
+	{"internal/rfb", nil, "a leaf: what may pass is decided without a stream"},
 	{"internal/keys", nil, "a leaf"},
 	{"internal/ticket", nil, "a leaf: signatures can be checked without a server"},
 	{"images", nil, "files"},
