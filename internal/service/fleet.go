@@ -33,9 +33,9 @@ func (s *Service) CreateFleet(ctx context.Context, in *aws.CreateFleetInput) (*a
 		SessionScriptS3Location: in.SessionScriptS3Location, UsbDeviceFilterStrings: in.UsbDeviceFilterStrings, VpcConfig: in.VpcConfig,
 		DisableIMDSV1: new(value(in.DisableIMDSV1)), EnableDefaultInternetAccess: new(value(in.EnableDefaultInternetAccess)),
 		FleetType: or(in.FleetType, types.FleetTypeOnDemand), StreamView: or(in.StreamView, types.StreamViewApp),
-		DisconnectTimeoutInSeconds:     new(seconds(in.DisconnectTimeoutInSeconds, appstream.DefaultDisconnectTimeout)),
+		DisconnectTimeoutInSeconds:     new(valueOr(in.DisconnectTimeoutInSeconds, appstream.DefaultDisconnectTimeout)),
 		IdleDisconnectTimeoutInSeconds: new(value(in.IdleDisconnectTimeoutInSeconds)),
-		MaxUserDurationInSeconds:       new(seconds(in.MaxUserDurationInSeconds, appstream.DefaultMaxUserDuration)),
+		MaxUserDurationInSeconds:       new(valueOr(in.MaxUserDurationInSeconds, appstream.DefaultMaxUserDuration)),
 	}
 	if f.View.VpcConfig == nil {
 		f.View.VpcConfig = &types.VpcConfig{}
@@ -47,7 +47,11 @@ func (s *Service) CreateFleet(ctx context.Context, in *aws.CreateFleetInput) (*a
 		return nil, err
 	}
 	err := s.change(ctx, "appstream:CreateFleet", f.Key, func(tx store.Tx, now time.Time) error {
-		if err := s.setImage(tx, c, &f, in.ImageName, in.ImageArn); err != nil {
+		image, err := s.image(tx, c, in.ImageName, in.ImageArn)
+		if err != nil {
+			return err
+		}
+		if err := s.setImage(c, &f, &image); err != nil {
 			return err
 		}
 		if err := checkPlatform(&f, in.Platform); err != nil {
@@ -70,13 +74,6 @@ func (s *Service) CreateFleet(ctx context.Context, in *aws.CreateFleetInput) (*a
 		return nil, err
 	}
 	return &aws.CreateFleetOutput{Fleet: new(f.Describe(appstream.Capacity{}))}, nil
-}
-
-func seconds(sent *int32, otherwise int32) int32 {
-	if sent == nil {
-		return otherwise
-	}
-	return *sent
 }
 
 // checkFleet checks what can be checked of a fleet, new or updated, without the store.
@@ -144,12 +141,8 @@ func (s *Service) checkCapacity(f *appstream.Fleet) error {
 }
 
 // setImage lets the fleet's machines be made from an image.
-func (s *Service) setImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet, name, arn *string) error {
-	image, err := s.image(tx, c, name, arn)
-	if err != nil {
-		return err
-	}
-	if err := s.fleetMayUse(c, &image, f); err != nil {
+func (s *Service) setImage(c appstream.Caller, f *appstream.Fleet, image *appstream.Image) error {
+	if err := s.fleetMayUse(c, image, f); err != nil {
 		return err
 	}
 	f.ImageID, f.ImageRef, f.Agent = image.ID, image.Ref, ""
@@ -188,10 +181,10 @@ func imageOf(tx store.Tx, f *appstream.Fleet) (appstream.Image, error) {
 	return image, err
 }
 
-// setVolume gives the fleet's machines a root volume of the wanted size; nil stands for the least that there may be.
+// setVolume gives the fleet's machines a root volume of the wanted size, which is not below VolumeGB; nil changes nothing.
 func setVolume(f *appstream.Fleet, wanted *types.VolumeConfig) error {
 	if wanted == nil {
-		return nil // setImage has chosen it
+		return nil
 	}
 	config, err := volume(wanted, f.VolumeGB)
 	if err != nil {
@@ -374,36 +367,41 @@ func (s *Service) update(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in
 
 // updateImage changes what depends on the image: the image itself, the instance type that must fit it, and the volume.
 func (s *Service) updateImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in *aws.UpdateFleetInput) error {
+	deletes := slices.Contains(in.AttributesToDelete, types.FleetAttributeVolumeConfiguration)
+	if in.ImageName == nil && in.ImageArn == nil && in.InstanceType == nil && in.Platform == "" && in.RootVolumeConfig == nil && !deletes {
+		return nil
+	}
+	image, err := s.nextImage(tx, c, f, in)
 	switch {
-	case in.ImageName != nil || in.ImageArn != nil:
-		if err := s.setImage(tx, c, f, in.ImageName, in.ImageArn); err != nil {
-			return err
-		}
-	case in.InstanceType != nil:
-		image, err := imageOf(tx, f)
-		if err != nil {
-			return err
-		}
-		if err := fits(&image, s.cfg.Sizes[value(f.View.InstanceType)]); err != nil {
-			return err
-		}
+	case err != nil:
+		return err
+	case image.ID != f.ImageID:
+		err = s.setImage(c, f, &image)
+	default:
+		err = fits(&image, s.cfg.Sizes[value(f.View.InstanceType)])
+	}
+	if err != nil {
+		return err
 	}
 	if err := checkPlatform(f, in.Platform); err != nil {
 		return err
 	}
-	reset := slices.Contains(in.AttributesToDelete, types.FleetAttributeVolumeConfiguration)
-	if in.RootVolumeConfig == nil && !reset {
-		return nil
+	wanted := in.RootVolumeConfig
+	if deletes {
+		wanted = &types.VolumeConfig{}
 	}
-	image, err := imageOf(tx, f)
-	if err != nil {
-		return err
+	if wanted != nil {
+		f.VolumeGB = image.VolumeGB
 	}
-	f.VolumeGB = max(image.VolumeGB, leastVolume)
-	if reset {
-		return setVolume(f, &types.VolumeConfig{})
+	return setVolume(f, wanted)
+}
+
+// nextImage reads the image that the fleet shall have: its own one, unless another is named.
+func (s *Service) nextImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in *aws.UpdateFleetInput) (appstream.Image, error) {
+	if in.ImageName == nil && (in.ImageArn == nil || *in.ImageArn == value(f.View.ImageArn)) {
+		return imageOf(tx, f)
 	}
-	return setVolume(f, in.RootVolumeConfig)
+	return s.image(tx, c, in.ImageName, in.ImageArn)
 }
 
 // checkDeleted refuses an attribute that is to be deleted and set at the same time.

@@ -144,8 +144,12 @@ func spoken(n appstream.Noun) string {
 
 func value[T any](p *T) T {
 	var zero T
+	return valueOr(p, zero)
+}
+
+func valueOr[T any](p *T, otherwise T) T {
 	if p == nil {
-		return zero
+		return otherwise
 	}
 	return *p
 }

@@ -33,6 +33,8 @@ type fixture struct {
 	t     testing.TB
 	store store.Store
 	cfg   service.Config
+
+	instances int // that fixture.instance has made
 }
 
 func newFixture(t testing.TB, edit ...func(*service.Config)) *fixture {
