@@ -27,8 +27,11 @@ await rm(dist, { recursive: true, force: true });
 await mkdir(join(dist, "icons"), { recursive: true });
 const options = { bundle: true, minify: true, charset: "utf8", legalComments: "none", target: "es2022", logLevel: "warning", absWorkingDir: web };
 await build({ ...options, entryPoints: ["src/boot.ts"], format: "iife", outdir: dist });
-await build({ ...options, entryPoints: ["src/viewer.ts", "src/page.ts"], format: "esm", outdir: dist, plugins: [withoutH264] });
-await build({ ...options, entryPoints: ["src/oriel.css"], outdir: dist });
+await build({ ...options, entryPoints: ["src/viewer.ts"], format: "esm", outdir: dist, plugins: [withoutH264] });
+// Each file is whole in itself: whoever brought in a shared one would not know its address with the hash, by which it is cached.
+const parts = ["builder", "session", "panels", "worklet", "page"].map((name) => `src/${name}.ts`);
+await build({ ...options, entryPoints: parts, format: "esm", outdir: dist });
+await build({ ...options, entryPoints: ["src/oriel.css", "src/session.css"], outdir: dist });
 for (const icon of await readdir(join(web, "icons"))) {
   await cp(join(web, "icons", icon), icon === "favicon.svg" ? join(dist, icon) : join(dist, "icons", icon));
 }

@@ -130,7 +130,8 @@ func TestHandler(t *testing.T) {
 
 // The page must be quick to load: the script that opens the stream first of all, and everything within one round trip or two.
 func TestSizes(t *testing.T) {
-	for name, limit := range map[string]int{"boot.js": 1500, "viewer.js": 90_000, "oriel.css": 6_000, "page.js": 1_500} {
+	for name, limit := range map[string]int{"boot.js": 1500, "viewer.js": 80_000, "builder.js": 4_000, "session.js": 6_000,
+		"panels.js": 12_000, "worklet.js": 1_000, "oriel.css": 6_000, "session.css": 4_000, "page.js": 1_500} {
 		if size := len(assets()[name].zipped); size == 0 || size > limit {
 			t.Errorf("%s has %d bytes compressed, the limit is %d", name, size, limit)
 		}

@@ -1,12 +1,15 @@
 // The first script of the viewer: opens the stream's WebSocket while the rest of the page is still on its way. It is small and
 // comes before everything else.
 import { Channel } from "./channel";
+import type { Stage, Subject } from "./stage";
 
 export interface Boot {
   /** Opens a channel to the stream of this page. */
   open(): Channel;
   /** The one that is open already. */
   first: Channel;
+  /** What this page shows; its script sets it. */
+  subject: (stage: Stage) => Subject;
 }
 
 declare global {
@@ -15,5 +18,9 @@ declare global {
   }
 }
 
-const open = () => new Channel(location.href.replace(/^http/, "ws").replace(/[?#].*$/, "") + "/ws");
-window.oriel = { open, first: open() };
+/** A session may take this computer's time zone; whether it does is the server's to say. */
+const zone = () =>
+  document.documentElement.dataset["kind"] === "session" ? `?tz=${encodeURIComponent(Intl.DateTimeFormat().resolvedOptions().timeZone ?? "")}` : "";
+
+const open = () => new Channel(`${location.href.replace(/^http/, "ws").replace(/[?#].*$/, "")}/ws${zone()}`);
+window.oriel = { open, first: open() } as Boot;

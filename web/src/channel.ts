@@ -34,6 +34,8 @@ export class Channel {
   #socket: WebSocket;
   #receive: ((event: { data: ArrayBuffer }) => void) | null = null;
   #early: ArrayBuffer[] = [];
+  #tell: ((notice: unknown) => void) | null = null;
+  #untold: unknown[] = []; // notices that came before there was anyone to take them
   #opened = false;
   #over = false;
   #resolve!: (end: End) => void;
@@ -56,7 +58,8 @@ export class Channel {
       if (this.#over) return;
       this.#heard = performance.now();
       if (typeof data === "string") {
-        this.#pong();
+        if (data.startsWith("{")) this.#notice(data);
+        else this.#pong();
       } else if (this.#receive) {
         this.#receive({ data });
       } else {
@@ -64,6 +67,12 @@ export class Channel {
       }
     };
     this.#socket.onclose = (event) => this.#finish(event.code, event.reason);
+  }
+
+  /** Has tell called with what the server has to say beside the picture, and at once with what it has said already. */
+  listen(tell: (notice: unknown) => void): void {
+    this.#tell = tell;
+    for (const notice of this.#untold.splice(0)) tell(notice);
   }
 
   get protocol(): string {
@@ -120,6 +129,17 @@ export class Channel {
     this.latency = performance.now() - this.#asked;
     this.#asked = 0;
     this.onlatency?.(this.latency);
+  }
+
+  #notice(text: string): void {
+    let notice: unknown;
+    try {
+      notice = JSON.parse(text);
+    } catch {
+      return;
+    }
+    if (this.#tell) this.#tell(notice);
+    else this.#untold.push(notice);
   }
 
   #finish(code: number, reason: string): void {

@@ -1,5 +1,7 @@
 import { $ } from "./dom";
+import type { Notices } from "./notices";
 import type { Screen } from "./screen";
+import type { Rules } from "./seat";
 
 /** The most that is passed between the clipboards, in characters; AppStream's limit. */
 const limit = 20_971_520;
@@ -14,6 +16,8 @@ export class Clipboard {
   #sync = $<HTMLButtonElement>("clipboard-sync");
   #last = ""; // the text that both sides have
   #owed: string | null = null; // what this computer is to get as soon as the page has the focus
+  #rules: Pick<Rules, "copyIn" | "copyOut" | "copyInMax" | "copyOutMax"> = { copyIn: true, copyOut: true, copyInMax: 0, copyOutMax: 0 };
+  #notices: Notices | null = null;
 
   constructor() {
     this.#text.oninput = () => this.#toDesktop(this.#text.value);
@@ -22,6 +26,30 @@ export class Clipboard {
     addEventListener("focus", () => void this.#arrive());
     document.addEventListener("copy", () => setTimeout(() => void this.#read(false), 0));
     void this.#offer();
+  }
+
+  /** Offers only what the rules of a session allow, and says in notices what was refused. */
+  allow(rules: Rules, notices: Notices): void {
+    this.#rules = rules;
+    this.#notices = notices;
+    const { copyIn, copyOut, copyInMax, copyOutMax } = rules;
+    const most = (max: number) => (max > 0 ? ` At most ${max.toLocaleString()} characters at a time.` : "");
+    $("clipboard-hint").textContent =
+      (copyOut ? `Text copied on the desktop appears here.${most(copyOutMax)} ` : "") +
+      (copyIn ? `Text that you put here can be pasted there.${most(copyInMax)}` : "") +
+      (copyIn && copyOut ? "" : copyIn ? " Nothing can be copied out of the session." : "Nothing can be pasted into the session.");
+    this.#text.readOnly = !copyIn;
+    $("clipboard-copy").hidden = !copyOut;
+    void this.#offer();
+  }
+
+  /** Says that a text did not get through. */
+  refused(direction: "in" | "out", reason: "disabled" | "length", max: number): void {
+    const to = direction === "in" ? "into the session" : "out of the session";
+    this.#notices?.show("clipboard", {
+      icon: "clipboard", tone: "bad", lasts: 9000,
+      text: reason === "disabled" ? `Text cannot be copied ${to}.` : `The text is too long to be copied ${to}: at most ${max.toLocaleString()} characters are allowed.`,
+    });
   }
 
   /** Takes up a new display. It is told of the text that this computer has. */
@@ -39,8 +67,14 @@ export class Clipboard {
   }
 
   #toDesktop(text: string): void {
-    if (text === this.#last || text.length > limit) return;
+    if (text === this.#last || text.length > limit || !this.#rules.copyIn) return;
     this.#last = text;
+    // Counted as the server counts, which would refuse it.
+    const max = this.#rules.copyInMax;
+    if (max > 0 && text.length > max && [...text].length > max) {
+      this.refused("in", "length", max);
+      return;
+    }
     this.#screen?.clipboardPasteFrom(text);
   }
 
@@ -62,7 +96,7 @@ export class Clipboard {
 
   /** Takes this computer's text, without a question unless asking is wanted. */
   async #read(ask: boolean): Promise<void> {
-    if (!document.hasFocus() || (!ask && (await permission()) !== "granted")) return;
+    if (!this.#rules.copyIn || !document.hasFocus() || (!ask && (await permission()) !== "granted")) return;
     try {
       const text = await navigator.clipboard.readText();
       if (text !== "" && text !== this.#last) {
@@ -88,7 +122,7 @@ export class Clipboard {
 
   /** Shows the button that has the browser ask for the permission, if that makes sense. */
   async #offer(): Promise<void> {
-    this.#sync.hidden = (await permission()) !== "prompt";
+    this.#sync.hidden = (await permission()) !== "prompt" || !this.#rules.copyIn;
   }
 
   #say(text: string): void {

@@ -1,5 +1,4 @@
 import { $, memory } from "./dom";
-import type { Info } from "./info";
 import type { Fit, Screen } from "./screen";
 
 /** The panel for how the desktop is shown, and fullscreen. */
@@ -33,17 +32,8 @@ export class Display {
     this.#apply();
   }
 
-  /** Shows what is known about the machine. */
-  tell(info: Info): void {
-    const rows: [string, string | undefined][] = [
-      ["State", info.state + (info.reason ? ` (${info.reason})` : "")],
-      ["Made from", info.baseImage],
-      ["Platform", info.platform],
-      ["Instance type", info.instanceType],
-      ["Agent", info.agent],
-      ["Address", info.address],
-      ["Session ends", new Date(info.expires).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })],
-    ];
+  /** Shows what is known about the machine or the session; rows without a value are left out. */
+  details(rows: [string, string | undefined][]): void {
     $("details").replaceChildren(
       ...rows.flatMap(([name, value]) => {
         if (!value) return [];

@@ -5,6 +5,31 @@ export function $<T extends HTMLElement = HTMLElement>(id: string): T {
   return element as T;
 }
 
+/** Makes an element with the given properties and children. */
+export function make<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  properties: Partial<HTMLElementTagNameMap[K]> = {},
+  ...children: (Node | string)[]
+): HTMLElementTagNameMap[K] {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** Gives a copy of an icon, which the page has in its template "icons". */
+export function icon(name: string): Node {
+  const found = $<HTMLTemplateElement>("icons").content.querySelector(`[data-icon=${name}] svg`);
+  if (!found) throw new Error(`the page has no icon ${name}`);
+  return found.cloneNode(true);
+}
+
+/** Makes a button that is only an icon. */
+export function tool(name: string, label: string, run: () => void): HTMLButtonElement {
+  const button = make("button", { type: "button", className: "tool", title: label, onclick: run }, icon(name));
+  button.setAttribute("aria-label", label);
+  return button;
+}
+
 export const pause = (ms: number, signal?: AbortSignal) =>
   new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, ms);

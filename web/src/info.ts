@@ -39,7 +39,8 @@ export class Refusal extends Error {
   }
 }
 
-const base = location.pathname.replace(/\/$/, "");
+/** The address of the stream's page, which everything of the stream is below. */
+export const base = location.pathname.replace(/\/$/, "");
 
 /**
  * Asks what is known about the builder. With after, the answer comes when the version is another one, or after a while. image names
@@ -74,16 +75,22 @@ export async function signOut(): Promise<void> {
   await call("disconnect", { method: "POST", keepalive: true }).catch(() => undefined);
 }
 
-async function call(path: string, init: RequestInit): Promise<unknown> {
+/** Asks the gateway for something below base. Errors as getInfo. */
+export async function call(path: string, init: RequestInit = {}): Promise<unknown> {
   const response = await fetch(`${base}/${path}`, { cache: "no-store", ...init });
   if (response.status === 204) return undefined;
   const body: unknown = await response.json().catch(() => undefined);
   if (response.ok && body !== undefined) return body;
+  throw refusal(response.status, body);
+}
+
+/** Makes the refusal of an answer's status and body. */
+export function refusal(status: number, body: unknown): Refusal {
   const problem = (body ?? {}) as { code?: string; message?: string; field?: string };
-  throw new Refusal(
-    response.status,
-    problem.code ?? "fault",
-    problem.message ?? `The server answered ${response.status}. Try again.`,
-    problem.field,
-  );
+  return new Refusal(status, problem.code ?? "fault", problem.message ?? `The server answered ${status}. Try again.`, problem.field);
+}
+
+/** Says what went wrong in words for people. */
+export function words(error: unknown): string {
+  return error instanceof Refusal ? error.message : "The server cannot be reached. Check your network and try again.";
 }

@@ -33,6 +33,8 @@ declare module "@novnc/novnc" {
     sendKey(keysym: number, code: string | null, down?: boolean): void;
 
     _keyboard: { _allKeysUp(): void };
+    _mousePos: { x?: number; y?: number };
+    _handleMouseMove(x: number, y: number): void;
     _framebufferUpdate(): boolean;
     _requestRemoteResize(): void;
     _screenSize(): { w: number; h: number };

@@ -35,6 +35,13 @@ export class Screen extends RFB {
     if (fit === "window") this._requestRemoteResize();
   }
 
+  /** Lets the desktop know that someone is there, by a mouse that moves and comes back. */
+  stir(): void {
+    const { x = 0, y = 0 } = this._mousePos;
+    this._handleMouseMove(x + 1, y);
+    this._handleMouseMove(x, y);
+  }
+
   /** Presses and releases keys: all down in order, then up in reverse. */
   press(...keys: Key[]): void {
     for (const [keysym, code] of keys) this.sendKey(keysym, code, true);

@@ -7,6 +7,7 @@ export class Toolbar {
   #grip = $<HTMLButtonElement>("grip");
   #pin = $<HTMLInputElement>("pin");
   #timer = 0;
+  #kept = false;
 
   /** back gives the keyboard back to the desktop. */
   constructor(private back: () => void) {
@@ -58,6 +59,13 @@ export class Toolbar {
     this.#grip.setAttribute("aria-expanded", "true");
   }
 
+  /** Has the toolbar stay while there is nothing below it that it could cover. */
+  keep(on: boolean): void {
+    this.#kept = on;
+    if (on) this.show();
+    else this.rest(2000);
+  }
+
   /** Lets the toolbar leave after a while, unless it is in use. */
   rest(after = 1200): void {
     clearTimeout(this.#timer);
@@ -68,7 +76,7 @@ export class Toolbar {
   hide(): void {
     clearTimeout(this.#timer);
     const used = this.#edge.matches(":hover") || this.#bar.contains(document.activeElement) || document.querySelector("dialog[open]");
-    if (this.#pin.checked || used) return;
+    if (this.#pin.checked || this.#kept || used) return;
     this.#edge.dataset["shown"] = "false";
     this.#grip.setAttribute("aria-expanded", "false");
   }
@@ -85,6 +93,8 @@ export class Toolbar {
     // Below its button, as far as the window lets it be.
     const box = tool.getBoundingClientRect();
     const half = panel.offsetWidth / 2 + 8;
+    panel.style.top = `${this.#bar.getBoundingClientRect().bottom + 10}px`; // the toolbar has two rows in a narrow window
+    panel.style.maxHeight = `calc(100dvh - ${this.#bar.getBoundingClientRect().bottom + 20}px)`;
     panel.style.left = `${Math.max(half, Math.min(innerWidth - half, box.left + box.width / 2))}px`;
   }
 
@@ -93,7 +103,7 @@ export class Toolbar {
   }
 
   #tools(): HTMLButtonElement[] {
-    return [...this.#bar.querySelectorAll<HTMLButtonElement>("button")];
+    return [...this.#bar.querySelectorAll<HTMLButtonElement>("button:not([hidden])")];
   }
 
   #move(event: KeyboardEvent): void {

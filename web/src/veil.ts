@@ -2,13 +2,25 @@ import { $ } from "./dom";
 
 /** What lies over the desktop while there is none to be seen. */
 export interface Look {
-  icon: "spinner" | "check" | "alert" | "power" | "clock" | "trash";
+  icon: "spinner" | "check" | "alert" | "power" | "clock" | "trash" | "disconnect" | "windows";
   tone: "calm" | "wait" | "good" | "bad";
   title: string;
   text?: string;
   reason?: string | undefined;
   steps?: { text: string; step: "done" | "now" | "next" }[];
-  action?: { text: string; run: () => void };
+  action?: Action;
+  actions?: Action[];
+}
+
+/** A button under the text, or a link if it has an address. */
+export interface Action {
+  text: string;
+  run?: () => void;
+  href?: string;
+  /** Opens the address in another tab. */
+  aside?: boolean;
+  /** What most people want. */
+  strong?: boolean;
 }
 
 /** The states that the page can be in, for the style sheet and for tests: <html data-state>. */
@@ -38,11 +50,34 @@ export function show(state: PageState, look: Look): void {
     }),
   );
 
-  const button = $<HTMLButtonElement>("veil-action");
-  button.hidden = !look.action;
-  button.onclick = look.action?.run ?? null;
-  if (look.action) put(button, look.action.text);
+  offer(look.actions ?? (look.action ? [look.action] : []));
   setState(state);
+}
+
+let offered: Action[] = [];
+
+/** Shows the actions. Those that are there already stay, so that nobody's focus is lost when the text changes. */
+function offer(actions: Action[]): void {
+  const same = actions.length === offered.length && actions.every((a, n) => a.text === offered[n]?.text && a.href === offered[n]?.href);
+  offered = actions;
+  if (same) return;
+  $("veil-actions").replaceChildren(
+    ...actions.map((action, n) => {
+      const element = document.createElement(action.href ? "a" : "button");
+      element.className = action.strong ? "button strong" : "button";
+      element.textContent = action.text;
+      if (n === 0) element.id = "veil-action";
+      if (element instanceof HTMLAnchorElement) {
+        element.href = action.href ?? "";
+        element.rel = "noreferrer";
+        if (action.aside) element.target = "_blank";
+      } else {
+        element.type = "button";
+      }
+      element.onclick = () => offered[n]?.run?.();
+      return element;
+    }),
+  );
 }
 
 function put(element: HTMLElement, text: string): void {

@@ -1,0 +1,244 @@
+import { $, icon, make, tool } from "./dom";
+import { words } from "./info";
+import type { Room } from "./panels";
+import { fileAddress, getFolder, makeFolder, removeFile, type File, type Folder, type Rules } from "./seat";
+import { Uploads } from "./uploads";
+
+/** The panel with the session's folder: its files go to this computer and come from it. */
+export class Files {
+  #panel = $<HTMLDialogElement>("files");
+  #rules: Rules | undefined;
+  #path = ""; // of the folder that is shown
+  #folder: Folder | undefined;
+  #asked = new AbortController();
+  #uploads: Uploads;
+
+  constructor(private room: Room) {
+    this.#uploads = new Uploads(room.notices, {
+      open: () => this.#panel.open,
+      folder: () => this.#folder,
+      done: (path) => path === this.#path && void this.#list(),
+    });
+    new MutationObserver(() => this.#panel.open && void this.#list()).observe(this.#panel, { attributes: true, attributeFilter: ["open"] });
+    addEventListener("focus", () => this.#panel.open && !this.#panel.querySelector("#files-list .asking") && void this.#list());
+    $("files-again").onclick = () => void this.#list();
+
+    const pick = $<HTMLInputElement>("files-pick");
+    $("files-upload").onclick = () => pick.click();
+    pick.onchange = () => {
+      this.#uploads.add(this.#path, [...(pick.files ?? [])]);
+      pick.value = "";
+    };
+    const form = $<HTMLFormElement>("files-new-form");
+    $("files-new").onclick = () => {
+      form.hidden = false;
+      $("files-new-name").focus();
+    };
+    $("files-new-back").onclick = () => ((form.hidden = true), $("files-new").focus());
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      void this.#make();
+    };
+    form.onkeydown = (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      event.preventDefault();
+      form.hidden = true;
+      $("files-new").focus();
+    };
+    this.#drop();
+  }
+
+  tell(rules: Rules): void {
+    this.#rules = rules;
+    const files = rules.upload || rules.download;
+    $("files-part").hidden = !files;
+    $("files-title").textContent = files ? "Files" : "Printed documents";
+    $("files-upload").hidden = $("files-new").hidden = !rules.upload;
+    $("files-hint").textContent =
+      rules.upload && rules.download ? "Drop files anywhere on the page to bring them here."
+      : rules.upload ? "Drop files anywhere on the page to bring them here. Files cannot be taken out of this session."
+      : "Files cannot be brought into this session.";
+  }
+
+  async #list(path = this.#path): Promise<void> {
+    if ($("files-part").hidden) return;
+    this.#asked.abort();
+    this.#asked = new AbortController();
+    const { signal } = this.#asked;
+    let folder: Folder;
+    try {
+      folder = await getFolder(path, signal);
+    } catch (error) {
+      if (!signal.aborted) this.#complain(words(error));
+      return;
+    }
+    if (signal.aborted) return;
+    this.#path = path;
+    this.#folder = folder;
+    this.#complain("");
+    this.#paint(folder);
+  }
+
+  #paint(folder: Folder): void {
+    const files = folder.files ?? [];
+    $("files-free").textContent = folder.free > 0 ? `${size(folder.free)} free` : "";
+    $("files-none").hidden = files.length > 0;
+    $("files-more").hidden = !folder.more;
+    $("files-more").textContent = `Only the first ${files.length.toLocaleString()} are listed.`;
+    const focused = document.activeElement?.closest<HTMLElement>("#files-list [data-name]")?.dataset["name"];
+    $("files-list").replaceChildren(...files.map((file) => this.#row(file)));
+    if (focused !== undefined) {
+      const row = [...$("files-list").children].find((item) => (item as HTMLElement).dataset["name"] === focused);
+      (row?.querySelector<HTMLElement>("button, a") ?? $("files-again")).focus();
+    }
+
+    const parts = this.#path ? this.#path.split("/") : [];
+    $("crumbs").replaceChildren(
+      ...["Files", ...parts].map((name, n) => {
+        const here = n === parts.length;
+        const crumb = make("button", { type: "button", className: "crumb", onclick: () => void this.#list(parts.slice(0, n).join("/")) }, make("bdi", {}, name));
+        if (here) crumb.setAttribute("aria-current", "page");
+        return make("li", {}, crumb);
+      }),
+    );
+    $("crumbs").scrollLeft = $("crumbs").scrollWidth;
+  }
+
+  #row(file: File): HTMLElement {
+    const path = this.#below(file.name);
+    const text = make("span", { className: "row-text" }, make("bdi", {}, file.name),
+      make("small", {}, [file.folder ? "" : size(file.size), date(file.modified)].filter(Boolean).join(" · ")));
+    const picture = make("span", { className: "picture" }, icon(file.folder ? "folder" : "file"));
+    const main = file.folder
+      ? make("button", { type: "button", className: "row-main", onclick: () => void this.#list(path) }, picture, text)
+      : this.#rules?.download
+        ? make("a", { className: "row-main", href: fileAddress(path), download: file.name, title: "Download" }, picture, text)
+        : make("span", { className: "row-main" }, picture, text);
+    const row = make("li", { className: "row" }, main);
+    row.dataset["name"] = file.name;
+    if (!file.folder && this.#rules?.download) {
+      const link = make("a", { className: "tool", href: fileAddress(path), download: file.name, title: `Download ${file.name}` }, icon("download"));
+      link.setAttribute("aria-label", `Download ${file.name}`);
+      row.append(link);
+    }
+    if (this.#rules?.upload) {
+      row.append(tool("trash", `Delete ${file.name}`, () => {
+        ask(row, `Delete ${file.name}${file.folder ? " and all that is in it" : ""}?`, "Delete", () => this.#remove(path));
+      }));
+    }
+    return row;
+  }
+
+  async #remove(path: string): Promise<void> {
+    try {
+      await removeFile(path);
+    } catch (error) {
+      this.#complain(words(error));
+    }
+    await this.#list();
+    $("files-again").focus();
+  }
+
+  async #make(): Promise<void> {
+    const field = $<HTMLInputElement>("files-new-name");
+    const name = field.value.trim();
+    const fault = !name ? "The folder needs a name." : name.includes("/") || name === "." || name === ".." ? "A name cannot contain a slash, or be of dots only." : "";
+    if (fault) {
+      this.#complain(fault);
+      field.focus();
+      return;
+    }
+    try {
+      await makeFolder(this.#below(name));
+    } catch (error) {
+      this.#complain(words(error));
+      field.focus();
+      return;
+    }
+    field.value = "";
+    $("files-new-form").hidden = true;
+    await this.#list();
+    $("files-new").focus();
+  }
+
+  #below(name: string): string {
+    return this.#path ? `${this.#path}/${name}` : name;
+  }
+
+  #complain(text: string): void {
+    $("files-error").textContent = text;
+    $("files-error").hidden = !text;
+  }
+
+  /** Takes files that are dropped, wherever that is. */
+  #drop(): void {
+    const shade = $("drop");
+    const carries = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
+    const show = (on: boolean) => (shade.hidden = !on);
+    addEventListener("dragover", (event) => {
+      if (!carries(event) || !event.dataTransfer) return;
+      event.preventDefault(); // or the browser would leave the page for the file
+      const allowed = this.#rules?.upload && !document.querySelector("dialog.sheet[open]");
+      event.dataTransfer.dropEffect = allowed ? "copy" : "none";
+      if (allowed) {
+        const folder = this.#path.split("/").pop();
+        $("drop-text").textContent = folder ? `Drop to upload into ${folder}` : "Drop to upload";
+        show(true);
+      }
+    });
+    addEventListener("dragleave", (event) => event.relatedTarget === null && show(false));
+    addEventListener("drop", (event) => {
+      if (!carries(event)) return;
+      event.preventDefault();
+      show(false);
+      if (!this.#rules?.upload) return;
+      const items = [...(event.dataTransfer?.items ?? [])].filter((item) => item.kind === "file");
+      const files = items.filter((item) => !item.webkitGetAsEntry()?.isDirectory).map((item) => item.getAsFile()).filter((file) => file !== null);
+      if (!this.#panel.open) this.room.stage.toolbar.open(this.#panel, document.querySelector<HTMLButtonElement>("[data-panel=files]")!);
+      this.#uploads.add(this.#path, files);
+      if (files.length < items.length) this.#complain("Folders cannot be uploaded. Choose the files in them, or pack the folder into an archive first.");
+    });
+  }
+}
+
+/** Asks in a row itself before something is done that cannot be undone. */
+export function ask(row: HTMLElement, question: string, yes: string, run: () => void): void {
+  const before = [...row.childNodes];
+  const back = () => {
+    row.classList.remove("asking");
+    row.replaceChildren(...before);
+    row.querySelector<HTMLElement>("button:last-of-type")?.focus();
+  };
+  const keep = make("button", { type: "button", className: "button", onclick: back }, "Keep");
+  row.classList.add("asking");
+  row.replaceChildren(
+    make("span", { className: "row-text", role: "alert" }, make("bdi", {}, question)),
+    keep,
+    make("button", { type: "button", className: "button danger", onclick: run }, yes),
+  );
+  row.onkeydown = (event) => {
+    if (event.key !== "Escape" || !row.classList.contains("asking")) return;
+    event.stopPropagation();
+    event.preventDefault();
+    back();
+  };
+  keep.focus();
+}
+
+/** Writes a number of bytes for people. */
+export function size(bytes: number): string {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let n = 0;
+  for (; bytes >= 999.5 && n < units.length - 1; n++) bytes /= 1000;
+  return `${bytes.toLocaleString([], { maximumFractionDigits: n > 0 && bytes < 10 ? 1 : 0 })} ${n === 0 && bytes === 1 ? "byte" : units[n]}`;
+}
+
+/** Writes a point in time: the time of today, the date of other days. */
+export function date(text: string): string {
+  const at = new Date(text);
+  if (Number.isNaN(at.getTime())) return "";
+  const now = new Date();
+  if (at.toDateString() === now.toDateString()) return at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return at.toLocaleDateString([], { day: "numeric", month: "short", ...(at.getFullYear() !== now.getFullYear() && { year: "numeric" }) });
+}

@@ -1,0 +1,56 @@
+import { $, icon, make, tool } from "./dom";
+import { ask, date, size } from "./files";
+import { words } from "./info";
+import type { Room } from "./panels";
+import { getPrints, printAddress, removePrint, type Print, type Rules } from "./seat";
+import { Watch } from "./watch";
+
+/** The documents that programs of the session have printed: each is offered as it comes, and kept in the files' panel. */
+export class Prints {
+  #watch = new Watch(getPrints, (news) => this.#take(news.prints ?? []));
+  #known: Set<string> | undefined; // undefined before the first answer, whose documents are no news
+
+  constructor(private room: Room) {}
+
+  tell(rules: Rules): void {
+    $("prints").hidden = !rules.print;
+  }
+
+  resume(): void {
+    this.#watch.start();
+  }
+
+  rest(): void {
+    this.#watch.stop();
+  }
+
+  #take(prints: Print[]): void {
+    for (const print of prints) {
+      if (!this.#known || this.#known.has(print.id)) continue;
+      this.room.notices.show(`print-${print.id}`, {
+        icon: "print", tone: "good", text: `${print.title} was printed.`, lasts: 60_000, action: { text: "Download", href: printAddress(print.id) },
+      });
+    }
+    this.#known = new Set(prints.map((print) => print.id));
+    $("prints-none").hidden = prints.length > 0;
+    $("prints-list").replaceChildren(
+      ...[...prints].sort((a, b) => Date.parse(b.printed) - Date.parse(a.printed)).map((print) => {
+        const text = make("span", { className: "row-text" }, make("bdi", {}, print.title), make("small", {}, `${size(print.size)} · ${date(print.printed)}`));
+        const link = make("a", { className: "row-main", href: printAddress(print.id), download: "", title: "Download" },
+          make("span", { className: "picture" }, icon("print")), text);
+        const row = make("li", { className: "row" }, link);
+        row.append(tool("trash", `Remove ${print.title}`, () => ask(row, `Remove ${print.title}?`, "Remove", () => void this.#remove(print))));
+        return row;
+      }),
+    );
+  }
+
+  async #remove(print: Print): Promise<void> {
+    try {
+      await removePrint(print.id);
+      this.room.notices.drop(`print-${print.id}`);
+    } catch (error) {
+      this.room.notices.show("print", { icon: "alert", tone: "bad", text: words(error), lasts: 7000 });
+    }
+  }
+}

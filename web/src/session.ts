@@ -1,0 +1,360 @@
+import type { End } from "./channel";
+import { $, pause } from "./dom";
+import { Refusal, words } from "./info";
+import { clock, Notices } from "./notices";
+import type { Panels } from "./panels";
+import { endSession, getSession, type EndCode, type Notice, type SessionInfo } from "./seat";
+import type { Stage, Subject } from "./stage";
+import type { Action, Look } from "./veil";
+
+/** The close codes of the gateway that only sessions have. */
+const ended = 4011;
+const elsewhere = 4012;
+const idle = 4013;
+const crowded = 4009;
+
+/** How long it takes until the person is sent on, in seconds. */
+const redirectAfter = 5;
+
+/** A person's session in the viewer: what lies around its stream from the first wait to the last word. */
+class Session implements Subject {
+  #notices = new Notices();
+  #info: SessionInfo | undefined;
+  #panels: Promise<Panels> | undefined;
+  #left = false; // by "Disconnect", until the person comes back
+  #over = false; // nothing comes back
+  #endTimer = 0;
+
+  constructor(private stage: Stage) {
+    $("leave").onclick = () => this.#leave();
+    const question = $<HTMLDialogElement>("ending");
+    $("end").onclick = () => this.#ask();
+    $("ending-back").onclick = () => question.close();
+    $<HTMLFormElement>("ending-form").onsubmit = (event) => {
+      event.preventDefault();
+      void this.#end();
+    };
+    question.addEventListener("close", () => stage.focus());
+    addEventListener("pageshow", (event) => event.persisted && location.reload());
+    void this.#begin();
+  }
+
+  get leaving(): boolean {
+    return this.#left || this.#over;
+  }
+
+  shown(): void {
+    this.#notices.drop("idle");
+    void this.#load();
+  }
+
+  notice(value: unknown): void {
+    const notice = value as Notice;
+    switch (notice?.notice) {
+      case "ending":
+        this.#endsIn(notice.in);
+        break;
+      case "idle":
+        this.#idleIn(notice.in);
+        break;
+      case "active":
+        this.#notices.drop("idle");
+        break;
+      case "clipboard":
+        this.stage.clipboard.refused(notice.direction, notice.reason, notice.max ?? 0);
+    }
+  }
+
+  async recover(end: End, attempt: number): Promise<boolean> {
+    await this.#rest();
+    if (this.#over) return false;
+    if (this.#left) return this.#disconnected();
+    if (end.code === elsewhere) {
+      return this.#wait({
+        icon: "windows", tone: "calm", title: "Open in another window",
+        text: `${this.stage.name} was opened in another window or on another computer, and goes on there.`,
+      }, "Use here");
+    }
+    if (end.code === idle) {
+      return this.#wait({
+        icon: "clock", tone: "calm", title: "Disconnected, because nobody was here",
+        text: `Everything is still open. ${this.#kept()}`,
+      }, "Reconnect");
+    }
+    let after: string | undefined;
+    let rest = attempt > 0 || end.code === 4004;
+    for (let unheard = 0; ; ) {
+      let info: SessionInfo;
+      try {
+        info = await getSession(after);
+      } catch (error) {
+        if (error instanceof Refusal && error.status < 500) {
+          this.#finish();
+          this.stage.over(error);
+          return false;
+        }
+        await this.stage.countdown(unheard++); // the network, or the server, is away
+        rest = false;
+        continue;
+      }
+      unheard = 0;
+      this.#tell(info);
+      if (info.state === "EXPIRED") {
+        this.#farewell(info);
+        return false;
+      }
+      if (end.code === crowded) {
+        this.stage.show("ended", { icon: "alert", tone: "bad", title: "Too many viewers", text: `${this.stage.name} is open in too many places. Close one of them.`, action: this.stage.again });
+        return false;
+      }
+      if (info.state === "PENDING") this.#preparing(info);
+      if (end.code === ended && info.version !== after) {
+        after = info.version; // the news of the end is on its way
+        continue;
+      }
+      if (rest) await this.stage.countdown(attempt);
+      if (info.state === "PENDING") void this.#begin(info); // the stream is held until there is something to see
+      return true;
+    }
+  }
+
+  /** Follows the session until its display can be there. */
+  async #begin(info?: SessionInfo): Promise<void> {
+    for (let after = info?.version; ; ) {
+      try {
+        info = await getSession(after);
+      } catch (error) {
+        if (error instanceof Refusal && error.status < 500) return; // the end of the stream tells of it
+        await pause(1000);
+        continue;
+      }
+      this.#tell(info);
+      if (info.view === "APP") void this.#load(); // the catalogue is the first thing to be seen
+      const page = document.documentElement.dataset["state"] ?? "";
+      if (info.state !== "PENDING") {
+        if (page === "waiting") this.stage.show("connecting", { icon: "spinner", tone: "wait", title: `Connecting to ${this.stage.name}` });
+        return;
+      }
+      if (page === "connecting" || page === "waiting") this.#preparing(info);
+      if (info.version === after) await pause(500); // the server does not wait just now
+      after = info.version;
+    }
+  }
+
+  #preparing(info: SessionInfo): void {
+    this.stage.show("waiting", {
+      icon: "spinner", tone: "wait", title: `Preparing ${this.stage.name}`,
+      text: info.view === "APP" ? "Your applications open here in a moment." : "Your desktop opens here in a moment.", reason: info.reason,
+    });
+  }
+
+  #tell(info: SessionInfo): void {
+    this.#info = info;
+    const { rules } = info;
+    this.stage.light(info.state);
+    this.stage.clipboard.allow(rules, this.#notices);
+    document.querySelector<HTMLElement>("[data-panel=clipboard]")!.hidden = !rules.copyIn && !rules.copyOut;
+    document.querySelector<HTMLElement>("[data-panel=files]")!.hidden = !rules.upload && !rules.download && !rules.print;
+    $("leave-hint").textContent = `Everything stays open. ${this.#kept()}`;
+    this.stage.display.details([
+      ["Signed in as", info.user],
+      ["Fleet", info.fleet],
+      ["Session ends", when(new Date(info.maxEnd))],
+      ["Disconnects when idle", info.idleSeconds > 0 ? `after ${duration(info.idleSeconds)}` : undefined],
+    ]);
+    void this.#panels?.then((panels) => panels.tell(info));
+  }
+
+  /** Brings in what the first picture does not need, and has it go on with a new stream. */
+  async #load(): Promise<void> {
+    const { panels = "", worklet = "" } = document.documentElement.dataset;
+    this.#panels ??= (import(panels) as Promise<typeof import("./panels")>).then(({ Panels }) =>
+      new Panels({ stage: this.stage, notices: this.#notices, worklet }));
+    try {
+      const loaded = await this.#panels;
+      if (this.#info) loaded.tell(this.#info);
+      if (this.#info?.state === "ACTIVE" && !this.leaving) loaded.resume();
+    } catch {
+      this.#panels = undefined; // the network is away; the next stream tries again
+    }
+  }
+
+  /** Has everything rest that lives with the stream. */
+  async #rest(): Promise<void> {
+    this.stage.toolbar.closePanels();
+    $<HTMLDialogElement>("ending").close();
+    this.#notices.drop("idle");
+    const panels = await this.#panels?.catch(() => undefined);
+    panels?.rest();
+  }
+
+  #leave(): void {
+    this.#left = true;
+    this.stage.show("ended", this.#goodbye());
+    const screen = this.stage.screen();
+    if (screen) screen.disconnect();
+  }
+
+  #goodbye(): Look {
+    return { icon: "disconnect", tone: "calm", title: "Disconnected", text: `Everything on ${this.stage.name} is still open. ${this.#kept()}` };
+  }
+
+  async #disconnected(): Promise<boolean> {
+    return this.#wait(this.#goodbye(), "Reconnect");
+  }
+
+  /** Shows why there is no stream until the person wants one; false when the session was ended instead. */
+  async #wait(look: Look, text: string): Promise<boolean> {
+    this.stage.ghost.drop();
+    this.#left = true;
+    const back = await new Promise<boolean>((resolve) => {
+      const actions: Action[] = [
+        { text, strong: true, run: () => resolve(true) },
+        { text: "End session", run: () => this.#ask(() => resolve(false)) },
+      ];
+      this.stage.show("ended", { ...look, actions });
+    });
+    if (!back) return false;
+    this.#left = false;
+    this.stage.show("reconnecting", { icon: "spinner", tone: "wait", title: `Connecting to ${this.stage.name}` });
+    return true;
+  }
+
+  #ended: (() => void) | undefined; // what waits for the person's answer
+
+  /** Asks once whether the session shall end. */
+  #ask(then?: () => void): void {
+    this.#ended = then;
+    this.stage.toolbar.closePanels();
+    $("ending-error").hidden = true;
+    $<HTMLDialogElement>("ending").showModal();
+    $("ending-back").focus();
+  }
+
+  async #end(): Promise<void> {
+    const button = $<HTMLButtonElement>("ending-submit");
+    button.disabled = true;
+    try {
+      await endSession();
+    } catch (error) {
+      $("ending-error").textContent = words(error);
+      $("ending-error").hidden = false;
+      return;
+    } finally {
+      button.disabled = false;
+    }
+    this.#over = true;
+    $<HTMLDialogElement>("ending").close();
+    this.stage.screen()?.disconnect();
+    this.#ended?.();
+    this.stage.show("waiting", { icon: "spinner", tone: "wait", title: "Ending the session", text: "Your programs are being closed." });
+    for (let after: string | undefined; ; ) {
+      try {
+        const info = await getSession(after);
+        if (info.state === "EXPIRED") return this.#farewell(info);
+        if (info.version === after) await pause(500);
+        after = info.version;
+      } catch (error) {
+        if (error instanceof Refusal && error.status < 500) return this.stage.over(error);
+        await pause(1000);
+      }
+    }
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.stage.ghost.drop();
+    clearInterval(this.#endTimer);
+    $("ends").hidden = true;
+    this.#notices.drop("ending");
+  }
+
+  /** The last word of a session: why it ended, and where to go from here. */
+  #farewell(info: SessionInfo): void {
+    this.#finish();
+    this.stage.light("EXPIRED");
+    const feedback: Action[] = web(info.feedbackURL) ? [{ text: "Give feedback", href: info.feedbackURL ?? "", aside: true }] : [];
+    const look: Look = { ...farewells[info.endCode ?? "user"] ?? farewells.user, reason: info.reason };
+    if (info.endCode === "user") look.reason = undefined;
+    if (!web(info.redirectURL)) {
+      this.stage.show("ended", { ...look, actions: feedback });
+      return;
+    }
+    const target = info.redirectURL ?? "";
+    let left = redirectAfter;
+    let timer = 0;
+    const stay: Action = { text: "Stay here", run: () => (clearInterval(timer), this.stage.show("ended", { ...look, actions: [go, ...feedback] })) };
+    const go: Action = { text: "Continue", strong: true, href: target };
+    const paint = () => this.stage.show("ended", { ...look, text: `${look.text ?? ""} You go on to ${new URL(target).host} in ${left} s.`, actions: [go, ...feedback, stay] });
+    paint();
+    timer = window.setInterval(() => {
+      if (--left > 0) return paint();
+      clearInterval(timer);
+      location.assign(target);
+    }, 1000);
+  }
+
+  #endsIn(seconds: number): void {
+    const until = performance.now() + seconds * 1000;
+    this.#notices.show("ending", {
+      icon: "clock", tone: "wait", text: `The session ends in ${duration(seconds)}. Save your work.`, until, lasts: 60_000,
+    });
+    const chip = $("ends");
+    clearInterval(this.#endTimer);
+    const paint = () => {
+      const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
+      chip.textContent = clock(left);
+      chip.hidden = left === 0;
+    };
+    paint();
+    this.#endTimer = window.setInterval(paint, 1000);
+  }
+
+  #idleIn(seconds: number): void {
+    const stir = () => this.stage.screen()?.stir();
+    this.#notices.show("idle", {
+      icon: "clock", tone: "wait", text: "Is somebody here? The session is disconnected in", until: performance.now() + seconds * 1000,
+      after: "Move the mouse to stay.", action: { text: "I am here", run: stir },
+    });
+    // The mouse may be on the toolbar or a panel, of which the desktop knows nothing.
+    const here = new AbortController();
+    const sign = () => (this.#notices.has("idle") ? stir() : undefined, here.abort());
+    for (const type of ["pointermove", "pointerdown", "keydown", "wheel"]) addEventListener(type, sign, { capture: true, passive: true, signal: here.signal });
+  }
+
+  /** Says until when the session is kept without a stream. */
+  #kept(): string {
+    if (!this.#info) return "It is kept for you for a while.";
+    const { awaySeconds, maxEnd } = this.#info;
+    const end = Date.parse(maxEnd);
+    const until = awaySeconds === undefined ? end : Math.min(end, Date.now() + awaySeconds * 1000);
+    return `The session is kept for you until ${when(new Date(until))}.`;
+  }
+}
+
+const farewells: Record<EndCode, Look> = {
+  user: { icon: "check", tone: "good", title: "Your session has ended", text: "Your programs were closed, and nothing of yours is left on the machine." },
+  admin: { icon: "power", tone: "calm", title: "Your session was ended", text: "An administrator ended it. Ask them before you open your streaming link again." },
+  away: { icon: "clock", tone: "calm", title: "Your session has ended", text: "You were away for longer than a session is kept. Open your streaming link to begin a new one." },
+  duration: { icon: "clock", tone: "calm", title: "The time of your session is over", text: "It has reached the longest time that a session can last. Open your streaming link to begin a new one." },
+  fleet: { icon: "power", tone: "calm", title: "The service was stopped", text: "The machines that sessions run on were stopped. Ask your administrator when they are back." },
+  instance: { icon: "alert", tone: "bad", title: "The machine was lost", text: "The machine of your session failed, and the session with it. Open your streaming link to begin a new one." },
+  start: { icon: "alert", tone: "bad", title: "Your session could not begin", text: "Its machine did not come up in time. Open your streaming link to try again." },
+};
+
+/** Tells whether an address is one of the web. */
+const web = (address: string | undefined) => /^https?:\/\//i.test(address ?? "") && URL.canParse(address ?? "");
+
+/** Writes a time of day, with the day if it is not today. */
+function when(date: Date): string {
+  const today = date.toDateString() === new Date().toDateString();
+  return date.toLocaleString([], { ...(!today && { weekday: "short", day: "numeric", month: "short" }), hour: "2-digit", minute: "2-digit" });
+}
+
+/** Writes seconds in words. */
+function duration(seconds: number): string {
+  const [n, unit] = seconds < 90 ? [Math.max(1, Math.round(seconds)), "second"] : seconds < 5400 ? [Math.round(seconds / 60), "minute"] : [Math.round(seconds / 3600), "hour"];
+  return `${n} ${unit}${n === 1 ? "" : "s"}`;
+}
+
+window.oriel.subject = (stage) => new Session(stage);

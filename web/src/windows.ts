@@ -1,0 +1,82 @@
+import type { Catalogue } from "./catalogue";
+import { $, make, tool } from "./dom";
+import { words } from "./info";
+import type { Room } from "./panels";
+import { actOnWindow, getWindows, type AppWindow, type SessionInfo } from "./seat";
+import { Watch } from "./watch";
+
+/** The panel with the windows of the session: to switch between them, and to close them. */
+export class WindowList {
+  #panel = $<HTMLDialogElement>("windows");
+  #watch = new Watch(getWindows, (news) => this.#take(news.windows ?? []));
+  #always = false; // not only while the panel is open
+  #live = false;
+
+  constructor(private room: Room, private catalogue: Catalogue) {
+    // The panel opens by its attribute, whoever opens it.
+    new MutationObserver(() => this.#follow()).observe(this.#panel, { attributes: true, attributeFilter: ["open"] });
+  }
+
+  tell(info: SessionInfo): void {
+    this.#always = info.view === "APP"; // there the catalogue comes and goes with the windows
+    this.#follow();
+  }
+
+  resume(): void {
+    this.#live = true;
+    this.#follow();
+  }
+
+  rest(): void {
+    this.#live = false;
+    this.#follow();
+  }
+
+  #follow(): void {
+    if (this.#live && (this.#always || this.#panel.open)) this.#watch.start();
+    else this.#watch.stop();
+  }
+
+  #take(windows: AppWindow[]): void {
+    if (this.#always) this.catalogue.follow(windows);
+    const count = $("windows-count");
+    count.textContent = String(windows.length);
+    count.hidden = !this.#always || windows.length === 0;
+    $("windows-none").hidden = windows.length > 0;
+    const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("#windows-list [data-window]")?.dataset["window"];
+    $("windows-list").replaceChildren(...windows.map((w) => this.#row(w)));
+    if (focused) document.querySelector<HTMLElement>(`[data-window="${focused}"] button`)?.focus();
+  }
+
+  #row(w: AppWindow): HTMLElement {
+    const title = w.title || this.catalogue.title(w.application) || w.class || "Window";
+    const name = this.catalogue.title(w.application);
+    const text = make("span", { className: "row-text" }, make("bdi", {}, title));
+    if (name && name !== title) text.append(make("small", {}, name));
+    const open = make("button", { type: "button", className: "row-main", onclick: () => void this.#switch(w) }, this.catalogue.picture(w.application), text);
+    if (w.active) open.setAttribute("aria-current", "true");
+    const row = make("li", { className: "row" }, open, tool("close", `Close ${title}`, () => void this.#close(w)));
+    row.dataset["window"] = String(w.id);
+    return row;
+  }
+
+  async #switch(w: AppWindow): Promise<void> {
+    this.#panel.close();
+    this.catalogue.close();
+    this.room.stage.focus();
+    await this.#act(w, "activate");
+  }
+
+  /** Asks the window to close; its program may have a question first, which is to be seen then. */
+  async #close(w: AppWindow): Promise<void> {
+    await this.#act(w, "close");
+  }
+
+  async #act(w: AppWindow, action: "activate" | "close"): Promise<void> {
+    try {
+      await actOnWindow(w.id, action);
+    } catch (error) {
+      this.room.notices.show("window", { icon: "alert", tone: "bad", text: words(error), lasts: 7000 });
+    }
+  }
+}

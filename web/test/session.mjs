@@ -1,0 +1,624 @@
+// Looks at a person's session through a real browser. TestSessionInBrowser in internal/web starts it, is the gateway at
+// ORIEL_SERVER and does at ORIEL_CONTROL what happens behind the viewer's back. Arguments are parts of the tests' names.
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const control = (what, body) =>
+  fetch(`${process.env.ORIEL_CONTROL}/${what}`, body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }).then((r) => r.text());
+const behind = async () => JSON.parse(await control("state"));
+const address = `${process.env.ORIEL_SERVER}/stream/s1`;
+const shots = process.env.ORIEL_SCREENSHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+const local = mkdtempSync(join(tmpdir(), "oriel-"));
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+const problems = [];
+
+async function context(options = {}) {
+  const c = await browser.newContext({ viewport: { width: 1280, height: 720 }, colorScheme: "dark", timezoneId: "Europe/Helsinki", locale: "en-GB", permissions: ["clipboard-read", "clipboard-write"], ...options });
+  c.setDefaultTimeout(10_000);
+  c.on("weberror", (e) => problems.push(`error in the page: ${e.error().stack}`));
+  c.on("console", (m) => {
+    if (m.type() === "error" && !/WebSocket connection|Failed to load resource|^Failed (when|while) connect|^Got data while disconnected/.test(m.text())) problems.push(`console: ${m.text()}`);
+  });
+  c.on("request", (r) => {
+    const url = new URL(r.url());
+    if (url.hostname !== "127.0.0.1" && url.protocol !== "data:") problems.push(`a request to a third party: ${r.url()}`);
+  });
+  return c;
+}
+
+const state = (page, want) =>
+  page.waitForFunction((s) => document.documentElement.dataset.state === s, want).catch(async () => {
+    assert.fail(`the page is ${await page.evaluate(() => document.documentElement.dataset.state)}, not ${want}`);
+  });
+const until = async (what, ok, timeout = 10_000) => {
+  for (const end = Date.now() + timeout; Date.now() < end; await new Promise((r) => setTimeout(r, 50))) {
+    if (await ok()) return;
+  }
+  assert.fail(`${what} did not come`);
+};
+const shown = (page, selector) => page.waitForSelector(selector, { state: "visible" });
+const gone = (page, selector) => page.waitForSelector(selector, { state: "hidden" });
+const text = (page, selector) => page.textContent(selector).then((t) => t.trim());
+const says = (page, selector, pattern) => until(`${pattern} in ${selector}`, async () => pattern.test((await page.textContent(selector).catch(() => "")) ?? ""));
+const slip = (page, pattern) => says(page, "#notices", pattern);
+/** Brings the toolbar and presses one of its buttons. */
+const press = async (page, selector) => {
+  await page.keyboard.press("Control+Alt+Shift+KeyM");
+  await page.click(selector);
+};
+/** Opens a new session. */
+const begin = async (page, view, info = {}, windows) => {
+  await control(`reset?view=${view}`);
+  await control("info", info);
+  if (windows) await control("windows", windows);
+  await page.goto(address);
+  if (info.state !== "PENDING") await state(page, "connected");
+};
+/** Drops files onto the page, as from the computer's desktop. */
+const drop = async (page, files) => {
+  const data = await page.evaluateHandle((list) => {
+    const transfer = new DataTransfer();
+    for (const [name, content] of list) transfer.items.add(new File([content], name));
+    return transfer;
+  }, files);
+  await page.dispatchEvent("body", "dragover", { dataTransfer: data });
+  await page.dispatchEvent("body", "drop", { dataTransfer: data });
+};
+
+const editor = { id: 7, title: "letter.txt – Mousepad", application: "app-0", class: "mousepad", active: true };
+const terminal = { id: 9, title: "grace@studio: ~", application: "app-2", class: "xterm" };
+
+const tests = {
+  async "a session opens with its stack's name, its rules and its time zone"(t) {
+    await begin(t.page, "DESKTOP");
+    assert.equal(await t.page.title(), "Design studio");
+    assert.equal((await behind()).zone, "Europe/Helsinki");
+    assert.equal(await t.page.locator("#create").count(), 0, "no image is made of a session");
+    await shown(t.page, "[data-panel=files]:not([hidden])");
+    await press(t.page, "[data-panel=display]");
+    await says(t.page, "#details", /grace@example\.com/);
+    await t.page.keyboard.press("Escape");
+    await control("info", { rules: { copyIn: false, copyOut: false, upload: false, download: false, print: false } });
+    await t.page.reload();
+    await state(t.page, "connected");
+    await until("the rules", () => t.page.evaluate(() => document.querySelector("#details").textContent.includes("grace")));
+    assert.equal(await t.page.isVisible("[data-panel=clipboard]"), false);
+    assert.equal(await t.page.isVisible("[data-panel=files]"), false);
+  },
+
+  async "a session is waited for"(t) {
+    await begin(t.page, "DESKTOP", { state: "PENDING" });
+    await says(t.page, "#veil-title", /Preparing Design studio/);
+    await control("info", { reason: "The instance is being started." });
+    await says(t.page, "#veil-reason", /being started/);
+    await control("info", { state: "ACTIVE", reason: "" });
+    await state(t.page, "connected");
+  },
+
+  async "the catalogue is the home screen of the APP view"(t) {
+    await begin(t.page, "APP");
+    await shown(t.page, "#home .app");
+    assert.equal(await t.page.locator("#home .app").count(), 5);
+    assert.equal(await t.page.isVisible("#apps-find"), false, "few applications need no search");
+    await until("the focus on the first application", () => t.page.evaluate(() => document.activeElement.dataset.name === "app-0"));
+    await t.page.keyboard.press("ArrowRight");
+    await t.page.keyboard.press("t"); // to the one that begins with it
+    assert.equal(await t.page.evaluate(() => document.activeElement.dataset.name), "app-2");
+    await t.page.keyboard.press("Enter");
+    await shown(t.page, "[data-name=app-2][data-starting]");
+    await gone(t.page, "#home");
+    assert.equal(await text(t.page, "#windows-count"), "1");
+    // Home and back, and another one.
+    await press(t.page, "#home-tool");
+    await shown(t.page, "[data-name=app-2][data-running]");
+    await t.page.keyboard.press("Escape");
+    await gone(t.page, "#home");
+    await press(t.page, "#home-tool");
+    await t.page.click("[data-name=app-0]");
+    await gone(t.page, "#home");
+    // The switcher.
+    await press(t.page, "[data-panel=windows]");
+    await until("two windows", async () => (await t.page.locator("#windows-list .row").count()) === 2);
+    assert.match(await text(t.page, "#windows-list [aria-current]"), /Mousepad/);
+    await t.page.click("#windows-list .row-main >> text=Terminal");
+    await press(t.page, "[data-panel=windows]");
+    await until("the other window", async () => /Terminal/.test(await text(t.page, "#windows-list [aria-current]")));
+    await t.page.click("[aria-label^='Close Untitled – Mousepad']");
+    await until("one window", async () => (await t.page.locator("#windows-list .row").count()) === 1);
+    await t.page.click("#windows-list [aria-label^=Close]");
+    await shown(t.page, "#home"); // the last window has closed
+  },
+
+  async "an application that was asked for opens without the catalogue"(t) {
+    await begin(t.page, "APP", { application: "app-2" });
+    await t.page.waitForTimeout(500);
+    assert.equal(await t.page.isVisible("#home"), false);
+    await control("windows", [terminal]);
+    await until("its window", async () => (await text(t.page, "#windows-count")) === "1");
+    assert.equal(await t.page.isVisible("#home"), false);
+    await control("windows", []);
+    await shown(t.page, "#home");
+  },
+
+  async "a session that has windows comes back to them"(t) {
+    await begin(t.page, "APP", {}, [editor, terminal]);
+    await until("the windows", async () => (await text(t.page, "#windows-count")) === "2");
+    assert.equal(await t.page.isVisible("#home"), false);
+  },
+
+  async "a large catalogue can be searched"(t) {
+    await begin(t.page, "APP", { apps: 16 });
+    await shown(t.page, "#apps-search");
+    await t.page.fill("#apps-search", "schalt FUR");
+    await until("what is found", async () => (await t.page.locator(".app:visible").count()) === 1);
+    await t.page.fill("#apps-search", "音楽");
+    assert.equal(await t.page.locator(".app:visible").count(), 1);
+    await t.page.fill("#apps-search", "nothing of the kind");
+    await says(t.page, "#apps-none", /Nothing is called/);
+  },
+
+  async "a launch that fails says why"(t) {
+    await begin(t.page, "APP");
+    await t.page.route("**/launch", (route) => route.fulfill({ status: 409, json: { code: "launch", message: "Mousepad is not installed." } }));
+    await t.page.click("[data-name=app-0]");
+    await slip(t.page, /not installed/);
+    assert.equal(await t.page.getAttribute("[data-name=app-0]", "data-starting"), null);
+    await t.page.unroute("**/launch");
+  },
+
+  async "the desktop view has the catalogue in a panel"(t) {
+    await begin(t.page, "DESKTOP");
+    await press(t.page, "[data-panel=applications]");
+    await t.page.click("#applications [data-name=app-1]");
+    await slip(t.page, /File Manager is starting/);
+    await gone(t.page, "#applications");
+  },
+
+  async "files go up and come down"(t) {
+    await begin(t.page, "DESKTOP");
+    await press(t.page, "[data-panel=files]");
+    await shown(t.page, "#files-none");
+    const content = Buffer.from(Array.from({ length: 300_000 }, (_, n) => (n * 7 + (n >> 8)) & 255));
+    writeFileSync(join(local, "résumé – 履歴書 100%#?.bin"), content);
+    await t.page.setInputFiles("#files-pick", join(local, "résumé – 履歴書 100%#?.bin"));
+    await shown(t.page, "#files-list >> text=履歴書");
+    const download = t.page.waitForEvent("download");
+    await t.page.click("#files-list a.row-main");
+    assert.deepEqual(readFileSync(await (await download).path()), content);
+    assert.equal((await download).suggestedFilename().normalize(), "résumé – 履歴書 100%#?.bin".normalize().replace(/[?]/, "_"));
+    // A folder, and files dropped into it.
+    await t.page.click("#files-new");
+    await t.page.fill("#files-new-name", "Bilder/neu");
+    await t.page.keyboard.press("Enter");
+    await says(t.page, "#files-error", /slash/);
+    await t.page.fill("#files-new-name", "Bilder & Töne");
+    await t.page.keyboard.press("Enter");
+    await t.page.click("#files-list >> text=Bilder & Töne");
+    await says(t.page, "#crumbs", /Files.*Bilder & Töne/s);
+    await drop(t.page, [["a.txt", "first"], ["b.tar.gz", "second"]]);
+    await until("both files", async () => (await t.page.locator("#files-list .row").count()) === 2);
+    // The same name again: keep both, replace, or leave it.
+    await drop(t.page, [["b.tar.gz", "third"]]);
+    await t.page.click("#uploads >> text=Keep both");
+    await shown(t.page, "#files-list >> text=b (2).tar.gz");
+    await drop(t.page, [["a.txt", "replaced"]]);
+    await t.page.click("#uploads >> text=Replace");
+    const { folder } = await behind();
+    await until("the new content", () => readFileSync(join(folder, "Bilder & Töne", "a.txt"), "utf8") === "replaced");
+    assert.equal(readFileSync(join(folder, "Bilder & Töne", "b.tar.gz"), "utf8"), "second");
+    // Deleting asks, and can be thought better of.
+    await t.page.click("[aria-label='Delete a.txt']");
+    await t.page.click("#files-list >> text=Keep");
+    await t.page.click("[aria-label='Delete a.txt']");
+    await t.page.click("#files-list .danger");
+    await until("one file less", async () => (await t.page.locator("#files-list .row").count()) === 2);
+    await t.page.click("#crumbs >> text=Files");
+    await shown(t.page, "#files-list >> text=履歴書");
+  },
+
+  async "an upload can be cancelled, and says when it fails"(t) {
+    await begin(t.page, "DESKTOP");
+    await press(t.page, "[data-panel=files]");
+    await control("slow?is=2000000");
+    writeFileSync(join(local, "large.bin"), Buffer.alloc(30_000_000));
+    await t.page.setInputFiles("#files-pick", join(local, "large.bin"));
+    await says(t.page, "#uploads", /of 30 MB/);
+    await t.page.click("[aria-label='Cancel large.bin']");
+    await gone(t.page, "#uploads .row");
+    await control("slow?is=0");
+    await control(`refuse?what=${encodeURIComponent("PUT /files/")}&words=${encodeURIComponent("The disk of the session is full.")}`);
+    await drop(t.page, [["small.txt", "text"]]);
+    await says(t.page, "#uploads .failed", /disk of the session is full/);
+    await t.page.click("#uploads [aria-label=Dismiss]");
+    await control("refuse");
+    await drop(t.page, [["small.txt", "text"]]);
+    await shown(t.page, "#files-list >> text=small.txt");
+  },
+
+  async "a folder that cannot be read says why"(t) {
+    await begin(t.page, "DESKTOP");
+    await control(`refuse?what=${encodeURIComponent("GET /folders/")}&words=${encodeURIComponent("The session does not answer just now.")}`);
+    await press(t.page, "[data-panel=files]");
+    await says(t.page, "#files-error", /does not answer/);
+    await control("refuse");
+    await t.page.click("#files-again");
+    await gone(t.page, "#files-error");
+  },
+
+  async "only what the rules allow is offered"(t) {
+    await begin(t.page, "DESKTOP", { rules: { upload: false, print: false } });
+    const { folder } = await behind();
+    writeFileSync(join(folder, "report.pdf"), "%PDF");
+    await press(t.page, "[data-panel=files]");
+    await shown(t.page, "#files-list a >> text=report.pdf");
+    assert.equal(await t.page.isVisible("#files-upload"), false);
+    assert.equal(await t.page.isVisible("#prints"), false);
+    assert.equal(await t.page.locator("[aria-label='Delete report.pdf']").count(), 0);
+    await drop(t.page, [["no.txt", "no"]]);
+    assert.equal(await t.page.locator("#uploads .row").count(), 0);
+    await begin(t.page, "DESKTOP", { rules: { download: false } });
+    await press(t.page, "[data-panel=files]");
+    await shown(t.page, "#files-list >> text=report.pdf");
+    assert.equal(await t.page.locator("#files-list a").count(), 0);
+    await begin(t.page, "DESKTOP", { rules: { upload: false, download: false } });
+    await press(t.page, "[data-panel=files]");
+    assert.equal(await text(t.page, "#files-title"), "Printed documents");
+    assert.equal(await t.page.isVisible("#files-part"), false);
+  },
+
+  async "a printed document is offered"(t) {
+    await begin(t.page, "DESKTOP");
+    await t.page.waitForRequest(/prints\?after/);
+    await control("prints", [{ id: "p1", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
+    await slip(t.page, /Rechnung 2026-11 was printed/);
+    const download = t.page.waitForEvent("download");
+    await t.page.click("#notices >> text=Download");
+    assert.match(readFileSync(await (await download).path(), "utf8"), /%PDF-1.7 p1/);
+    await gone(t.page, ".slip");
+    await press(t.page, "[data-panel=files]");
+    await shown(t.page, "#prints-list >> text=Rechnung");
+    await t.page.click("#prints-list [aria-label^=Remove]");
+    await t.page.click("#prints-list .danger");
+    await shown(t.page, "#prints-none");
+  },
+
+  async "notices are shown and go"(t) {
+    await begin(t.page, "DESKTOP");
+    await control("notice", { notice: "ending", in: 300 });
+    await slip(t.page, /ends in 5 minutes.*[45]:\d\d/);
+    assert.match(await text(t.page, "#ends"), /^[45]:\d\d$/);
+    await t.page.click(".slip [aria-label=Dismiss]");
+    await control("notice", { notice: "idle", in: 60 });
+    await slip(t.page, /Is somebody here.*Move the mouse to stay/);
+    const { stirred } = await behind();
+    await t.page.mouse.move(300, 300);
+    await t.page.mouse.move(320, 310);
+    await until("the moved mouse", async () => (await behind()).stirred > stirred);
+    await control("notice", { notice: "active" });
+    await gone(t.page, "[data-slip=idle]");
+    await control("notice", { notice: "clipboard", direction: "out", reason: "length", max: 100 });
+    await slip(t.page, /too long to be copied out of the session: at most 100 characters/);
+  },
+
+  async "somebody on the home screen is not idle"(t) {
+    await begin(t.page, "APP");
+    await shown(t.page, "#home");
+    await control("notice", { notice: "idle", in: 60 });
+    await shown(t.page, "[data-slip=idle]");
+    const { stirred } = await behind();
+    await t.page.mouse.move(500, 400);
+    await until("the moved mouse", async () => (await behind()).stirred > stirred);
+  },
+
+  async "the clipboard keeps to the rules"(t) {
+    await begin(t.page, "DESKTOP", { rules: { copyOut: false, copyInMax: 10 } });
+    await press(t.page, "[data-panel=clipboard]");
+    await says(t.page, "#clipboard-hint", /At most 10 characters.*Nothing can be copied out/);
+    assert.equal(await t.page.isVisible("#clipboard-copy"), false);
+    await t.page.fill("#clipboard-text", "longer than ten");
+    await slip(t.page, /too long to be copied into the session: at most 10/);
+    await begin(t.page, "DESKTOP", { rules: { copyIn: false } });
+    await press(t.page, "[data-panel=clipboard]");
+    await until("a text that cannot be changed", () => t.page.evaluate(() => document.querySelector("#clipboard-text").readOnly));
+  },
+
+  async "disconnecting keeps the session"(t) {
+    await begin(t.page, "DESKTOP");
+    await press(t.page, "[data-panel=leaving]");
+    await says(t.page, "#leave-hint", /kept for you until \d\d:\d\d/);
+    await t.page.click("#leave");
+    await state(t.page, "ended");
+    await says(t.page, "#veil-text", /still open.*kept for you until/);
+    await until("no stream", async () => (await behind()).streams === 0);
+    await t.page.click("text=Reconnect");
+    await state(t.page, "connected");
+  },
+
+  async "ending a session asks once"(t) {
+    await begin(t.page, "DESKTOP");
+    await press(t.page, "[data-panel=leaving]");
+    await t.page.click("#end");
+    await t.page.click("text=Keep working");
+    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.tagName === "CANVAS"));
+    await press(t.page, "[data-panel=leaving]");
+    await t.page.click("#end");
+    await t.page.click("#ending-submit");
+    await says(t.page, "#veil-title", /Your session has ended/);
+    assert.equal(await t.page.isVisible("#ghost"), false, "nothing of the desktop is left to be seen");
+    // Also from afar.
+    await begin(t.page, "DESKTOP");
+    await press(t.page, "[data-panel=leaving]");
+    await t.page.click("#leave");
+    await t.page.click("#veil >> text=End session");
+    await t.page.click("#ending-submit");
+    await says(t.page, "#veil-title", /Your session has ended/);
+  },
+
+  async "every end says why, and where to go"(t) {
+    for (const [endCode, title] of Object.entries({ user: /has ended/, admin: /was ended/, away: /has ended/, duration: /time of your session is over/, fleet: /service was stopped/, instance: /machine was lost/, start: /could not begin/ })) {
+      await begin(t.page, "DESKTOP", { feedbackURL: "https://example.com/feedback" });
+      await control("info", { state: "EXPIRED", endCode, reason: "" });
+      await control("close?code=4011");
+      await says(t.page, "#veil-title", title);
+      assert.equal(await t.page.getAttribute("#veil-actions >> text=Give feedback", "href"), "https://example.com/feedback");
+    }
+    await begin(t.page, "DESKTOP", { redirectURL: `${process.env.ORIEL_SERVER}/after` });
+    await control("info", { state: "EXPIRED", endCode: "user" });
+    await control("close?code=4011");
+    await says(t.page, "#veil-text", /You go on to 127\.0\.0\.1:\d+ in [45] s/);
+    await t.page.waitForURL(/\/after$/);
+    await begin(t.page, "DESKTOP", { redirectURL: "javascript:alert(1)", feedbackURL: "data:text/html,x" });
+    await control("info", { state: "EXPIRED", endCode: "user" });
+    await control("close?code=4011");
+    await says(t.page, "#veil-title", /has ended/);
+    assert.equal(await t.page.locator("#veil-actions *").count(), 0, "only addresses of the web are gone to");
+  },
+
+  async "a session is taken over by another window, and taken back"(t) {
+    await begin(t.page, "DESKTOP");
+    await control("close?code=4012");
+    await says(t.page, "#veil-title", /Open in another window/);
+    await t.page.waitForTimeout(700);
+    assert.equal((await behind()).streams, 0, "it does not fight for it");
+    await t.page.click("text=Use here");
+    await state(t.page, "connected");
+  },
+
+  async "who was not here can come back"(t) {
+    await begin(t.page, "APP", {}, [editor]);
+    await control("close?code=4013");
+    await says(t.page, "#veil-title", /nobody was here/);
+    await says(t.page, "#veil-text", /kept for you until \d\d:\d\d/);
+    await t.page.click("text=Reconnect");
+    await state(t.page, "connected");
+    await until("the windows", async () => (await text(t.page, "#windows-count")) === "1");
+  },
+
+  async "a lost connection comes back"(t) {
+    await begin(t.page, "DESKTOP");
+    await control("close?code=4004");
+    await state(t.page, "reconnecting");
+    await state(t.page, "connected");
+  },
+
+  async "the sound of the session is heard"(t) {
+    await t.page.addInitScript(() => {
+      const connect = AudioNode.prototype.connect;
+      AudioNode.prototype.connect = function (to, ...rest) {
+        if (to instanceof AudioDestinationNode) {
+          window.ear = new AnalyserNode(this.context, { fftSize: 2048 });
+          connect.call(this, window.ear);
+        }
+        return connect.call(this, to, ...rest);
+      };
+      window.loudness = () => {
+        const samples = new Float32Array(2048);
+        window.ear?.getFloatTimeDomainData(samples);
+        return Math.max(...samples.map(Math.abs));
+      };
+    });
+    await begin(t.page, "DESKTOP");
+    assert.equal((await behind()).sounds, 0, "nothing before the first press");
+    await press(t.page, "[data-panel=sound]");
+    await until("the connection", async () => (await behind()).sounds === 1);
+    // A second of a tone, as the browser itself encodes it.
+    const packets = await t.page.evaluate(async () => {
+      const out = [];
+      const encoder = new AudioEncoder({
+        output: (chunk) => {
+          const bytes = new Uint8Array(chunk.byteLength);
+          chunk.copyTo(bytes);
+          out.push(btoa(String.fromCharCode(...bytes)));
+        },
+        error: (e) => out.push(String(e)),
+      });
+      encoder.configure({ codec: "opus", sampleRate: 48000, numberOfChannels: 2, opus: { frameDuration: 20000 } });
+      for (let n = 0; n < 60; n++) {
+        const data = new Float32Array(1920).map((_, i) => 0.5 * Math.sin((2 * Math.PI * 440 * (n * 960 + (i % 960))) / 48000));
+        encoder.encode(new AudioData({ format: "f32-planar", sampleRate: 48000, numberOfFrames: 960, numberOfChannels: 2, timestamp: n * 20000, data }));
+      }
+      await encoder.flush();
+      return out;
+    });
+    const playing = control("sound", packets);
+    await until("a sound", () => t.page.evaluate(() => window.loudness() > 0.3));
+    assert.equal(await t.page.getAttribute("[data-panel=sound]", "data-playing"), "true");
+    await t.page.fill("#sound-volume", "20");
+    await until("less of it", () => t.page.evaluate(() => window.loudness() < 0.1));
+    await playing;
+    await until("silence, in which the device rests", () => t.page.evaluate(() => window.ear.context.state === "suspended"));
+    await t.page.click("#sound-mute");
+    await until("no connection while it is muted", async () => (await behind()).sounds === 0);
+    await t.page.reload();
+    await state(t.page, "connected");
+    await press(t.page, "[data-panel=sound]");
+    assert.equal(await t.page.getAttribute("#sound-mute", "aria-pressed"), "true");
+    assert.equal(await t.page.inputValue("#sound-volume"), "20");
+    await t.page.click("#sound-mute");
+    await until("the connection", async () => (await behind()).sounds === 1);
+  },
+
+  async "a browser without a decoder says so"() {
+    const c = await context();
+    const page = await c.newPage();
+    await page.addInitScript(() => delete window.AudioDecoder);
+    await begin(page, "DESKTOP");
+    await press(page, "[data-panel=sound]");
+    await says(page, "#sound-status", /This browser cannot play the sound/);
+    await c.close();
+  },
+
+  async "the viewer works in a frame"() {
+    const c = await context();
+    const page = await c.newPage();
+    await control("reset?view=APP");
+    await page.goto(`${process.env.ORIEL_SERVER}/frame`);
+    const frame = page.frames()[1];
+    await frame.waitForSelector("#home .app", { state: "visible" });
+    await frame.click("[data-name=app-0]");
+    await frame.waitForSelector("#home", { state: "hidden" });
+    await c.close();
+  },
+};
+
+/** Every screen, to be looked at: in both colours, wide and narrow. */
+async function gallery(only) {
+  const { folder } = await behind();
+  for (const [colorScheme, size] of [["dark", "wide"], ["light", "wide"], ["dark", "narrow"], ["light", "narrow"]]) {
+    const c = await context({ colorScheme, ...(size === "narrow" && { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 }) });
+    const page = await c.newPage();
+    const take = async (name, prepare) => {
+      if (only.length && !only.some((o) => name.includes(o))) return;
+      await prepare();
+      await page.waitForTimeout(500);
+      await page.screenshot({ path: join(shots, `${name}-${size}-${colorScheme}.png`) });
+    };
+    const panel = (name) => press(page, `[data-panel=${name}]`);
+    await take("preparing", () => begin(page, "DESKTOP", { state: "PENDING" }));
+    await take("home", () => begin(page, "APP"));
+    await take("home-large", () => begin(page, "APP", { apps: 16 }));
+    await take("home-starting", async () => {
+      await begin(page, "APP", {}, [terminal]);
+      await press(page, "#home-tool");
+      await page.route("**/launch", () => undefined);
+      await page.click("[data-name=app-1]");
+    });
+    await page.unroute("**/launch");
+    await take("windows", async () => {
+      await begin(page, "APP", {}, [editor, terminal, { id: 11, title: "Zeichenprogramm für Schaltpläne — Entwurf mit einem sehr langen Namen.kicad", class: "kicad" }]);
+      await panel("windows");
+    });
+    await take("applications", async () => {
+      await begin(page, "DESKTOP");
+      await panel("applications");
+    });
+    await take("files", async () => {
+      await begin(page, "DESKTOP");
+      for (const [name, bytes] of [["Budget 2026.ods", 48_231], ["Entwurf für Grace.odt", 1_204_331], ["履歴書.pdf", 733_000], ["تقرير.txt", 902]]) writeFileSync(join(folder, name), Buffer.alloc(bytes));
+      await control("prints", [{ id: "p1", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
+      await panel("files");
+      await control("slow?is=400000");
+      await page.setInputFiles("#files-pick", [{ name: "Aufnahme.wav", mimeType: "audio/wav", buffer: Buffer.alloc(4_000_000) }, { name: "Budget 2026.ods", mimeType: "x/y", buffer: Buffer.alloc(10) }]);
+      await page.waitForTimeout(1500);
+    });
+    await take("files-delete", async () => {
+      await begin(page, "DESKTOP");
+      writeFileSync(join(folder, "Budget 2026.ods"), Buffer.alloc(2000));
+      await panel("files");
+      await page.click("[aria-label='Delete Budget 2026.ods']");
+    });
+    await take("files-drop", async () => {
+      await begin(page, "DESKTOP");
+      await page.evaluate(() => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File(["x"], "x"));
+        dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, cancelable: true }));
+      });
+    });
+    await take("sound", async () => {
+      await begin(page, "DESKTOP");
+      await panel("sound");
+    });
+    await take("clipboard", async () => {
+      await begin(page, "DESKTOP", { rules: { copyOut: false, copyInMax: 4096 } });
+      await panel("clipboard");
+    });
+    await take("leave", async () => {
+      await begin(page, "DESKTOP");
+      await panel("leaving");
+    });
+    await take("end", async () => {
+      await begin(page, "DESKTOP");
+      await panel("leaving");
+      await page.click("#end");
+    });
+    await take("notices", async () => {
+      await begin(page, "DESKTOP");
+      await page.waitForTimeout(500);
+      await control("prints", [{ id: "p2", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
+      await control("notice", { notice: "ending", in: 299 });
+      await control("notice", { notice: "idle", in: 60 });
+      await control("notice", { notice: "clipboard", direction: "in", reason: "length", max: 4096 });
+      await press(page, "#name");
+    });
+    await take("disconnected", async () => {
+      await begin(page, "DESKTOP");
+      await panel("leaving");
+      await page.click("#leave");
+    });
+    await take("elsewhere", async () => {
+      await begin(page, "DESKTOP");
+      await control("close?code=4012");
+      await says(page, "#veil-title", /another window/);
+    });
+    await take("idle", async () => {
+      await begin(page, "DESKTOP");
+      await control("close?code=4013");
+      await says(page, "#veil-title", /nobody/);
+    });
+    for (const endCode of ["user", "admin", "away", "duration", "fleet", "instance", "start"]) {
+      await take(`ended-${endCode}`, async () => {
+        await begin(page, "DESKTOP", { feedbackURL: "https://example.com/feedback", ...(endCode === "user" && { redirectURL: "https://portal.example.com/studio" }) });
+        await control("info", { state: "EXPIRED", endCode, reason: endCode === "start" ? "The display of the session did not come up within 5 minutes." : "" });
+        await control("close?code=4011");
+        await says(page, "#veil-title", /./);
+        await state(page, "ended");
+      });
+    }
+    await c.close();
+  }
+}
+
+let failed = 0;
+const only = process.argv.slice(2);
+if (shots) {
+  await gallery(only);
+} else {
+  const t = { context: await context() };
+  t.page = await t.context.newPage();
+  for (const [name, run] of Object.entries(tests)) {
+    if (only.length && !only.some((o) => name.includes(o))) continue;
+    const began = Date.now();
+    try {
+      await run(t);
+      console.log(`ok    ${name} (${Date.now() - began} ms)`);
+    } catch (error) {
+      failed++;
+      console.log(`FAIL  ${name} (${Date.now() - began} ms)\n${error.stack}`);
+    }
+    for (const problem of problems.splice(0)) {
+      failed++;
+      console.log(`FAIL  ${name}: ${problem}`);
+    }
+  }
+}
+await browser.close();
+process.exit(failed ? 1 : 0);
