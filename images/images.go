@@ -15,7 +15,7 @@ import (
 	"io/fs"
 )
 
-//go:generate go run wallpaper.go debian-12/files/usr/share/backgrounds/oriel.png
+//go:generate go run wallpaper.go debian-12/files/usr/share/backgrounds/oriel.png debian-12/files/usr/share/backgrounds/oriel-plain.png
 
 //go:embed all:debian-12
 var recipes embed.FS

@@ -1,8 +1,9 @@
 //go:build ignore
 
-// Wallpaper draws the desktop's background: a bay window (an oriel) with light behind it, and the name.
+// Wallpaper draws the desktop's background: a bay window (an oriel) with light behind it, and the name. Its second
+// file is a tile of one colour, for sessions that show applications and no desktop.
 //
-//	go run wallpaper.go FILE.png
+//	go run wallpaper.go FILE.png PLAIN.png
 //
 // It is smooth and has no noise on purpose. Dithering would hide the gradient's steps, which are one part in 255 and
 // hard to see, but every session's first picture goes through a lossless encoder: this one costs a few tens of
@@ -139,8 +140,8 @@ var name = func() []stroke {
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 2 {
-		log.Fatal("usage: go run wallpaper.go FILE.png")
+	if len(os.Args) != 3 {
+		log.Fatal("usage: go run wallpaper.go FILE.png PLAIN.png")
 	}
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
 	const n = 4 // samples each way in a pixel
@@ -176,7 +177,14 @@ func main() {
 			img.SetRGBA(px, py, color.RGBA{uint8(c.r + 0.5), uint8(c.g + 0.5), uint8(c.b + 0.5), 255})
 		}
 	}
-	f, err := os.Create(os.Args[1])
+	write(os.Args[1], img)
+
+	plain := image.NewPaletted(image.Rect(0, 0, 64, 64), color.Palette{color.RGBA{0x1b, 0x25, 0x40, 255}})
+	write(os.Args[2], plain)
+}
+
+func write(file string, img image.Image) {
+	f, err := os.Create(file)
 	if err != nil {
 		log.Fatal(err)
 	}
