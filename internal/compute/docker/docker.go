@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -169,6 +170,7 @@ type host struct {
 	limitSwap   bool
 	limitPIDs   bool
 	limitCPU    bool
+	appArmor    bool
 	warnings    []string
 }
 
@@ -193,6 +195,7 @@ func (p *Provider) about(ctx context.Context) (*host, error) {
 		version: v.Version, api: p.engine.ClientVersion(), driver: i.Driver, root: i.DockerRootDir,
 		cpus: i.NCPU, memory: i.MemTotal,
 		limitMemory: i.MemoryLimit, limitSwap: i.SwapLimit, limitPIDs: i.PidsLimit, limitCPU: i.CPUCfsPeriod && i.CPUCfsQuota,
+		appArmor: slices.ContainsFunc(i.SecurityOptions, func(s string) bool { return strings.Contains(s, "apparmor") }),
 		warnings: i.Warnings,
 	}
 	for _, c := range v.Components {

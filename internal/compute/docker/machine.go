@@ -35,6 +35,9 @@ const (
 // capabilities are what root inside needs to install software and to run programs as others. All else is dropped.
 var capabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL", "SETFCAP", "SYS_CHROOT", "NET_BIND_SERVICE"}
 
+// ownCapabilities are what the agent needs to hide people's processes from one another, and gives up before it starts anything.
+var ownCapabilities = []string{"SYS_ADMIN", "SETPCAP"}
+
 func containerName(id string) string { return "oriel-" + id }
 
 // Observe reports a machine, with one call to the engine.
@@ -285,6 +288,12 @@ func (p *Provider) container(spec appstream.MachineSpec, n *network, h *host) cl
 			{Type: mount.TypeBind, Source: dir.bin(), Target: filepath.Dir(agentapi.Binary), ReadOnly: true},
 		},
 		Resources: p.resources(spec, h),
+	}
+	if spec.Sessions > 1 {
+		host.CapAdd = slices.Concat(capabilities, ownCapabilities)
+		if h.appArmor { // the engine's profile forbids mounting, whatever the capabilities
+			host.SecurityOpt = append(host.SecurityOpt, "apparmor=unconfined")
+		}
 	}
 	if !h.podman { // Podman bounds its logs itself
 		host.LogConfig = container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1m", "max-file": "2"}}
