@@ -220,7 +220,7 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 			count, ready = count+1, ready+1
 			unused[old] = append(unused[old], i)
 		case InstanceInUse:
-			if i.Multi() && (old == 1 || i.Tainted) { // nobody else shall come to it
+			if i.Multi() && old == 1 { // nobody else shall come to it
 				next := i
 				next.Enter(InstanceDraining, now)
 				next.Due = now

@@ -114,7 +114,6 @@ func TestPlanInstance(t *testing.T) {
 		"the one session is over":               {InstanceSnapshot{Instance: instance(f, "i-1", InstanceInUse), Fleet: &f, Machine: runs, Agent: able}, 0, InstanceDeleting, nil, nil, false},
 		"the last of several sessions is over":  {InstanceSnapshot{Instance: instance(multi, "i-1", InstanceInUse), Fleet: &multi, Machine: runs, Agent: able}, 0, InstanceAvailable, nil, nil, false},
 		"the last session of a draining one":    {InstanceSnapshot{Instance: instance(multi, "i-1", InstanceDraining), Fleet: &multi, Machine: runs, Agent: able}, 0, InstanceDeleting, nil, nil, false},
-		"the last session of a tainted one":     {InstanceSnapshot{Instance: instance(multi, "i-1", InstanceInUse, func(i *Instance) { i.Tainted = true }), Fleet: &multi, Machine: runs, Agent: able}, 0, InstanceDeleting, nil, nil, false},
 		"a session that is gone holds no seat":  {InstanceSnapshot{Instance: instance(multi, "i-1", InstanceInUse, with("s1", "gone")), Fleet: &multi, Machine: runs, Agent: able, Sessions: []Session{active}}, 0, InstanceInUse, nil, nil, false},
 		"without its fleet":                     {InstanceSnapshot{Instance: instance(f, "i-1", InstanceAvailable), Machine: runs, Agent: able}, 0, InstanceDeleting, nil, nil, false},
 		"PENDING without its fleet":             {InstanceSnapshot{Instance: instance(f, "i-1", InstancePending)}, 0, InstanceDeleting, nil, nil, false},

@@ -27,7 +27,6 @@ type Instance struct {
 	Sessions       []string // IDs of the sessions that are on it; those that are EXPIRED and not yet cleared too
 	Provisioned    bool     // the machine has been asked for: if it is absent in a state that needs it, it is lost
 	Started        bool     // the machine has been started: if it is stopped now, it has ended
-	Tainted        bool     // a session could not be cleared: nobody else may be put on it
 	Network        *types.NetworkAccessConfiguration
 	SilentSince    time.Time `json:",omitzero"` // since when the agent does not answer; zero while it does
 }
@@ -83,8 +82,6 @@ func (i *Instance) Multi() bool { return i.Max > 0 }
 // Room is how many more sessions may be put on the instance now.
 func (i *Instance) Room() int {
 	switch {
-	case i.Tainted:
-		return 0
 	case i.State == InstancePrepared || i.State == InstanceAvailable:
 		return max(i.Max, 1)
 	case i.State == InstanceInUse:
@@ -164,7 +161,7 @@ func PlanInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 		return Decision[Instance]{Next: i, Again: now}
 	}
 	if i.State != InstanceAvailable && len(i.Sessions) == 0 {
-		if !i.Multi() || i.State == InstanceDraining || i.Tainted {
+		if !i.Multi() || i.State == InstanceDraining {
 			return discard(s, now, "its sessions are over")
 		}
 		i.Enter(InstanceAvailable, now)

@@ -229,11 +229,11 @@ func planExpired(s SessionSnapshot, lost bool, now time.Time) Decision[Session] 
 	case session.Cleared:
 		return Decision[Session]{Next: session, Again: forget}
 	}
-	cleared := func(tainted bool) Decision[Session] {
+	cleared := func(stuck bool) Decision[Session] {
 		session.clear(now)
 		d := Decision[Session]{Next: session, Again: session.Due}
 		if !lost {
-			d.Also = []Also{s.Instance.unseat(session.ID, tainted, now)}
+			d.Also = []Also{s.Instance.unseat(session.ID, stuck, now)}
 			d.Wake = s.Instance.fleetKey()
 		}
 		return d
@@ -282,20 +282,17 @@ func (s *Session) clear(now time.Time) {
 	s.Cleared, s.Deadline, s.Due = true, time.Time{}, s.Ended.Add(sessionMemory)
 }
 
-// unseat takes a session off the instance. One that could not be cleared taints it.
-func (i *Instance) unseat(session string, tainted bool, now time.Time) Also {
+// unseat takes a session off the instance. If it could not be cleared, nobody else is put there.
+func (i *Instance) unseat(session string, stuck bool, now time.Time) Also {
 	next, from, why := *i, i.State, "its session is over"
 	next.Sessions = slices.DeleteFunc(slices.Clone(i.Sessions), func(id string) bool { return id == session })
 	next.Due = now
 	switch {
 	case !next.Multi():
 		next.Enter(InstanceDeleting, now)
-	case tainted:
-		next.Tainted = true
-		if next.State == InstanceInUse {
-			next.Enter(InstanceDraining, now)
-			why = "a session could not be cleared from it"
-		}
+	case stuck && next.State == InstanceInUse:
+		next.Enter(InstanceDraining, now)
+		why = "a session could not be cleared from it"
 	}
 	return Also{Record: &next, From: from, Why: why}
 }
