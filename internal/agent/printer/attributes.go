@@ -68,7 +68,7 @@ func (p *Printer) attributes() goipp.Attributes {
 		attr("uri-security-supported", goipp.TagKeyword, "none"),
 		attr("printer-name", goipp.TagName, name),
 		attr("printer-info", goipp.TagText, info),
-		attr("printer-location", goipp.TagText, ""),
+		attr("printer-location", goipp.TagText, "PDF on my computer"),
 		attr("printer-make-and-model", goipp.TagText, model),
 		attr("printer-device-id", goipp.TagText, "MFG:Oriel;MDL:PDF;CMD:PDF;"),
 		attr("device-uri", goipp.TagURI, "oriel:/"),
