@@ -89,7 +89,10 @@ type instance struct {
 	client *agentapi.Client
 }
 
-func (e *engine) start(role agentapi.Role) *instance {
+// start runs an instance for one person.
+func (e *engine) start(role agentapi.Role) *instance { return e.startFor(role, 1) }
+
+func (e *engine) startFor(role agentapi.Role, people int) *instance {
 	e.tb.Helper()
 	// Not the test's own directory: the agent shuts it, and it must be short
 	// enough for a socket's address.
@@ -100,6 +103,9 @@ func (e *engine) start(role agentapi.Role) *instance {
 	e.tb.Cleanup(func() { os.RemoveAll(shared) })
 	config := agentapi.Config{Role: role, ResourceName: "hello", ImageARN: "arn:aws:appstream:us-west-2::image/base",
 		InstanceType: "stream.standard.medium", SocketUID: os.Getuid(), SocketGID: os.Getgid(), Width: 1280, Height: 720}
+	if role == agentapi.RoleFleet {
+		config.MaxSessions = people
+	}
 	if err := config.Write(filepath.Join(shared, agentapi.ConfigName)); err != nil {
 		e.tb.Fatal(err)
 	}
@@ -107,6 +113,9 @@ func (e *engine) start(role agentapi.Role) *instance {
 	i.client = agentapi.NewClient(agentapi.DialWhenUp(filepath.Join(shared, agentapi.SocketName)))
 	e.tb.Cleanup(i.client.Close)
 	args := append([]string{"run", "-d", "--name", i.name, "-v", shared + ":" + agentapi.Dir, "-v", e.agent + ":" + agentapi.Binary + ":ro"}, isolation...)
+	if people > 1 {
+		args = append(args, "--cap-add=SYS_ADMIN", "--cap-add=SETPCAP")
+	}
 	e.tb.Cleanup(func() {
 		if e.tb.Failed() {
 			log, _ := e.try("logs", i.name)

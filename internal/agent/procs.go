@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -177,57 +179,88 @@ func (ps *procs) endAll(grace time.Duration) {
 // endOwner ends every process of a: TERM, and KILL for what is left after
 // grace. The error says that some are left.
 func (ps *procs) endOwner(a account, grace time.Duration) error {
-	if ps.signalOwner(a, unix.SIGTERM) == 0 {
-		return nil
+	began := time.Now()
+	err := ps.signalOwner(a, unix.SIGTERM)
+	if err == nil {
+		err = ps.signalOwner(a, unix.SIGCONT) // a stopped process cannot end itself
 	}
-	ps.signalOwner(a, unix.SIGCONT) // a stopped process cannot end itself
-	pause := 2 * time.Millisecond
-	for kill, end := time.Now().Add(grace), time.Now().Add(grace+killGrace); ; pause = min(2*pause, 50*time.Millisecond) {
+	for pause := 2 * time.Millisecond; err == nil; pause = min(2*pause, 50*time.Millisecond) {
 		ps.reap()
-		sig := syscall.Signal(0)
-		if time.Now().After(kill) {
-			sig = unix.SIGKILL
-		}
-		n := ps.signalOwner(a, sig)
-		if n == 0 {
+		left, e := ps.countOwner(a)
+		if left == 0 && e == nil {
 			return nil
 		}
-		if time.Now().After(end) {
-			return fmt.Errorf("processes of %s do not end", a.name)
+		switch err = e; {
+		case err != nil:
+		case time.Since(began) > grace+killGrace:
+			err = fmt.Errorf("%d of them are left", left)
+		case time.Since(began) > grace:
+			err = ps.signalOwner(a, unix.SIGKILL)
 		}
 		time.Sleep(pause)
 	}
+	return fmt.Errorf("end the processes of %s: %w", a.name, err)
 }
 
 // killGrace is how long killed processes may take to be gone: one may be
 // waiting for a disk.
 const killGrace = 10 * time.Second
 
-// signalOwner signals every process of a at once, so that none can fork away,
-// and returns 0 when there is none (any more). Where the agent is not process 1
-// (in a test), these are the groups that it started.
-func (ps *procs) signalOwner(a account, sig syscall.Signal) (found int) {
+// signalOwner signals every process of a at once, so that none can fork away.
+// Where the agent is not process 1 (in a test), these are the groups that it
+// started.
+func (ps *procs) signalOwner(a account, sig syscall.Signal) error {
 	if os.Getpid() == 1 {
-		err := a.asUser(func() error {
-			if _, _, errno := unix.RawSyscall(unix.SYS_KILL, ^uintptr(0), uintptr(sig), 0); errno != 0 {
+		return a.asUser(func() error {
+			if _, _, errno := unix.RawSyscall(unix.SYS_KILL, ^uintptr(0), uintptr(sig), 0); errno != 0 && errno != unix.ESRCH {
 				return errno
 			}
 			return nil
 		})
-		if err == unix.ESRCH {
-			return 0
-		}
-		return 1
 	}
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for pid, p := range ps.known {
 		if p.owner == a.name {
-			found++
 			syscall.Kill(-pid, sig)
 		}
 	}
-	return found
+	return nil
+}
+
+// countOwner counts the processes of a, also those that have not been reaped.
+func (ps *procs) countOwner(a account) (n int, err error) {
+	if os.Getpid() != 1 {
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		for _, p := range ps.known {
+			if p.owner == a.name {
+				n++
+			}
+		}
+		return n, nil
+	}
+	entries, err := os.ReadDir("/proc")
+	for _, e := range entries {
+		if _, err := strconv.Atoi(e.Name()); err != nil {
+			continue
+		}
+		text, err := os.ReadFile("/proc/" + e.Name() + "/status")
+		if err == nil && hasUID(text, a.uid) {
+			n++
+		}
+	}
+	return n, err
+}
+
+// hasUID tells whether one of the uids of a /proc/PID/status is uid.
+func hasUID(status []byte, uid int) bool {
+	for line := range bytes.Lines(status) {
+		if ids, ok := bytes.CutPrefix(line, []byte("Uid:")); ok {
+			return slices.ContainsFunc(bytes.Fields(ids), func(id []byte) bool { return string(id) == strconv.Itoa(uid) })
+		}
+	}
+	return false
 }
 
 // end ends p's group: TERM, and KILL when it is still there after grace.
