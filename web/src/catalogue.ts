@@ -69,7 +69,7 @@ export class Catalogue {
     $("home-tool").setAttribute("aria-pressed", "true");
     this.room.stage.toolbar.closePanels();
     this.room.stage.toolbar.keep(true);
-    this.#tiles()[0]?.focus({ preventScroll: true });
+    this.#tiles()[0]?.focus({ preventScroll: true, focusVisible: false } as FocusOptions);
   }
 
   /** Goes from the home screen to the windows, if there are any. */

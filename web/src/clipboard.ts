@@ -48,7 +48,7 @@ export class Clipboard {
     const to = direction === "in" ? "into the session" : "out of the session";
     this.#notices?.show("clipboard", {
       icon: "clipboard", tone: "bad", lasts: 9000,
-      text: reason === "disabled" ? `Text cannot be copied ${to}.` : `The text is too long to be copied ${to}: at most ${max.toLocaleString()} characters are allowed.`,
+      text: reason === "disabled" ? `Text cannot be copied ${to}.` : `The text is too long to be copied ${to}: at most ${max.toLocaleString()} characters.`,
     });
   }
 

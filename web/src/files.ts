@@ -53,12 +53,12 @@ export class Files {
     this.#rules = rules;
     const files = rules.upload || rules.download;
     $("files-part").hidden = !files;
+    $("files-title").classList.toggle("unseen", files); // the path says it
     $("files-title").textContent = files ? "Files" : "Printed documents";
+    $("prints-title").hidden = !files;
     $("files-upload").hidden = $("files-new").hidden = !rules.upload;
-    $("files-hint").textContent =
-      rules.upload && rules.download ? "Drop files anywhere on the page to bring them here."
-      : rules.upload ? "Drop files anywhere on the page to bring them here. Files cannot be taken out of this session."
-      : "Files cannot be brought into this session.";
+    const drop = matchMedia("(pointer: fine)").matches ? "Drop files anywhere on the page to bring them here. " : "";
+    $("files-hint").textContent = !rules.upload ? "Files cannot be brought into this session." : rules.download ? drop : `${drop}Files cannot be taken out of this session.`;
   }
 
   async #list(path = this.#path): Promise<void> {

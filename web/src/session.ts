@@ -313,8 +313,8 @@ class Session implements Subject {
   #idleIn(seconds: number): void {
     const stir = () => this.stage.screen()?.stir();
     this.#notices.show("idle", {
-      icon: "clock", tone: "wait", text: "Is somebody here? The session is disconnected in", until: performance.now() + seconds * 1000,
-      after: "Move the mouse to stay.", action: { text: "I am here", run: stir },
+      icon: "clock", tone: "wait", text: "Is somebody here? The session disconnects in", until: performance.now() + seconds * 1000,
+      after: `– ${matchMedia("(pointer: coarse)").matches ? "touch the screen" : "move the mouse"} to stay.`, action: { text: "I am here", run: stir },
     });
     // The mouse may be on the toolbar or a panel, of which the desktop knows nothing.
     const here = new AbortController();

@@ -1,7 +1,7 @@
 // Looks at a person's session through a real browser. TestSessionInBrowser in internal/web starts it, is the gateway at
 // ORIEL_SERVER and does at ORIEL_CONTROL what happens behind the viewer's back. Arguments are parts of the tests' names.
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -297,7 +297,7 @@ const tests = {
     assert.match(await text(t.page, "#ends"), /^[45]:\d\d$/);
     await t.page.click(".slip [aria-label=Dismiss]");
     await control("notice", { notice: "idle", in: 60 });
-    await slip(t.page, /Is somebody here.*Move the mouse to stay/);
+    await slip(t.page, /Is somebody here.*move the mouse to stay/);
     const { stirred } = await behind();
     await t.page.mouse.move(300, 300);
     await t.page.mouse.move(320, 310);
@@ -510,6 +510,7 @@ async function gallery(only) {
       await press(page, "#home-tool");
       await page.route("**/launch", () => undefined);
       await page.click("[data-name=app-1]");
+      await page.mouse.move(5, 600);
     });
     await page.unroute("**/launch");
     await take("windows", async () => {
@@ -522,6 +523,7 @@ async function gallery(only) {
     });
     await take("files", async () => {
       await begin(page, "DESKTOP");
+      rmSync(join(folder, "Aufnahme.wav"), { force: true });
       for (const [name, bytes] of [["Budget 2026.ods", 48_231], ["Entwurf für Grace.odt", 1_204_331], ["履歴書.pdf", 733_000], ["تقرير.txt", 902]]) writeFileSync(join(folder, name), Buffer.alloc(bytes));
       await control("prints", [{ id: "p1", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
       await panel("files");
