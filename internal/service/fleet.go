@@ -292,7 +292,7 @@ func (s *Service) UpdateFleet(ctx context.Context, in *aws.UpdateFleetInput) (*a
 			return err
 		}
 		if f.State != appstream.FleetStopped {
-			f.Due = now
+			f.Failures, f.Retry, f.Due = 0, time.Time{}, now // perhaps it helps: the engine tries at once
 		}
 		if err := tx.Put(&f); err != nil {
 			return err

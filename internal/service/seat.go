@@ -75,14 +75,15 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 }
 
 // freeInstance finds an instance that a session can be put on: of those that people share the fullest, so that the others can be let
-// go, then one that runs, then one that must be started.
+// go, then one that runs, then one that must be started. One whose agent is silent is taken only when there is no other.
 func freeInstance(tx store.Tx, fleet *appstream.Fleet) (best appstream.Instance, err error) {
+	room := 0 // on the best
+	good := func() bool { return room > 0 && best.SilentSince.IsZero() }
+	enough := errors.New("found")
 	for _, state := range []string{appstream.InstanceInUse, appstream.InstanceAvailable, appstream.InstancePrepared} {
 		if state == appstream.InstanceInUse && !fleet.Multi() {
 			continue
 		}
-		room := 0
-		enough := errors.New("found")
 		err := tx.Scan(store.Query{Noun: appstream.NounInstance, Region: fleet.Region, Accounts: []string{fleet.Account},
 			Prefix: appstream.InstancePrefix(fleet.Name), States: []string{state}},
 			func(_ appstream.Meta, decode func(appstream.Record) error) error {
@@ -90,10 +91,14 @@ func freeInstance(tx store.Tx, fleet *appstream.Fleet) (best appstream.Instance,
 				if err := decode(&i); err != nil {
 					return err
 				}
-				if free := i.Room(); i.FleetID == fleet.ID && free > 0 && (room == 0 || free < room) {
+				free := i.Room()
+				if i.FleetID != fleet.ID || free == 0 {
+					return nil
+				}
+				if answers := i.SilentSince.IsZero(); room == 0 || answers && (!good() || free < room) {
 					best, room = i, free
 				}
-				if room > 0 && state != appstream.InstanceInUse || room == 1 {
+				if good() && (state != appstream.InstanceInUse || room == 1) {
 					return enough
 				}
 				return nil
@@ -101,9 +106,12 @@ func freeInstance(tx store.Tx, fleet *appstream.Fleet) (best appstream.Instance,
 		if err != nil && err != enough {
 			return best, err
 		}
-		if room > 0 {
+		if good() {
 			return best, nil
 		}
+	}
+	if room > 0 {
+		return best, nil
 	}
 	return best, appstream.Errorf(appstream.InsufficientCapacity, "All places are taken just now. Try again in a few minutes.")
 }

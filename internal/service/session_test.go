@@ -625,3 +625,18 @@ func TestOpenSessionChoosesWell(t *testing.T) {
 		t.Errorf("the ninth: %v", err)
 	}
 }
+
+// An instance whose agent does not answer just now is the last choice, and one all the same.
+func TestOpenSessionAvoidsSilentInstances(t *testing.T) {
+	f := newFixture(t)
+	f.pool(0, 0)
+	silent := func(i *appstream.Instance) { i.SilentSince = time.Now() }
+	first := f.instance("pool", appstream.InstanceAvailable, silent)
+	second := f.instance("pool", appstream.InstanceAvailable)
+	third := f.instance("pool", appstream.InstancePrepared)
+	for n, want := range []appstream.Instance{second, third, first} {
+		if got := f.open(fmt.Sprint("user", n)).InstanceID; got != want.ID {
+			t.Errorf("user %d is on %s, not %s", n, got, want.ID)
+		}
+	}
+}
