@@ -2,7 +2,6 @@ package service_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -621,9 +620,7 @@ func TestOpenSessionChoosesWell(t *testing.T) {
 		}
 	}
 	_, _, err := f.OpenSession(context.Background(), f.claims("late"), "")
-	if e, ok := errors.AsType[*appstream.Error](err); !ok || e.Kind != appstream.InsufficientCapacity {
-		t.Errorf("the ninth: %v", err)
-	}
+	refused(t, err, appstream.InsufficientCapacity, "Try again")
 }
 
 // An instance whose agent does not answer just now is the last choice, and one all the same.
@@ -639,4 +636,26 @@ func TestOpenSessionAvoidsSilentInstances(t *testing.T) {
 			t.Errorf("user %d is on %s, not %s", n, got, want.ID)
 		}
 	}
+}
+
+// The fullest instance is chosen wherever it stands, and never one of an earlier fleet of the same name.
+func TestOpenSessionChoosesTheFullest(t *testing.T) {
+	f := newFixture(t)
+	f.pool(0, 4)
+	var ids [3]string
+	for n, used := range []int{1, 3, 2} {
+		ids[n] = f.instance("pool", appstream.InstanceInUse, func(i *appstream.Instance) {
+			for s := range used {
+				i.Sessions = append(i.Sessions, fmt.Sprint(n, "-", s))
+			}
+		}).ID
+	}
+	f.instance("pool", appstream.InstanceAvailable, func(i *appstream.Instance) { i.FleetID = "fleet-of-before" })
+	for n, want := range []int{1, 2, 2, 0, 0, 0} {
+		if got := f.open(fmt.Sprint("user", n)).InstanceID; got != ids[want] {
+			t.Errorf("user %d is on %s of %v", n, got, ids)
+		}
+	}
+	_, _, err := f.OpenSession(context.Background(), f.claims("late"), "")
+	refused(t, err, appstream.InsufficientCapacity, "Try again")
 }

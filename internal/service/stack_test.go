@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -443,4 +444,46 @@ func TestAssociationPages(t *testing.T) {
 	})
 	_, err := f.ListAssociatedStacks(as(me), &api.ListAssociatedStacksInput{FleetName: new("hub"), NextToken: new("forged")})
 	refused(t, err, appstream.Validation, "NextToken")
+}
+
+// However associations and removals race, no fleet is left with a stack that is gone, and quotas hold.
+func TestAssociationRace(t *testing.T) {
+	f := newFixture(t)
+	f.fleet("pool", appstream.FleetStopped)
+	for range 20 {
+		f.stack("desk")
+		var wg sync.WaitGroup
+		begin := make(chan struct{})
+		var associated, deleted error
+		wg.Go(func() {
+			<-begin
+			_, associated = f.AssociateFleet(as(me), &api.AssociateFleetInput{FleetName: new("pool"), StackName: new("desk")})
+		})
+		wg.Go(func() {
+			<-begin
+			_, deleted = f.DeleteStack(as(me), &api.DeleteStackInput{Name: new("desk")})
+		})
+		close(begin)
+		wg.Wait()
+		stacks := f.editFleet("pool", func(*appstream.Fleet) {}).Stacks
+		switch {
+		case associated == nil && appstream.KindOf(deleted) == appstream.ResourceInUse && slices.Equal(stacks, []string{"desk"}):
+			_, err := f.DisassociateFleet(as(me), &api.DisassociateFleetInput{FleetName: new("pool"), StackName: new("desk")})
+			f.must(err)
+			_, err = f.DeleteStack(as(me), &api.DeleteStackInput{Name: new("desk")})
+			f.must(err)
+		case appstream.KindOf(associated) == appstream.ResourceNotFound && deleted == nil && len(stacks) == 0:
+		default:
+			t.Fatalf("associated: %v, deleted: %v, the fleet has %v", associated, deleted, stacks)
+		}
+	}
+	made := make([]error, 40)
+	var wg sync.WaitGroup
+	for n := range made {
+		wg.Go(func() { _, made[n] = f.CreateStack(as(me), &api.CreateStackInput{Name: new(fmt.Sprint("s", n))}) })
+	}
+	wg.Wait()
+	if n := len(slices.DeleteFunc(made, func(err error) bool { return appstream.KindOf(err) == appstream.LimitExceeded })); n != 10 {
+		t.Errorf("%d stacks were made of 10 that there may be", n)
+	}
 }
