@@ -54,7 +54,7 @@ export class Catalogue {
     if (came.length > 0 && this.#starting.size > 0 && (!first || this.#home?.hidden)) {
       // Which application a window belongs to is not always known.
       for (const name of [...this.#starting.keys()]) {
-        if (came.some((w) => w.application === name || !w.application)) this.#arrived(name);
+        if (came.some((w) => w.application === name || !w.application || w.active)) this.#arrived(name);
       }
       if (this.#starting.size === 0) this.close();
     }
@@ -75,6 +75,7 @@ export class Catalogue {
   /** Goes from the home screen to the windows, if there are any. */
   close(): void {
     if (!this.#home || this.#home.hidden || (this.#windows?.length ?? 0) === 0) return;
+    (document.activeElement as HTMLElement | null)?.blur();
     this.#home.hidden = true;
     $("home-tool").setAttribute("aria-pressed", "false");
     this.room.stage.toolbar.keep(false);

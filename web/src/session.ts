@@ -274,8 +274,7 @@ class Session implements Subject {
     this.#finish();
     this.stage.light("EXPIRED");
     const feedback: Action[] = web(info.feedbackURL) ? [{ text: "Give feedback", href: info.feedbackURL ?? "", aside: true }] : [];
-    const look: Look = { ...farewells[info.endCode ?? "user"] ?? farewells.user, reason: info.reason };
-    if (info.endCode === "user") look.reason = undefined;
+    const look = farewells[info.endCode ?? "user"] ?? farewells.user;
     if (!web(info.redirectURL)) {
       this.stage.show("ended", { ...look, actions: feedback });
       return;

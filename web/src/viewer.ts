@@ -14,8 +14,12 @@ const steadyAfter = 2_000;
 
 let screen: Screen | null = null;
 
+/** Gives the keyboard to what is to be worked with: the desktop, or the home screen that lies over it. */
 const focusDesktop = () => {
-  if (!document.querySelector("dialog[open], #home:not([hidden])")) screen?.focus({ preventScroll: true });
+  if (document.querySelector("dialog[open]") || document.activeElement?.closest("#home")) return;
+  const home = document.querySelector<HTMLElement>("#home:not([hidden]) .app[tabindex='0']");
+  if (home) home.focus({ preventScroll: true });
+  else screen?.focus({ preventScroll: true });
 };
 const toolbar = new Toolbar(focusDesktop);
 const clipboard = new Clipboard();

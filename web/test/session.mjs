@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { build } from "esbuild";
 import { chromium } from "playwright-core";
 
 const control = (what, body) =>
@@ -365,7 +366,7 @@ const tests = {
   async "every end says why, and where to go"(t) {
     for (const [endCode, title] of Object.entries({ user: /has ended/, admin: /was ended/, away: /has ended/, duration: /time of your session is over/, fleet: /service was stopped/, instance: /machine was lost/, start: /could not begin/ })) {
       await begin(t.page, "DESKTOP", { feedbackURL: "https://example.com/feedback" });
-      await control("info", { state: "EXPIRED", endCode, reason: "" });
+      await control("info", { state: "EXPIRED", endCode, reason: "It is over." });
       await control("close?code=4011");
       await says(t.page, "#veil-title", title);
       assert.equal(await t.page.getAttribute("#veil-actions >> text=Give feedback", "href"), "https://example.com/feedback");
@@ -409,7 +410,9 @@ const tests = {
     await state(t.page, "connected");
   },
 
-  async "the sound of the session is heard"(t) {
+  async "the sound of the session is heard"() {
+    const c = await context(); // in which nobody has pressed anything yet
+    const t = { page: await c.newPage() };
     await t.page.addInitScript(() => {
       const connect = AudioNode.prototype.connect;
       AudioNode.prototype.connect = function (to, ...rest) {
@@ -426,6 +429,8 @@ const tests = {
       };
     });
     await begin(t.page, "DESKTOP");
+    await until("the end of earlier ones", async () => (await behind()).sounds === 0);
+    await t.page.waitForTimeout(300);
     assert.equal((await behind()).sounds, 0, "nothing before the first press");
     await press(t.page, "[data-panel=sound]");
     await until("the connection", async () => (await behind()).sounds === 1);
@@ -464,6 +469,52 @@ const tests = {
     assert.equal(await t.page.inputValue("#sound-volume"), "20");
     await t.page.click("#sound-mute");
     await until("the connection", async () => (await behind()).sounds === 1);
+    await c.close();
+  },
+
+  async "sound is gathered before it is played, and dropped when it is late"() {
+    const { outputFiles } = await build({ entryPoints: ["src/ring.ts"], bundle: true, format: "esm", write: false, target: "node20" });
+    const { Ring } = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`);
+    let next = 0;
+    const write = (ring, ms) => ring.write([Float32Array.from({ length: ms * 48 }, () => ++next)]);
+    const read = (ring) => {
+      const out = [new Float32Array(128).fill(-1), new Float32Array(128).fill(-1)];
+      ring.read(out);
+      assert.deepEqual(out[0], out[1], "one channel is played on both sides");
+      return [...out[0]];
+    };
+    const silence = Array(128).fill(0);
+    const steady = new Ring();
+    assert.deepEqual(read(steady), silence);
+    for (let n = 0; n < 3; n++) write(steady, 20);
+    assert.deepEqual(read(steady), silence, "60 ms are not enough");
+    write(steady, 20);
+    // For a minute, in which the other clock is a thousandth faster: every sample in its turn, but for what is dropped.
+    let last = 0;
+    let drops = 0;
+    let most = 0;
+    for (let played = 0, due = 0; played < 60_000 * 48; played += 128) {
+      for (due += 128 * 1.001; due >= 960; due -= 960) write(steady, 20);
+      most = Math.max(most, steady.length);
+      for (const sample of read(steady)) {
+        assert.ok(sample > last, `${sample} comes after ${last}`);
+        if (sample !== last + 1) drops++;
+        last = sample;
+      }
+    }
+    assert.ok(most <= 200 * 48 && drops <= 1, `${most / 48} ms were waiting, ${drops} gaps`);
+    // A short sound is played too, and after it there is silence.
+    const short = new Ring();
+    write(short, 20);
+    const heard = Array.from({ length: 100 }, () => read(short)).flat().filter((sample) => sample !== 0);
+    assert.equal(heard.length, 960);
+    // A burst after a stall leaves the newest.
+    const burst = new Ring();
+    write(burst, 900);
+    write(burst, 900);
+    assert.equal(burst.length, 80 * 48);
+    const end = Array.from({ length: 30 }, () => read(burst)).flat();
+    assert.equal(end[80 * 48 - 1], Math.fround(next));
   },
 
   async "a browser without a decoder says so"() {
@@ -589,7 +640,7 @@ async function gallery(only) {
     for (const endCode of ["user", "admin", "away", "duration", "fleet", "instance", "start"]) {
       await take(`ended-${endCode}`, async () => {
         await begin(page, "DESKTOP", { feedbackURL: "https://example.com/feedback", ...(endCode === "user" && { redirectURL: "https://portal.example.com/studio" }) });
-        await control("info", { state: "EXPIRED", endCode, reason: endCode === "start" ? "The display of the session did not come up within 5 minutes." : "" });
+        await control("info", { state: "EXPIRED", endCode, reason: "It is over." });
         await control("close?code=4011");
         await says(page, "#veil-title", /./);
         await state(page, "ended");
