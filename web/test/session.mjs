@@ -410,7 +410,8 @@ const tests = {
     await state(t.page, "connected");
   },
 
-  async "the sound of the session is heard"() {
+  async "the sound of the session is heard"({ page: other }) {
+    await other.goto("about:blank");
     const c = await context(); // in which nobody has pressed anything yet
     const t = { page: await c.newPage() };
     await t.page.addInitScript(() => {
