@@ -275,7 +275,7 @@ func (s *Service) UpdateFleet(ctx context.Context, in *aws.UpdateFleetInput) (*a
 	case in.ImageName != nil && in.ImageArn != nil:
 		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Specify ImageName or ImageArn, not both.")
 	}
-	if err := checkDeleted(in); err != nil {
+	if err := checkFleetDeletes(in); err != nil {
 		return nil, err
 	}
 	var f appstream.Fleet
@@ -326,11 +326,7 @@ func (s *Service) update(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in
 	set(&v.MaxUserDurationInSeconds, in.MaxUserDurationInSeconds)
 	v.StreamView = or(in.StreamView, v.StreamView)
 	setList(&v.UsbDeviceFilterStrings, in.UsbDeviceFilterStrings)
-	deleted := in.AttributesToDelete
-	if value(in.DeleteVpcConfig) {
-		deleted = append(slices.Clone(deleted), types.FleetAttributeVpcConfiguration)
-	}
-	for _, attribute := range deleted {
+	for _, attribute := range fleetDeletes(in) {
 		switch attribute {
 		case types.FleetAttributeVpcConfiguration:
 			v.VpcConfig = &types.VpcConfig{}
@@ -404,8 +400,18 @@ func (s *Service) nextImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet,
 	return s.image(tx, c, in.ImageName, in.ImageArn)
 }
 
-// checkDeleted refuses an attribute that is to be deleted and set at the same time.
-func checkDeleted(in *aws.UpdateFleetInput) error {
+// fleetDeletes gives the attributes that an update deletes.
+func fleetDeletes(in *aws.UpdateFleetInput) []types.FleetAttribute {
+	//lint:ignore SA1019 clients may still send it
+	if value(in.DeleteVpcConfig) {
+		return append(slices.Clone(in.AttributesToDelete), types.FleetAttributeVpcConfiguration)
+	}
+	return in.AttributesToDelete
+}
+
+// checkFleetDeletes refuses an attribute that is to be deleted and set at the same time.
+func checkFleetDeletes(in *aws.UpdateFleetInput) error {
+	deleted := fleetDeletes(in)
 	for attribute, member := range map[types.FleetAttribute]any{
 		types.FleetAttributeVpcConfiguration:                 in.VpcConfig,
 		types.FleetAttributeVpcConfigurationSecurityGroupIds: in.VpcConfig,
@@ -416,18 +422,15 @@ func checkDeleted(in *aws.UpdateFleetInput) error {
 		types.FleetAttributeMaxSessionsPerInstance:           in.MaxSessionsPerInstance,
 		types.FleetAttributeVolumeConfiguration:              in.RootVolumeConfig,
 	} {
-		if slices.Contains(in.AttributesToDelete, attribute) && !reflect.ValueOf(member).IsNil() {
+		if slices.Contains(deleted, attribute) && !reflect.ValueOf(member).IsNil() {
 			return deletedAndSet(string(attribute))
 		}
-	}
-	if value(in.DeleteVpcConfig) && in.VpcConfig != nil {
-		return appstream.Errorf(appstream.InvalidParameterCombination, "DeleteVpcConfig is true, and VpcConfig is set by the same request. Do one of the two.")
 	}
 	return nil
 }
 
 func deletedAndSet(attribute string) error {
-	return appstream.Errorf(appstream.InvalidParameterCombination, "AttributesToDelete has %s, which is set by the same request. Do one of the two.", attribute)
+	return appstream.Errorf(appstream.InvalidParameterCombination, "The attribute %s is to be deleted, and is set by the same request. Do one of the two.", attribute)
 }
 
 // mayUpdate refuses changes of members that cannot be changed in the state of the fleet.

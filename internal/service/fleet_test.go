@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 old clients send members that are deprecated
+
 package service_test
 
 import (
@@ -378,7 +380,7 @@ func TestUpdateFleetRefusals(t *testing.T) {
 		"missing":            {&api.UpdateFleetInput{Name: new("nope")}, appstream.ResourceNotFound, "The fleet nope for account " + me + " does not exist."},
 		"two images":         {&api.UpdateFleetInput{Name: new("pool"), ImageName: new("base"), ImageArn: new("arn")}, appstream.InvalidParameterCombination, "not both"},
 		"set and deleted":    {&api.UpdateFleetInput{Name: new("pool"), IamRoleArn: new("r"), AttributesToDelete: []types.FleetAttribute{types.FleetAttributeIamRoleArn}}, appstream.InvalidParameterCombination, "IAM_ROLE_ARN"},
-		"vpc deleted":        {&api.UpdateFleetInput{Name: new("pool"), VpcConfig: &types.VpcConfig{}, DeleteVpcConfig: new(true)}, appstream.InvalidParameterCombination, "DeleteVpcConfig"},
+		"vpc deleted":        {&api.UpdateFleetInput{Name: new("pool"), VpcConfig: &types.VpcConfig{}, DeleteVpcConfig: new(true)}, appstream.InvalidParameterCombination, "VPC_CONFIGURATION"},
 		"range":              {&api.UpdateFleetInput{Name: new("pool"), DisconnectTimeoutInSeconds: n(1)}, appstream.InvalidParameterCombination, "DisconnectTimeoutInSeconds is 1"},
 		"concurrent":         {&api.UpdateFleetInput{Name: new("pool"), MaxConcurrentSessions: n(1)}, appstream.InvalidParameterCombination, "MaxConcurrentSessions"},
 		"unknown type":       {&api.UpdateFleetInput{Name: new("pool"), InstanceType: new("x")}, appstream.InvalidParameterCombination, "instance type x"},

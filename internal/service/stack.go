@@ -201,7 +201,7 @@ func (s *Service) DescribeStacks(ctx context.Context, in *aws.DescribeStacksInpu
 // they began with.
 func (s *Service) UpdateStack(ctx context.Context, in *aws.UpdateStackInput) (*aws.UpdateStackOutput, error) {
 	k := key(appstream.CallerFrom(ctx), appstream.NounStack, value(in.Name))
-	if err := checkDeletedOfStack(in); err != nil {
+	if err := checkStackDeletes(in); err != nil {
 		return nil, err
 	}
 	var st appstream.Stack
@@ -223,14 +223,10 @@ func (s *Service) UpdateStack(ctx context.Context, in *aws.UpdateStackInput) (*a
 
 func updateStack(st *appstream.Stack, in *aws.UpdateStackInput) {
 	v := &st.View
-	deleted := in.AttributesToDelete
-	if value(in.DeleteStorageConnectors) {
-		deleted = append(slices.Clone(deleted), types.StackAttributeStorageConnectors)
-	}
 	without := func(connector types.StorageConnectorType) {
 		v.StorageConnectors = slices.DeleteFunc(slices.Clone(v.StorageConnectors), func(c types.StorageConnector) bool { return c.ConnectorType == connector })
 	}
-	for _, attribute := range deleted {
+	for _, attribute := range stackDeletes(in) {
 		switch attribute { // THEME_NAME and IAM_ROLE_ARN: stacks have no such attribute any more
 		case types.StackAttributeStorageConnectors:
 			v.StorageConnectors = nil
@@ -294,8 +290,18 @@ func setList[T any](member *[]T, sent []T) {
 	}
 }
 
-// checkDeletedOfStack refuses an attribute that is to be deleted and set at the same time.
-func checkDeletedOfStack(in *aws.UpdateStackInput) error {
+// stackDeletes gives the attributes that an update deletes.
+func stackDeletes(in *aws.UpdateStackInput) []types.StackAttribute {
+	//lint:ignore SA1019 clients may still send it
+	if value(in.DeleteStorageConnectors) {
+		return append(slices.Clone(in.AttributesToDelete), types.StackAttributeStorageConnectors)
+	}
+	return in.AttributesToDelete
+}
+
+// checkStackDeletes refuses an attribute that is to be deleted and set at the same time.
+func checkStackDeletes(in *aws.UpdateStackInput) error {
+	deleted := stackDeletes(in)
 	for attribute, member := range map[types.StackAttribute]any{
 		types.StackAttributeStorageConnectors:           in.StorageConnectors,
 		types.StackAttributeRedirectUrl:                 in.RedirectURL,
@@ -307,12 +313,9 @@ func checkDeletedOfStack(in *aws.UpdateStackInput) error {
 		types.StackAttributeContentRedirection:          in.ContentRedirection,
 		types.StackAttributeAgentAccessConfig:           in.AgentAccessConfig,
 	} {
-		if slices.Contains(in.AttributesToDelete, attribute) && !reflect.ValueOf(member).IsNil() {
+		if slices.Contains(deleted, attribute) && !reflect.ValueOf(member).IsNil() {
 			return deletedAndSet(string(attribute))
 		}
-	}
-	if value(in.DeleteStorageConnectors) && in.StorageConnectors != nil {
-		return appstream.Errorf(appstream.InvalidParameterCombination, "DeleteStorageConnectors is true, and StorageConnectors is set by the same request. Do one of the two.")
 	}
 	return nil
 }

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 old clients send members that are deprecated
+
 package service_test
 
 import (
@@ -302,7 +304,7 @@ func TestUpdateStackRefusals(t *testing.T) {
 	}{
 		"missing":             {&api.UpdateStackInput{Name: new("nope")}, appstream.ResourceNotFound, "The stack nope for account " + me + " does not exist."},
 		"set and deleted":     {&api.UpdateStackInput{RedirectURL: new("https://x.example"), AttributesToDelete: []types.StackAttribute{"REDIRECT_URL"}}, appstream.InvalidParameterCombination, "REDIRECT_URL"},
-		"connectors":          {&api.UpdateStackInput{StorageConnectors: []types.StorageConnector{{ConnectorType: "ONE_DRIVE"}}, DeleteStorageConnectors: new(true)}, appstream.InvalidParameterCombination, "DeleteStorageConnectors"},
+		"connectors":          {&api.UpdateStackInput{StorageConnectors: []types.StorageConnector{{ConnectorType: "ONE_DRIVE"}}, DeleteStorageConnectors: new(true)}, appstream.InvalidParameterCombination, "STORAGE_CONNECTORS"},
 		"url":                 {&api.UpdateStackInput{FeedbackURL: new("data:text/html,x")}, appstream.InvalidParameterCombination, "FeedbackURL"},
 		"half an agent":       {&api.UpdateStackInput{AgentAccessConfig: &types.AgentAccessConfigForUpdate{ScreenImageFormat: "PNG"}}, appstream.InvalidParameterCombination, "AgentAccessConfig"},
 		"agents and settings": {&api.UpdateStackInput{AgentAccessConfig: &types.AgentAccessConfigForUpdate{Settings: agents.Settings, ScreenImageFormat: "PNG", ScreenResolution: "W_1280xH_720"}}, appstream.InvalidParameterCombination, "USER_SETTINGS"},
