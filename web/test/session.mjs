@@ -415,6 +415,7 @@ const tests = {
     const c = await context(); // in which nobody has pressed anything yet
     const t = { page: await c.newPage() };
     await t.page.addInitScript(() => {
+      Object.defineProperty(navigator, "userActivation", { value: undefined }); // what runs here counts as a press
       const connect = AudioNode.prototype.connect;
       AudioNode.prototype.connect = function (to, ...rest) {
         if (to instanceof AudioDestinationNode) {
