@@ -23,6 +23,7 @@ type paths struct {
 	control     string // the socket of the Image Assistant and reboot
 	xvnc        string
 	session     string
+	sound       string // the sound server, see package sound
 
 	// Of a fleet's instance.
 	etc         string // the lists of accounts, and skel
@@ -53,6 +54,7 @@ func pathsUnder(root string) paths {
 		control:     control.Socket,
 		xvnc:        "/usr/bin/Xvnc",
 		session:     "/etc/oriel/session",
+		sound:       "/etc/oriel/sound",
 
 		etc:         "/etc",
 		homes:       "/home",
@@ -69,7 +71,7 @@ func pathsUnder(root string) paths {
 		ipc:         "/proc/sysvipc",
 		disks:       [...]string{"/", "/tmp", "/run", "/dev/shm", "/dev/mqueue"},
 	}
-	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.sudo, &p.control, &p.xvnc, &p.session,
+	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.sudo, &p.control, &p.xvnc, &p.session, &p.sound,
 		&p.etc, &p.homes, &p.rootHome, &p.counter, &p.mail, &p.cron, &p.userProfile, &p.scripts, &p.scriptLogs, &p.localtime, &p.zones, &p.localeList, &p.ipc} {
 		*s = filepath.Join(root, *s)
 	}

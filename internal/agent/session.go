@@ -36,6 +36,7 @@ type session struct {
 
 	watch
 	env      []string // of its programs, without the display's
+	things   *things  // nil until they are prepared
 	failures []string
 	scripts  scripts.Config
 	ends     []func()
@@ -120,6 +121,7 @@ func (s *session) begin() {
 	}
 	d.show(desktop{argv: argv, env: env})
 	if d.waitUntil(s.ctx, func() bool { return d.ready }) && s.spec.Application != "" {
+		s.awaitManager()
 		if err := s.launch(s.ctx, s.spec.Application); err != nil {
 			s.fail("%v", err)
 		}

@@ -69,7 +69,7 @@ func (d *Folder) do(f func(*os.Root) error) error {
 			return fmt.Errorf("open the home directory: %w", err)
 		}
 		defer home.Close()
-		if err := home.Mkdir(d.name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := home.Mkdir(d.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return explain(err)
 		}
 		root, err := home.OpenRoot(d.name) // a link to another directory of the home is followed
@@ -147,7 +147,7 @@ func (d *Folder) Make(p string) error {
 		return err
 	}
 	return d.do(func(root *os.Root) error {
-		err := root.Mkdir(local, 0o755)
+		err := root.Mkdir(local, 0o700)
 		if errors.Is(err, fs.ErrExist) {
 			info, e := root.Stat(local)
 			if e == nil && info.IsDir() {
@@ -213,7 +213,7 @@ func (d *Folder) Write(p string, r io.Reader, size int64) error {
 			return ErrKind
 		}
 		temp := path.Join(path.Dir(local), partial+rand.Text())
-		file, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		file, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
