@@ -61,6 +61,9 @@ func (ps *procs) start(c command) (*proc, error) {
 		path = c.argv[0]
 	}
 	if c.private {
+		if err := unix.Access(path, unix.X_OK); err != nil { // which the shell would say too late
+			return nil, fmt.Errorf("start %s: %w", path, err)
+		}
 		path, c.argv = privately[0], slices.Concat(privately, c.argv)
 	}
 	fds := make([]uintptr, len(c.files))
@@ -273,6 +276,12 @@ func (ps *procs) end(p *proc, grace time.Duration) {
 	}
 	ps.signal(p, unix.SIGKILL)
 	<-p.done
+}
+
+// endGroup is end for a group of which nothing may be left.
+func (ps *procs) endGroup(p *proc, grace time.Duration) {
+	ps.end(p, grace)
+	syscall.Kill(-p.pid, unix.SIGKILL) // a moment after its leader, no other group has the number
 }
 
 // ended says in words how p ended.

@@ -243,9 +243,7 @@ func TestSessionScripts(t *testing.T) {
 	if text, _ := os.ReadFile(filepath.Join(w.root, "ended")); string(text) != "end "+sessionUser+" anna\n" {
 		t.Errorf("%q", text)
 	}
-	if left := pids("987654"); len(left) != 0 {
-		t.Errorf("%d processes were left behind", len(left))
-	}
+	eventually(t, func() bool { return len(pids("987654")) == 0 })
 }
 
 func TestScriptThatHangs(t *testing.T) {
@@ -257,9 +255,7 @@ func TestScriptThatHangs(t *testing.T) {
 	if len(s.Scripts) != 1 || !strings.Contains(s.Scripts[0], "was ended") {
 		t.Errorf("%q", s.Scripts)
 	}
-	if left := pids(slow); len(left) != 0 {
-		t.Errorf("%d processes were left behind", len(left))
-	}
+	eventually(t, func() bool { return len(pids(slow)) == 0 })
 	if err := c.End(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -303,9 +299,7 @@ func TestEndDuringStart(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if left := pids("765432"); len(left) != 0 {
-		t.Errorf("%d processes were left behind", len(left))
-	}
+	eventually(t, func() bool { return len(pids("765432")) == 0 })
 	if _, err := os.Stat(filepath.Join(w.root, "ended")); err == nil {
 		t.Error("a session that has not begun ended with scripts")
 	}

@@ -198,3 +198,115 @@ func TestManySessions(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionWindows launches applications, switches between them and closes them.
+func TestSessionWindows(t *testing.T) {
+	i := newEngine(t).startFor(agentapi.RoleFleet, 2)
+	ctx := t.Context()
+	i.do("exec", i.name, "sh", "-c", `touch '/opt/a b.txt'; cat >/etc/oriel/applications.json <<'E'
+[{"Name": "edit", "DisplayName": "Editor", "AbsoluteAppPath": "/usr/bin/mousepad", "LaunchParameters": "--disable-server \"/opt/a b.txt\""},
+ {"Name": "term", "DisplayName": "Terminal", "AbsoluteAppPath": "/usr/bin/xterm", "LaunchParameters": "-title 'hello there' -e sh -c 'while :; do stty size >~/size; sleep .1; done'"},
+ {"Name": "broken", "DisplayName": "Broken", "AbsoluteAppPath": "/usr/bin/nothing"}]
+E`)
+	i.ready()
+	p := i.begin(agentapi.Session{ID: "anna", UserID: "anna", Stack: "s", AccessMode: "custom", View: agentapi.ViewApp, Application: "term"})
+	until := func(what string, cond func(agentapi.Windows) bool) agentapi.Windows {
+		t.Helper()
+		began := time.Now()
+		list, err := p.Windows(ctx, "", 0)
+		for deadline := time.Now().Add(20 * time.Second); err == nil && !cond(list); {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %+v", what, list)
+			}
+			list, err = p.Windows(ctx, list.Version, time.Second)
+		}
+		if err != nil {
+			t.Fatal(what, err)
+		}
+		t.Logf("%s: %v", what, time.Since(began))
+		return list
+	}
+	find := func(list agentapi.Windows, application string) (w agentapi.Window) {
+		for _, x := range list.Windows {
+			if x.Application == application {
+				w = x
+			}
+		}
+		return w
+	}
+	list := until("the terminal", func(l agentapi.Windows) bool { w := find(l, "term"); return w.Active && w.Title == "hello there" })
+	if w := find(list, "term"); w.Class != "XTerm" || len(list.Windows) != 1 {
+		t.Errorf("%+v", list)
+	}
+	if err := p.Launch(ctx, "edit"); err != nil {
+		t.Fatal(err)
+	}
+	list = until("the editor", func(l agentapi.Windows) bool { return find(l, "edit").Active })
+	if w := find(list, "edit"); !strings.Contains(w.Title, "a b.txt") {
+		t.Errorf("%+v", list)
+	}
+	// A window is as large as the display, not of 24 lines.
+	var lines, columns int
+	if fmt.Sscan(p.must("cat size"), &lines, &columns); lines < 30 || columns < 120 {
+		t.Errorf("the terminal has %d lines of %d columns", lines, columns)
+	}
+	// To launch what runs brings it to the front; so does activating it.
+	if err := p.Launch(ctx, "term"); err != nil {
+		t.Fatal(err)
+	}
+	list = until("the terminal again", func(l agentapi.Windows) bool { return find(l, "term").Active })
+	if len(list.Windows) != 2 {
+		t.Errorf("%+v", list)
+	}
+	if err := p.Window(ctx, find(list, "edit").ID, agentapi.WindowActivate); err != nil {
+		t.Fatal(err)
+	}
+	list = until("the editor again", func(l agentapi.Windows) bool { return find(l, "edit").Active })
+	if err := p.Window(ctx, 1, agentapi.WindowActivate); err == nil || !strings.Contains(err.Error(), "no such window") {
+		t.Errorf("a window that is not there: %v", err)
+	}
+	for _, application := range []string{"edit", "term"} {
+		if err := p.Window(ctx, find(list, application).ID, agentapi.WindowClose); err != nil {
+			t.Error(err)
+		}
+	}
+	until("nothing", func(l agentapi.Windows) bool { return len(l.Windows) == 0 })
+	if err := p.Launch(ctx, "broken"); err == nil || !strings.Contains(err.Error(), "/usr/bin/nothing") {
+		t.Errorf("a program that is not there: %v", err)
+	}
+	// A new zone is that of what starts then.
+	if err := p.SetTimeZone(ctx, "Asia/Tokyo"); err != nil {
+		t.Fatal(err)
+	}
+	if out := p.must("date +%Z"); out != "JST" {
+		t.Errorf("time zone %s", out)
+	}
+	began := time.Now()
+	if err := p.End(ctx); err != nil {
+		t.Error(err)
+	}
+	t.Logf("the end took %v", time.Since(began))
+}
+
+// BenchmarkSession measures a session's begin to its first picture, its seat
+// being prepared.
+func BenchmarkSession(b *testing.B) {
+	i := newEngine(b).startFor(agentapi.RoleFleet, 1)
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		i.ready()
+		c := i.client.Session(fmt.Sprint(n))
+		b.StartTimer()
+		if err := c.Begin(b.Context(), agentapi.Session{ID: fmt.Sprint(n), View: agentapi.ViewDesktop}); err != nil {
+			b.Fatal(err)
+		}
+		if s, err := c.WaitReady(b.Context(), 20*time.Second); err != nil || !s.Ready {
+			b.Fatalf("%+v, %v", s, err)
+		}
+		b.StopTimer()
+		if err := c.End(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

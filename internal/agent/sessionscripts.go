@@ -81,7 +81,7 @@ func (s *session) runScript(ctx context.Context, log string, x scripts.Executabl
 		}
 		return nil
 	case <-ctx.Done():
-		s.agent.procs.end(p, endGrace)
+		s.agent.procs.endGroup(p, endGrace)
 		return ctx.Err()
 	}
 }

@@ -131,6 +131,14 @@ func (s *session) list(ctx context.Context, after string) (list agentapi.Windows
 	return list, known
 }
 
+// awaitManager waits for the window manager, for a while: it does not give its
+// attention to windows that were there before it.
+func (s *session) awaitManager() {
+	ctx, cancel := context.WithTimeout(s.ctx, displayTimeout)
+	defer cancel()
+	s.list(ctx, "")
+}
+
 // tellWindow does something to a window.
 func (s *session) tellWindow(ctx context.Context, id uint32, action agentapi.WindowAction) error {
 	do := windows.Activate

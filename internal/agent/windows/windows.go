@@ -34,8 +34,8 @@ type Window struct {
 // ErrNoWindow means that there is no such window (any more).
 var ErrNoWindow = errors.New("the session has no such window")
 
-// Watch calls seen with the windows of the display behind conn, now and after
-// each change, until ctx ends or the display does. It closes conn. It costs
+// Watch calls seen with the windows of the display behind conn, as soon as it
+// has a window manager and after each change, until ctx ends or the display does. It closes conn. It costs
 // nothing while nothing changes.
 func Watch(ctx context.Context, conn net.Conn, cookie []byte, seen func([]Window)) error {
 	defer conn.Close()
@@ -60,11 +60,17 @@ func watch(ctx context.Context, conn net.Conn, cookie []byte, seen func([]Window
 	for {
 		conn.SetDeadline(time.Now().Add(answer))
 		c.changed = false
-		list, err := c.windows(heard)
+		manager, err := c.numbers(c.root, "_NET_SUPPORTING_WM_CHECK")
 		if err != nil {
 			return err
 		}
-		seen(list)
+		if len(manager) > 0 {
+			list, err := c.windows(heard)
+			if err != nil {
+				return err
+			}
+			seen(list)
+		}
 		conn.SetDeadline(time.Time{})
 		began := time.Now()
 		for !c.changed {

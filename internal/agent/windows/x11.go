@@ -46,7 +46,7 @@ const (
 )
 
 var atomNames = []string{
-	"_NET_CLIENT_LIST", "_NET_ACTIVE_WINDOW", "_NET_CLOSE_WINDOW", "_NET_WM_NAME", "WM_NAME", "WM_CLASS", "_NET_WM_PID",
+	"_NET_SUPPORTING_WM_CHECK", "_NET_CLIENT_LIST", "_NET_ACTIVE_WINDOW", "_NET_CLOSE_WINDOW", "_NET_WM_NAME", "WM_NAME", "WM_CLASS", "_NET_WM_PID",
 	"_NET_WM_WINDOW_TYPE", "_NET_WM_WINDOW_TYPE_DESKTOP", "_NET_WM_WINDOW_TYPE_DOCK", "_NET_WM_STATE", "_NET_WM_STATE_SKIP_TASKBAR",
 }
 
@@ -163,7 +163,7 @@ func (c *client) next() (kind byte, m []byte, err error) {
 func (c *client) matters(window, atom uint32) bool {
 	names := []string{"_NET_WM_NAME", "WM_NAME", "WM_CLASS", "_NET_WM_PID", "_NET_WM_WINDOW_TYPE", "_NET_WM_STATE"}
 	if window == c.root {
-		names = []string{"_NET_CLIENT_LIST", "_NET_ACTIVE_WINDOW"}
+		names = []string{"_NET_SUPPORTING_WM_CHECK", "_NET_CLIENT_LIST", "_NET_ACTIVE_WINDOW"}
 	}
 	for _, name := range names {
 		if c.atoms[name] == atom {
