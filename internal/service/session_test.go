@@ -659,3 +659,28 @@ func TestOpenSessionChoosesTheFullest(t *testing.T) {
 	_, _, err := f.OpenSession(context.Background(), f.claims("late"), "")
 	refused(t, err, appstream.InsufficientCapacity, "Try again")
 }
+
+// BenchmarkOpenSession claims an instance for one person after another, on fleets of a thousand places.
+func BenchmarkOpenSession(b *testing.B) {
+	const places = 1000
+	for name, per := range map[string]int{"single": 0, "shared": 10} {
+		b.Run(name, func(b *testing.B) {
+			var f *fixture
+			var claims ticket.Claims
+			for n := 0; b.Loop(); n++ {
+				if n%places == 0 {
+					b.StopTimer()
+					f = newFixture(b, func(c *service.Config) { c.Quotas.FleetInstances = places })
+					f.pool(places/max(per, 1), per)
+					claims = f.claims("")
+					b.StartTimer()
+				}
+				claims.UserID = fmt.Sprint("user", n)
+				if _, _, err := f.OpenSession(context.Background(), claims, ""); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
+		})
+	}
+}
