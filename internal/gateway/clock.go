@@ -57,7 +57,7 @@ var never = time.Unix(1<<40, 0)
 
 // secondsUntil rounds up: who is promised a second has it.
 func secondsUntil(now, then time.Time) int {
-	return max(0, int((then.Sub(now)+time.Second-1)/time.Second))
+	return max(1, int((then.Sub(now)+time.Second-1)/time.Second))
 }
 
 // streamNotice is a text message to the viewer.

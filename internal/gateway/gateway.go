@@ -18,7 +18,18 @@
 //
 // For a session (session.go):
 //
-//	POST /stream/{id}/end                        ends it
+//	POST   /stream/{id}/end                      ends it
+//	POST   /stream/{id}/launch                   starts an application of the catalogue
+//	GET    /stream/{id}/windows[?after=V]        the windows that can be switched to
+//	POST   /stream/{id}/windows/{window}         activates or closes one
+//	GET    /stream/{id}/sound                    the sound (sessionsound.go)
+//	GET    /stream/{id}/folders/{path...}        a folder of the session's files; PUT makes one
+//	GET    /stream/{id}/files/{path...}          a file; PUT writes it, DELETE removes it or an empty folder
+//	GET    /stream/{id}/prints[?after=V]         what was printed
+//	GET    /stream/{id}/prints/{print}           a printed document; DELETE removes it
+//
+// What a session's stack does not allow is refused here, not in the page: files, printing, and texts of the clipboard, which a filter
+// takes out of the stream (internal/rfb).
 //
 // {id} is the ID of the record. A cookie is good for one record, so any number can be open in the tabs of one browser.
 // Nothing about cookies is kept on the server; they survive its restart.
@@ -119,6 +130,7 @@ type Gateway struct {
 	mu        sync.Mutex
 	open      map[string]int     // streams by record ID
 	current   map[string]*stream // of sessions, each has one
+	calls     map[string]int     // that sessions' agents are being asked, by record ID
 	closed    context.Context
 	closeWith context.CancelCauseFunc
 }
@@ -144,7 +156,7 @@ func New(c Config) (*Gateway, error) {
 		c.Hooks.NoCapacity = func(string) {}
 	}
 	g := &Gateway{Config: c, mux: http.NewServeMux(), pages: newPages(), refused: newLimiter(),
-		origins: http.NewCrossOriginProtection(), open: make(map[string]int), current: make(map[string]*stream)}
+		origins: http.NewCrossOriginProtection(), open: make(map[string]int), current: make(map[string]*stream), calls: make(map[string]int)}
 	g.presence = presence{g: g, seen: make(map[string]*attendance)}
 	g.closed, g.closeWith = context.WithCancelCause(context.Background())
 
@@ -158,6 +170,18 @@ func New(c Config) (*Gateway, error) {
 	g.mux.HandleFunc("POST /stream/{id}/disconnect", g.disconnect)
 
 	g.mux.HandleFunc("POST /stream/{id}/end", g.onSession(g.endSession))
+	g.mux.HandleFunc("POST /stream/{id}/launch", g.calling(anybody, g.launch))
+	g.mux.HandleFunc("GET /stream/{id}/windows", g.calling(anybody, g.windows))
+	g.mux.HandleFunc("POST /stream/{id}/windows/{window}", g.calling(anybody, g.window))
+	g.mux.HandleFunc("GET /stream/{id}/sound", g.onSession(g.sound))
+	g.mux.HandleFunc("GET /stream/{id}/folders/{path...}", g.calling(files, g.onFolder(g.folder)))
+	g.mux.HandleFunc("PUT /stream/{id}/folders/{path...}", g.calling(upload, g.onFolder(g.makeFolder)))
+	g.mux.HandleFunc("GET /stream/{id}/files/{path...}", g.calling(download, g.onFile(g.getFile)))
+	g.mux.HandleFunc("PUT /stream/{id}/files/{path...}", g.calling(upload, g.onFile(g.putFile)))
+	g.mux.HandleFunc("DELETE /stream/{id}/files/{path...}", g.calling(upload, g.onFile(g.removeFile)))
+	g.mux.HandleFunc("GET /stream/{id}/prints", g.calling(printing, g.prints))
+	g.mux.HandleFunc("GET /stream/{id}/prints/{print}", g.calling(printing, g.onPrint(g.getPrint)))
+	g.mux.HandleFunc("DELETE /stream/{id}/prints/{print}", g.calling(printing, g.onPrint(g.removePrint)))
 
 	g.mux.HandleFunc("GET /icons/{name}", g.icon)
 	g.mux.Handle("GET /assets/", web.Handler())

@@ -257,22 +257,13 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit, b
 	if !g.ours(w, r) {
 		return
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		g.answer(w, r, http.StatusUnsupportedMediaType, problem{Code: "type", Message: "The form must be sent as JSON."})
-		return
-	}
 	var in struct {
 		Name                  string `json:"name"`
 		DisplayName           string `json:"displayName"`
 		Description           string `json:"description"`
 		UseLatestAgentVersion bool   `json:"useLatestAgentVersion"`
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	if err == nil {
-		err = json.Unmarshal(text, &in, json.RejectUnknownMembers(true))
-	}
-	if err != nil {
-		g.answer(w, r, http.StatusBadRequest, problem{Code: "form", Message: "The form was not understood. Load the page again."})
+	if !g.form(w, r, &in) {
 		return
 	}
 	switch {
@@ -293,7 +284,7 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit, b
 		Account: b.Account, Region: b.Region, Principal: b.ARN() + "/" + v.claims.UserID,
 		Source: v.source, BaseURL: g.TrustedProxies.BaseURL(r), RequestID: uuid.New().String(),
 	})
-	err = g.CreateImage(ctx, NewImage{Builder: b.Name, BuilderID: b.ID, Name: in.Name,
+	err := g.CreateImage(ctx, NewImage{Builder: b.Name, BuilderID: b.ID, Name: in.Name,
 		DisplayName: in.DisplayName, Description: in.Description, UseLatestAgentVersion: in.UseLatestAgentVersion})
 	if err == nil {
 		g.answer(w, r, http.StatusAccepted, imageInfo{Name: in.Name, State: appstream.ImagePending})
@@ -320,6 +311,23 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit, b
 		status = http.StatusServiceUnavailable
 	}
 	g.answer(w, r, status, p)
+}
+
+// form reads the JSON of a request into in, and answers one that is not understood.
+func (g *Gateway) form(w http.ResponseWriter, r *http.Request, in any) bool {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		g.answer(w, r, http.StatusUnsupportedMediaType, problem{Code: "type", Message: "The form must be sent as JSON."})
+		return false
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err == nil {
+		err = json.Unmarshal(text, in, json.RejectUnknownMembers(true))
+	}
+	if err != nil {
+		g.badRequest(w, r, "The form was not understood. Load the page again.")
+		return false
+	}
+	return true
 }
 
 var iconName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)

@@ -112,7 +112,8 @@ type sessionInfo struct {
 	Stack        string               `json:"stack"`
 	Fleet        string               `json:"fleet"`
 	User         string               `json:"user"`
-	View         string               `json:"view"` // DESKTOP or APP
+	View         string               `json:"view"`                 // DESKTOP or APP
+	Application  string               `json:"application,omitzero"` // that was started with it
 	EndCode      string               `json:"endCode,omitzero"`
 	Reason       string               `json:"reason,omitzero"`      // in words: why it ended, or what keeps it from beginning
 	Expires      time.Time            `json:"expires"`              // until when the browser may ask
@@ -120,6 +121,7 @@ type sessionInfo struct {
 	RedirectURL  string               `json:"redirectURL,omitzero"` // http or https
 	FeedbackURL  string               `json:"feedbackURL,omitzero"`
 	IdleSeconds  int                  `json:"idleSeconds"` // without input until the stream is ended; 0: never
+	AwaySeconds  int                  `json:"awaySeconds"` // that the session is kept without a stream
 	Rules        rulesInfo            `json:"rules"`
 	Applications []sessionApplication `json:"applications"` // the catalogue of the fleet's image
 	Streams      bool                 `json:"streams"`      // there is a display to be seen when State is ACTIVE
@@ -213,8 +215,8 @@ func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Sessi
 
 func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionApplication, expires time.Time) sessionInfo {
 	body := sessionInfo{Version: strconv.FormatInt(s.Version, 10), Kind: kindSession, Name: s.Stack, State: s.State, Stack: s.Stack, Fleet: s.Fleet,
-		User: s.UserID, View: string(s.View), EndCode: string(s.EndCode), Expires: expires, MaxEnd: s.MaxEnd,
-		IdleSeconds: int(s.IdleTimeout / time.Second), Applications: catalogue, Streams: g.Dialer != nil,
+		User: s.UserID, View: string(s.View), Application: s.Application, EndCode: string(s.EndCode), Expires: expires, MaxEnd: s.MaxEnd,
+		IdleSeconds: int(s.IdleTimeout / time.Second), AwaySeconds: int(s.AwayTimeout / time.Second), Applications: catalogue, Streams: g.Dialer != nil,
 		Rules: rulesInfo{CopyIn: s.Rules.CopyIn, CopyOut: s.Rules.CopyOut, CopyInMax: s.Rules.CopyInMax, CopyOutMax: s.Rules.CopyOutMax,
 			Upload: s.Rules.Upload, Download: s.Rules.Download, Print: s.Rules.Print, TimeZone: s.Rules.TimeZone}}
 	switch {

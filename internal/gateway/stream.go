@@ -20,6 +20,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/rfb"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
@@ -54,9 +55,10 @@ var (
 	endElsewhere   = &streamEnd{4012, "elsewhere"} // the session is shown by a newer stream
 	endIdle        = &streamEnd{4013, "idle"}      // nothing was typed or moved for the session's idle timeout
 
-	endRestart = &streamEnd{websocket.StatusServiceRestart, "restarting"} // the server goes down
-	endLost    = &streamEnd{websocket.StatusGoingAway, "lost"}            // the browser does not answer
-	endClosed  = &streamEnd{websocket.StatusNormalClosure, "closed"}      // the browser closed
+	endProtocol = &streamEnd{websocket.StatusProtocolError, "protocol"}    // one side of a session said what cannot be followed
+	endRestart  = &streamEnd{websocket.StatusServiceRestart, "restarting"} // the server goes down
+	endLost     = &streamEnd{websocket.StatusGoingAway, "lost"}            // the browser does not answer
+	endClosed   = &streamEnd{websocket.StatusNormalClosure, "closed"}      // the browser closed
 )
 
 // The bounds of a stream.
@@ -116,6 +118,7 @@ func (g *Gateway) stream(w http.ResponseWriter, r *http.Request, v visit) {
 		if s.session = session.Session; timeZone.MatchString(r.URL.Query().Get("tz")) {
 			s.timeZone = r.URL.Query().Get("tz")
 		}
+		s.filter = rfb.NewFilter(rules(session.Rules), rfb.Events{Input: s.active, Refused: s.refusedText})
 		g.takeOver(id, s)
 		defer g.giveUp(id, s)
 	}
@@ -197,13 +200,15 @@ type stream struct {
 	end      context.CancelCauseFunc
 	opened   time.Time
 
+	filter  *rfb.Filter // of a session's stream; nil for a builder's
 	display *agentapi.DisplayConn
-	open    chan struct{} // closed when display is there
+	hush    context.CancelFunc // ends its sound; guarded by Gateway.mu
+	open    chan struct{}      // closed when display is there
 
 	echo    chan []byte       // what the viewer sent to get it back
 	notices chan streamNotice // to the viewer
 	stirred chan struct{}     // there was input while the person was warned of being idle, or the display was opened
-	input   atomic.Int64      // when there last was some, or the display was opened, in ns since 1970
+	input   atomic.Int64      // when there last was some, or the display was opened, in ns since opened; 0: not yet
 	warned  atomic.Bool       // of being idle
 
 	heard          atomic.Int64 // when the browser was last heard of, in ns since 1970
@@ -257,7 +262,7 @@ func (g *Gateway) relay(s *stream, now subject) {
 	defer display.Close()
 	defer context.AfterFunc(s.ctx, func() { display.Close() })() // frees whoever waits for it
 	s.display = display
-	s.input.Store(time.Now().UnixNano()) // who opens a stream is there
+	s.noteInput() // who opens a stream is there
 	close(s.open)
 	s.stir()
 	if s.session != nil {
@@ -349,7 +354,7 @@ func (s *stream) tick(c *clock, now, maxEnd time.Time) (next time.Time, end *str
 		input := s.input.Load()
 		var last time.Time
 		if input != 0 {
-			last = time.Unix(0, input)
+			last = s.opened.Add(time.Duration(input))
 		}
 		say, end, next := c.tell(now, maxEnd, s.session.IdleTimeout, last)
 		for _, n := range say {
@@ -385,9 +390,28 @@ func (s *stream) stir() {
 	}
 }
 
+// noteInput counts from the stream's beginning, so that nobody is idle because the clock was set.
+func (s *stream) noteInput() { s.input.Store(max(1, int64(time.Since(s.opened)))) }
+
+func rules(r appstream.Rules) rfb.Rules {
+	return rfb.Rules{CopyIn: r.CopyIn, CopyOut: r.CopyOut, CopyInMax: r.CopyInMax, CopyOutMax: r.CopyOutMax}
+}
+
+// refusedText tells the person that a text of the clipboard did not pass.
+func (s *stream) refusedText(d rfb.Direction, r rfb.Reason) {
+	n := streamNotice{Notice: "clipboard", Direction: string(d), Reason: string(r)}
+	switch {
+	case r == rfb.Length && d == rfb.In:
+		n.Max = s.session.Rules.CopyInMax
+	case r == rfb.Length:
+		n.Max = s.session.Rules.CopyOutMax
+	}
+	s.say(n)
+}
+
 // active notes input of the person.
 func (s *stream) active() {
-	s.input.Store(time.Now().UnixNano())
+	s.noteInput()
 	if s.warned.Load() {
 		s.stir()
 	}
@@ -407,6 +431,44 @@ func (s *stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// show passes what the display says on.
+func (s *stream) show(p []byte) error {
+	if s.filter == nil {
+		_, err := s.Write(p)
+		return err
+	}
+	err := s.filter.FromDisplay(s, p)
+	if err != nil {
+		s.end(endProtocol) // if the browser was not the reason
+	}
+	return err
+}
+
+// tell passes what the browser says on.
+func (s *stream) tell(p []byte) *streamEnd {
+	if s.filter == nil {
+		if _, err := s.display.Write(p); err != nil {
+			return endUnreachable
+		}
+		return nil
+	}
+	if err := s.filter.FromViewer(toDisplay{s}, p); err != nil {
+		return endProtocol // if the display was not the reason
+	}
+	return nil
+}
+
+// toDisplay ends the stream when the display does not take what it gets.
+type toDisplay struct{ s *stream }
+
+func (t toDisplay) Write(p []byte) (int, error) {
+	n, err := t.s.display.Write(p)
+	if err != nil {
+		t.s.end(endUnreachable)
+	}
+	return n, err
+}
+
 // down copies what the display says to the browser. It reads only as fast as the browser takes, which holds the display back.
 // A display that has been at rest for restAfter is waited for with a small buffer.
 func (s *stream) down() {
@@ -415,7 +477,7 @@ func (s *stream) down() {
 		_ = s.display.SetReadDeadline(time.Time{})
 		n, err := s.display.Read(sip[:])
 		if n > 0 {
-			if _, werr := s.Write(sip[:n]); werr != nil {
+			if s.show(sip[:n]) != nil {
 				return
 			}
 		}
@@ -439,8 +501,8 @@ func (s *stream) flow() error {
 		}
 		n, err := s.display.Read(buffer[:])
 		if n > 0 {
-			if _, werr := s.Write(buffer[:n]); werr != nil {
-				return werr
+			if err := s.show(buffer[:n]); err != nil {
+				return err
 			}
 		}
 		switch {
@@ -486,8 +548,8 @@ func (s *stream) pass(message io.Reader) *streamEnd {
 		if n > 0 {
 			s.hear()
 			s.received.Add(int64(n))
-			if _, err := s.display.Write(buffer[:n]); err != nil {
-				return endUnreachable
+			if end := s.tell(buffer[:n]); end != nil {
+				return end
 			}
 		}
 		if err == io.EOF {
