@@ -93,6 +93,14 @@ type instance struct {
 func (e *engine) start(role agentapi.Role) *instance { return e.startFor(role, 1) }
 
 func (e *engine) startFor(role agentapi.Role, people int) *instance {
+	if people == 1 {
+		return e.startWith(role, people)
+	}
+	return e.startWith(role, people, "--cap-add=SYS_ADMIN", "--cap-add=SETPCAP")
+}
+
+// startWith runs an instance with more options of the engine.
+func (e *engine) startWith(role agentapi.Role, people int, options ...string) *instance {
 	e.tb.Helper()
 	// Not the test's own directory: the agent shuts it, and it must be short
 	// enough for a socket's address.
@@ -113,9 +121,7 @@ func (e *engine) startFor(role agentapi.Role, people int) *instance {
 	i.client = agentapi.NewClient(agentapi.DialWhenUp(filepath.Join(shared, agentapi.SocketName)))
 	e.tb.Cleanup(i.client.Close)
 	args := append([]string{"run", "-d", "--name", i.name, "-v", shared + ":" + agentapi.Dir, "-v", e.agent + ":" + agentapi.Binary + ":ro"}, isolation...)
-	if people > 1 {
-		args = append(args, "--cap-add=SYS_ADMIN", "--cap-add=SETPCAP")
-	}
+	args = append(args, options...)
 	e.tb.Cleanup(func() {
 		if e.tb.Failed() {
 			log, _ := e.try("logs", i.name)

@@ -199,6 +199,22 @@ func TestManySessions(t *testing.T) {
 	})
 }
 
+// TestPeopleWhoCannotBeKeptApart runs an instance whose engine does not let the
+// agent hide processes.
+func TestPeopleWhoCannotBeKeptApart(t *testing.T) {
+	i := newEngine(t).startWith(agentapi.RoleFleet, 2)
+	s, err := i.client.WaitReady(t.Context(), time.Second)
+	if err != nil || s.Ready || !strings.Contains(s.Problem, "cannot be kept apart") {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := i.client.Session("a").Begin(t.Context(), agentapi.Session{ID: "a", View: agentapi.ViewDesktop}); err == nil || !strings.Contains(err.Error(), "cannot be kept apart") {
+		t.Error(err)
+	}
+	if out := i.do("exec", i.name, "ps", "-e", "-o", "comm="); strings.Contains(out, "Xvnc") {
+		t.Errorf("running: %s", out)
+	}
+}
+
 // TestSessionWindows launches applications, switches between them and closes them.
 func TestSessionWindows(t *testing.T) {
 	i := newEngine(t).startFor(agentapi.RoleFleet, 2)
