@@ -79,12 +79,12 @@ func (a *agent) prepareSession(s *session) (env []string, err error) {
 // preparePrinter opens the session's printer. Its socket is in a directory
 // that is root's, and its documents where only root can enter.
 func (a *agent) preparePrinter(s *session, t *things) (env []string, err error) {
-	p, err := printer.New(filepath.Join(s.seat.dir, "prints"), s.account.name, s.account.uid, s.log)
+	socket := filepath.Join(s.seat.dir, "printer.sock")
+	p, err := printer.New(filepath.Join(s.seat.dir, "prints"), socket, s.account.name, s.account.uid, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("open the printer: %w", err)
 	}
 	s.onEnd(func() { p.Close() })
-	socket := filepath.Join(s.seat.dir, "printer.sock")
 	l, err := listen(socket, 0o600)
 	if err == nil {
 		err = os.Chown(socket, s.account.uid, s.account.gid)

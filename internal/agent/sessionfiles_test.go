@@ -69,7 +69,7 @@ func TestSessionFiles(t *testing.T) {
 		want int
 	}{
 		{"nothing there", func() error { _, _, err := c.OpenFile(ctx, "nothing"); return err }(), http.StatusNotFound},
-		{"out of the folder", func() error { _, _, err := c.OpenFile(ctx, "out/hostname"); return err }(), http.StatusInternalServerError},
+		{"out of the folder", func() error { _, _, err := c.OpenFile(ctx, "out/hostname"); return err }(), http.StatusForbidden},
 		{"a folder", func() error { _, _, err := c.OpenFile(ctx, "TemporaryFiles"); return err }(), http.StatusConflict},
 		{"a name", upload(ctx, c, "a\nb", ""), http.StatusBadRequest},
 		{"up", upload(ctx, c, "%2e%2e/x", ""), http.StatusNotFound},

@@ -320,5 +320,10 @@ func explain(err error) error {
 	case errors.Is(err, unix.ELOOP), errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
 		return fmt.Errorf("this may not be done here: %w", fs.ErrPermission)
 	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		if _, ok := errors.AsType[unix.Errno](e.Err); !ok { // what os.Root says by itself
+			return fmt.Errorf("this leads out of the folder: %w", fs.ErrPermission)
+		}
+	}
 	return err
 }

@@ -157,6 +157,9 @@ func TestListLeavesOut(t *testing.T) {
 	if text, err := d.read("link"); err != nil || text != "text" {
 		t.Errorf("a link in the folder: %q, %v", text, err)
 	}
+	if _, _, err := d.Open("outside"); !errors.Is(err, fs.ErrPermission) {
+		t.Error(err)
+	}
 	// A pipe would keep who opens it waiting.
 	if _, _, err := d.Open("pipe"); !errors.Is(err, ErrKind) {
 		t.Error(err)

@@ -13,7 +13,6 @@ const (
 	name  = "Oriel"
 	info  = "Save as PDF on my computer"
 	model = "Oriel PDF"
-	uri   = "ipp://localhost/printers/" + name
 	pdf   = "application/pdf"
 )
 
@@ -38,8 +37,8 @@ var media = []struct {
 // A2, and any other.
 const printerType = 0x4 | 0x8 | 0x200 | 0x400 | 0x1000
 
-// started is for printer-up-time, which must not be 0.
-var started = time.Now().Add(-time.Second)
+// uri gives the address of something of the printer.
+func (p *Printer) uri(path string) string { return "ipp://" + p.host + path }
 
 // attributes gives those of the printer: what RFC 8011 requires, and what
 // libcups, GTK and Qt ask for.
@@ -61,9 +60,8 @@ func (p *Printer) attributes() goipp.Attributes {
 		}
 		return a
 	}
-	up := int(time.Since(started).Seconds())
 	return goipp.Attributes{
-		attr("printer-uri-supported", goipp.TagURI, uri),
+		attr("printer-uri-supported", goipp.TagURI, p.uri("/printers/"+name)),
 		attr("uri-authentication-supported", goipp.TagKeyword, "requesting-user-name"),
 		attr("uri-security-supported", goipp.TagKeyword, "none"),
 		attr("printer-name", goipp.TagName, name),
@@ -76,8 +74,8 @@ func (p *Printer) attributes() goipp.Attributes {
 		number("printer-state", goipp.TagEnum, 3), // idle
 		attr("printer-state-reasons", goipp.TagKeyword, "none"),
 		attr("printer-state-message", goipp.TagText, ""),
-		number("printer-state-change-time", goipp.TagInteger, 1),
-		number("printer-up-time", goipp.TagInteger, up),
+		number("printer-state-change-time", goipp.TagInteger, int(p.started.Unix())),
+		number("printer-up-time", goipp.TagInteger, int(time.Now().Unix())), // as of CUPS: the time of day,
 		boolean("printer-is-accepting-jobs", true),
 		boolean("printer-is-shared", false),
 		boolean("printer-is-temporary", false),

@@ -281,8 +281,8 @@ func (p *Printer) describe(j *job) goipp.Attributes {
 	}[j.state]
 	list := goipp.Attributes{
 		number("job-id", goipp.TagInteger, j.id),
-		attr("job-uri", goipp.TagURI, "ipp://localhost/jobs/"+strconv.Itoa(j.id)),
-		attr("job-printer-uri", goipp.TagURI, uri),
+		attr("job-uri", goipp.TagURI, p.uri("/jobs/"+strconv.Itoa(j.id))),
+		attr("job-printer-uri", goipp.TagURI, p.uri("/printers/"+name)),
 		attr("job-name", goipp.TagName, j.title),
 		attr("job-originating-user-name", goipp.TagName, p.user),
 		number("job-state", goipp.TagEnum, int(j.state)),

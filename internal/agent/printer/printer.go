@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,10 +54,13 @@ var (
 // Printer is one session's printer.
 type Printer struct {
 	dir  string
+	host string // of its addresses
 	user string
 	uid  uint32
 	log  *slog.Logger
 	http *http.Server
+
+	started time.Time
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when version changes
@@ -90,16 +94,19 @@ type job struct {
 
 func (j *job) over() bool { return j.state >= canceled }
 
-// New makes the printer of the user. Documents are kept in dir, which is made,
-// and which only the agent can enter.
-func New(dir, user string, uid int, log *slog.Logger) (*Printer, error) {
+// New makes the printer of the user, which is reached at socket. Documents are
+// kept in dir, which is made, and which only the agent can enter.
+func New(dir, socket, user string, uid int, log *slog.Logger) (*Printer, error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	p := &Printer{dir: dir, user: user, uid: uint32(uid), log: log, changed: make(chan struct{})}
+	// Some programs connect to the host that the printer's address names, not to
+	// CUPS_SERVER. For libcups a host can be a socket.
+	host := strings.ReplaceAll(url.PathEscape(socket), "/", "%2F")
+	p := &Printer{dir: dir, host: host, user: user, uid: uint32(uid), log: log, started: time.Now(), changed: make(chan struct{})}
 	p.http = &http.Server{
 		Handler: p, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Minute, IdleTimeout: time.Minute,

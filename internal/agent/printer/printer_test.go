@@ -24,7 +24,7 @@ const document = "%PDF-1.7\nthe document\n%%EOF\n"
 
 func newPrinter(t testing.TB) *Printer {
 	t.Helper()
-	p, err := New(filepath.Join(t.TempDir(), "prints"), "ada", os.Getuid(), slog.New(slog.DiscardHandler))
+	p, err := New(filepath.Join(t.TempDir(), "prints"), "/run/a b.sock", "ada", os.Getuid(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func (p *Printer) ask(t testing.TB, op goipp.Op, document string, attrs ...goipp
 		attr("attributes-natural-language", goipp.TagLanguage, "en"),
 	}, attrs...)
 	if value(attrs, "printer-uri") == "" {
-		in.Operation.Add(attr("printer-uri", goipp.TagURI, uri))
+		in.Operation.Add(attr("printer-uri", goipp.TagURI, "ipp://localhost/printers/Oriel"))
 	}
 	text, err := in.EncodeBytes()
 	if err != nil {
@@ -219,7 +219,7 @@ func TestCancel(t *testing.T) {
 func TestWait(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		p, err := New(filepath.Join(dir, "prints"), "ada", os.Getuid(), slog.New(slog.DiscardHandler))
+		p, err := New(filepath.Join(dir, "prints"), "/run/a b.sock", "ada", os.Getuid(), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,6 +255,9 @@ func TestAttributes(t *testing.T) {
 	}
 	if out := p.ask(t, goipp.OpGetPrinterAttributes, "", attr("printer-uri", goipp.TagURI, "ipp://localhost/printers/Other")); goipp.Status(out.Code) != goipp.StatusErrorNotFound {
 		t.Errorf("another printer: %v", goipp.Status(out.Code))
+	}
+	if got := value(p.attributes(), "printer-uri-supported"); got != "ipp://%2Frun%2Fa%20b.sock/printers/Oriel" {
+		t.Error(got)
 	}
 	p.ask(t, goipp.OpPrintJob, document)
 	p.ask(t, goipp.OpCreateJob, "")
@@ -310,7 +313,7 @@ func TestServe(t *testing.T) {
 func FuzzIPP(f *testing.F) {
 	for _, op := range []goipp.Op{goipp.OpPrintJob, goipp.OpSendDocument, goipp.OpGetJobs, goipp.OpCancelJob, goipp.OpGetPrinterAttributes} {
 		in := goipp.NewRequest(goipp.DefaultVersion, op, 1)
-		in.Operation = goipp.Attributes{attr("attributes-charset", goipp.TagCharset, "utf-8"), attr("printer-uri", goipp.TagURI, uri),
+		in.Operation = goipp.Attributes{attr("attributes-charset", goipp.TagCharset, "utf-8"), attr("printer-uri", goipp.TagURI, "ipp://localhost/printers/Oriel"),
 			number("job-id", goipp.TagInteger, 1), attr("requested-attributes", goipp.TagKeyword, "job-id", "job-state"), attr("job-name", goipp.TagName, "x\xff")}
 		text, err := in.EncodeBytes()
 		if err != nil {

@@ -208,7 +208,7 @@ func TestSound(t *testing.T) {
 		t.Fatal("nobody listens, and it is recorded")
 	}
 	st.none(t)
-	l = s.Listen()
+	s.Listen()
 	again := st.next(t, "parec")
 	cancel()
 	s.Wait()
