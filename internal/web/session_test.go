@@ -81,6 +81,14 @@ func (p *person) change(change func()) {
 	p.changed = make(chan struct{})
 }
 
+// title gives the title of a window.
+func title(windows []map[string]any, this func(map[string]any) bool) string {
+	if n := slices.IndexFunc(windows, this); n >= 0 {
+		return windows[n]["title"].(string)
+	}
+	return ""
+}
+
 // catalogue makes n applications, most of them with an icon.
 func catalogue(n int) []map[string]any {
 	names := []string{"Mousepad", "File Manager", "Terminal", "Spreadsheet", "Zeichenprogramm für Schaltpläne", "音楽プレーヤー", "Browser", "Mail", "Calculator",
@@ -172,7 +180,7 @@ func (p *person) handler() http.Handler {
 		}
 		p.change(func() {
 			this := func(window map[string]any) bool { return fmt.Sprint(window["id"]) == r.PathValue("id") }
-			if body.Action == "close" {
+			if body.Action == "close" && !strings.HasPrefix(title(p.windows, this), "*") { // what is changed has a question first
 				p.windows = slices.DeleteFunc(p.windows, this)
 			}
 			for _, window := range p.windows {

@@ -1,9 +1,12 @@
 import type { Catalogue } from "./catalogue";
-import { $, make, tool } from "./dom";
+import { $, make, pause, tool } from "./dom";
 import { words } from "./info";
 import type { Room } from "./panels";
 import { actOnWindow, getWindows, type AppWindow, type SessionInfo } from "./seat";
 import { Watch } from "./watch";
+
+/** A window that was asked to close and is there for so long has something to say, in milliseconds. */
+const patience = 1_200;
 
 /** The panel with the windows of the session: to switch between them, and to close them. */
 export class WindowList {
@@ -11,6 +14,7 @@ export class WindowList {
   #watch = new Watch(getWindows, (news) => this.#take(news.windows ?? []));
   #always = false; // not only while the panel is open
   #live = false;
+  #windows: AppWindow[] = [];
 
   constructor(private room: Room, private catalogue: Catalogue) {
     // The panel opens by its attribute, whoever opens it.
@@ -38,6 +42,7 @@ export class WindowList {
   }
 
   #take(windows: AppWindow[]): void {
+    this.#windows = windows;
     if (this.#always) this.catalogue.follow(windows);
     const count = $("windows-count");
     count.textContent = String(windows.length);
@@ -67,9 +72,11 @@ export class WindowList {
     await this.#act(w, "activate");
   }
 
-  /** Asks the window to close; its program may have a question first, which is to be seen then. */
+  /** Asks the window to close. One that stays has a question first, about what is not saved, so it is shown. */
   async #close(w: AppWindow): Promise<void> {
     await this.#act(w, "close");
+    await pause(patience);
+    if (this.#panel.open && this.#windows.some((other) => other.id === w.id)) await this.#switch(w);
   }
 
   async #act(w: AppWindow, action: "activate" | "close"): Promise<void> {

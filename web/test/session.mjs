@@ -155,6 +155,15 @@ const tests = {
     assert.equal(await t.page.isVisible("#home"), false);
   },
 
+  async "a window that has a question before it closes is shown"(t) {
+    await begin(t.page, "APP", {}, [{ ...editor, title: "*letter.txt – Mousepad", active: false }, { ...terminal, active: true }]);
+    await press(t.page, "[data-panel=windows]");
+    await t.page.click("[aria-label^='Close *letter.txt']");
+    await gone(t.page, "#windows");
+    await press(t.page, "[data-panel=windows]");
+    await until("the changed letter in front", async () => /letter/.test(await text(t.page, "#windows-list [aria-current]")));
+  },
+
   async "a large catalogue can be searched"(t) {
     await begin(t.page, "APP", { apps: 16 });
     await shown(t.page, "#apps-search");
