@@ -94,7 +94,7 @@ func (a *agent) preparePrinter(s *session, t *things) (env []string, err error) 
 	}
 	go p.Serve(l.(*net.UnixListener))
 	t.printer = p
-	return []string{"CUPS_SERVER=" + socket}, nil
+	return []string{"CUPS_SERVER=" + socket, "PRINTER=" + printer.Name}, nil // where to print, and what dialogs select
 }
 
 func (a *agent) prepareSound(s *session, t *things) (env []string, err error) {

@@ -19,7 +19,7 @@ import (
 // print and to play.
 func (p *person) things(command string) string {
 	p.tb.Helper()
-	return p.must(`eval "$(tr '\0' '\n' </proc/$(pgrep -n openbox)/environ | grep -E '^(CUPS_SERVER|PULSE_[A-Z_]*|PIPEWIRE_[A-Z_]*)=' | sed 's/^/export /')"; ` + command)
+	return p.must(`eval "$(tr '\0' '\n' </proc/$(pgrep -n openbox)/environ | grep -E '^(CUPS_SERVER|PRINTER|PULSE_[A-Z_]*|PIPEWIRE_[A-Z_]*)=' | sed 's/^/export /')"; ` + command)
 }
 
 // TestSessionSound plays a tone and listens to it.
@@ -113,6 +113,8 @@ func TestSessionSound(t *testing.T) {
 	}
 	hear("a program for PulseAudio", "paplay --raw --rate=48000 --channels=2 --format=s16le MyFiles/tone.raw")
 	hear("and again", "paplay --raw --rate=48000 --channels=2 --format=s16le MyFiles/tone.raw")
+	p.must("pkill -KILL pipewire")
+	hear("after the sound server was killed", "sleep .2; paplay --raw --rate=48000 --channels=2 --format=s16le MyFiles/tone.raw")
 
 	// To listen costs nothing while nothing plays: no process of the sound
 	// gets the processor in a second.

@@ -25,13 +25,16 @@
 //	POST   /v1/sessions/{id}/windows/{window}      {"action": "activate" | "close"}, 204
 //	GET    /v1/sessions/{id}/sound                 the sound as it plays, see SoundRate; ends with the session
 //	GET    /v1/sessions/{id}/folders/{path...}     Folder
-//	PUT    /v1/sessions/{id}/folders/{path...}     makes a folder, 204
+//	PUT    /v1/sessions/{id}/folders/{path...}     makes a folder, if it is not there; 204
 //	GET    /v1/sessions/{id}/files/{path...}       a file, with its Content-Length
 //	PUT    /v1/sessions/{id}/files/{path...}       writes a file whole or not at all, 204; 507 when the disk is full
 //	DELETE /v1/sessions/{id}/files/{path...}       removes a file or an empty folder, 204
 //	GET    /v1/sessions/{id}/prints[?after=V&wait=SECONDS]   Prints
 //	GET    /v1/sessions/{id}/prints/{print}        the PDF
 //	DELETE /v1/sessions/{id}/prints/{print}        204
+//
+// A session that may not print answers 404 to the questions for prints, one
+// whose image has no sound to that for sound.
 //
 // A refused call has a JSON body {"message": …}. Members that a side does not
 // know are ignored, so that server and agent of different versions understand

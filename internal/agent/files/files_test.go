@@ -237,6 +237,29 @@ func TestFull(t *testing.T) {
 	if err := fill(full{}, strings.NewReader("x"), 1); !errors.Is(err, ErrFull) {
 		t.Error(err)
 	}
+	// On a real disk, of a megabyte.
+	d, dir := folder(t)
+	home := filepath.Dir(dir)
+	if err := unix.Mount("tmpfs", home, "tmpfs", 0, fmt.Sprintf("size=1m,uid=%d,gid=%d", d.uid, d.gid)); err != nil {
+		t.Skipf("skipped: no small disk can be made: %v", err)
+	}
+	defer unix.Unmount(home, 0)
+	const size = 2 << 20
+	if err := d.Write("large", io.LimitReader(zeros{}, size), size); !errors.Is(err, ErrFull) {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	write(t, d, "small", "text")
+}
+
+// zeros is a file without an end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }
 
 type full struct{}

@@ -8,9 +8,10 @@ import (
 	"github.com/OpenPrinting/goipp"
 )
 
-// What programs show of the printer.
+// Name is what programs call the printer.
+const Name = "Oriel"
+
 const (
-	name  = "Oriel"
 	info  = "Save as PDF on my computer"
 	model = "Oriel PDF"
 	pdf   = "application/pdf"
@@ -61,10 +62,10 @@ func (p *Printer) attributes() goipp.Attributes {
 		return a
 	}
 	return goipp.Attributes{
-		attr("printer-uri-supported", goipp.TagURI, p.uri("/printers/"+name)),
+		attr("printer-uri-supported", goipp.TagURI, p.uri("/printers/"+Name)),
 		attr("uri-authentication-supported", goipp.TagKeyword, "requesting-user-name"),
 		attr("uri-security-supported", goipp.TagKeyword, "none"),
-		attr("printer-name", goipp.TagName, name),
+		attr("printer-name", goipp.TagName, Name),
 		attr("printer-info", goipp.TagText, info),
 		attr("printer-location", goipp.TagText, "PDF on my computer"),
 		attr("printer-make-and-model", goipp.TagText, model),

@@ -29,7 +29,7 @@ func (e *ippError) Error() string { return e.text }
 // printer's PPD.
 func (p *Printer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case r.Method == http.MethodGet && r.URL.Path == "/printers/"+name+".ppd":
+	case r.Method == http.MethodGet && r.URL.Path == "/printers/"+Name+".ppd":
 		w.Header().Set("Content-Type", "application/vnd.cups-ppd")
 		io.WriteString(w, ppd)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
@@ -212,10 +212,10 @@ func (r *request) checkJob() error {
 // by an address whose host differs from program to program.
 func (r *request) forPrinter() error {
 	uri := r.text("printer-uri")
-	if uri == "" || strings.Contains(uri, "/jobs/") || path.Base(uri) == name {
+	if uri == "" || strings.Contains(uri, "/jobs/") || path.Base(uri) == Name {
 		return nil
 	}
-	return &ippError{goipp.StatusErrorNotFound, "there is no such printer; this is the only one: " + name}
+	return &ippError{goipp.StatusErrorNotFound, "there is no such printer; this is the only one: " + Name}
 }
 
 // find finds the job that in is about.
@@ -282,7 +282,7 @@ func (p *Printer) describe(j *job) goipp.Attributes {
 	list := goipp.Attributes{
 		number("job-id", goipp.TagInteger, j.id),
 		attr("job-uri", goipp.TagURI, p.uri("/jobs/"+strconv.Itoa(j.id))),
-		attr("job-printer-uri", goipp.TagURI, p.uri("/printers/"+name)),
+		attr("job-printer-uri", goipp.TagURI, p.uri("/printers/"+Name)),
 		attr("job-name", goipp.TagName, j.title),
 		attr("job-originating-user-name", goipp.TagName, p.user),
 		number("job-state", goipp.TagEnum, int(j.state)),
