@@ -21,6 +21,9 @@ const most = 4;
 export class Notices {
   #shown = new Map<string, HTMLElement>();
 
+  /** back gives the keyboard back to the desktop. */
+  constructor(private back: () => void) {}
+
   /** Shows a slip. One of the same name is replaced. */
   show(name: string, slip: Slip): void {
     this.drop(name);
@@ -38,7 +41,7 @@ export class Notices {
       this.#count(item, name, time, slip.until);
     }
     if (slip.action) item.append(this.#action(name, slip.action));
-    const close = make("button", { type: "button", className: "tool", onclick: () => this.drop(name) }, icon("close"));
+    const close = make("button", { type: "button", className: "tool", onclick: () => this.#close(name) }, icon("close"));
     close.setAttribute("aria-label", "Dismiss");
     item.append(close);
     this.#shown.set(name, item);
@@ -56,8 +59,14 @@ export class Notices {
     return this.#shown.has(name);
   }
 
+  /** Takes a slip away that was pressed, and the keyboard with it. */
+  #close(name: string): void {
+    this.drop(name);
+    this.back();
+  }
+
   #action(name: string, { text, run, href }: NonNullable<Slip["action"]>): HTMLElement {
-    const done = () => (run?.(), this.drop(name));
+    const done = () => (run?.(), this.#close(name));
     if (href) return make("a", { className: "button", href, download: "", textContent: text, onclick: () => void setTimeout(done) });
     return make("button", { className: "button", type: "button", textContent: text, onclick: done });
   }

@@ -18,7 +18,7 @@ const redirectAfter = 5;
 
 /** A person's session in the viewer: what lies around its stream from the first wait to the last word. */
 class Session implements Subject {
-  #notices = new Notices();
+  #notices: Notices;
   #info: SessionInfo | undefined;
   #panels: Promise<Panels> | undefined;
   #left = false; // by "Disconnect", until the person comes back
@@ -26,6 +26,7 @@ class Session implements Subject {
   #endTimer = 0;
 
   constructor(private stage: Stage) {
+    this.#notices = new Notices(() => stage.focus());
     $("leave").onclick = () => this.#leave();
     const question = $<HTMLDialogElement>("ending");
     $("end").onclick = () => this.#ask();

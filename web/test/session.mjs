@@ -293,6 +293,7 @@ const tests = {
     await t.page.click("#notices >> text=Download");
     assert.match(readFileSync(await (await download).path(), "utf8"), /%PDF-1.7 p1/);
     await gone(t.page, ".slip");
+    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.tagName === "CANVAS"));
     await press(t.page, "[data-panel=files]");
     await shown(t.page, "#prints-list >> text=Rechnung");
     await t.page.click("#prints-list [aria-label^=Remove]");
@@ -306,6 +307,7 @@ const tests = {
     await slip(t.page, /ends in 5 minutes.*[45]:\d\d/);
     assert.match(await text(t.page, "#ends"), /^[45]:\d\d$/);
     await t.page.click(".slip [aria-label=Dismiss]");
+    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.tagName === "CANVAS"));
     await control("notice", { notice: "idle", in: 60 });
     await slip(t.page, /Is somebody here.*move the mouse to stay/);
     const { stirred } = await behind();
