@@ -188,7 +188,7 @@ func (d *display) live(ctx context.Context) (wasReady bool, err error) {
 	d.change(func() { wasReady, d.up, d.ready = d.ready, false, false })
 	switch err {
 	case errXvncEnded:
-		err = fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastLine())
+		err = fmt.Errorf("the display %s: %s", xvnc.ended(), out.lastWords())
 	case errDesktopEnded:
 		err = fmt.Errorf("the session (%s) %s", d.desktop.argv[0], session.ended())
 	}

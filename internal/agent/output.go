@@ -17,7 +17,8 @@ const linesPerMinute = 100
 // output is a pipe for a program's standard output and error. Its lines go to
 // the log, and the last one is kept: it usually says why the program died.
 type output struct {
-	write *os.File // for the program
+	write *os.File      // for the program
+	done  chan struct{} // closed when all was read
 	mu    sync.Mutex
 	last  string
 }
@@ -28,8 +29,11 @@ func newOutput(log *slog.Logger) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &output{write: w}
-	go o.read(r, log)
+	o := &output{write: w, done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		o.read(r, log)
+	}()
 	return o, nil
 }
 
@@ -59,6 +63,17 @@ func (o *output) read(r io.ReadCloser, log *slog.Logger) {
 			return
 		}
 	}
+}
+
+// lastWords is the last line of a program that has ended. What it has started
+// may still hold the pipe, and is not waited for.
+func (o *output) lastWords() string {
+	o.write.Close()
+	select {
+	case <-o.done:
+	case <-time.After(causeGrace):
+	}
+	return o.lastLine()
 }
 
 func (o *output) lastLine() string {

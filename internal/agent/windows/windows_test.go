@@ -179,12 +179,14 @@ func TestWatch(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		most := int(time.Since(began)/settle) + 1
 		if n := len(lists); n < 2 || n > most || lists[n-1][0].Title != "busy" {
 			t.Errorf("%d lists in %v", n, time.Since(began))
 		}
 		d.set(1, "_NET_WM_NAME", []byte(strings.Repeat("€", 1000)))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if title := lists[len(lists)-1][0].Title; len(title) > maxText || !utf8.ValidString(title) {
 			t.Errorf("a title of %d bytes", len(title))
 		}
@@ -221,10 +223,14 @@ func FuzzClient(f *testing.F) {
 	d := newDisplay()
 	d.set(root, "_NET_CLIENT_LIST", d.words(1))
 	d.window(1, "title", true)
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		served := d.dial()
-		defer there.Close()
-		go io.Copy(served, there)
+		go func() {
+			io.Copy(served, there)
+			served.Close()
+		}()
 		io.Copy(io.MultiWriter(there, &said), served)
 	}()
 	if c, err := dial(here, cookie); err != nil {
@@ -233,6 +239,7 @@ func FuzzClient(f *testing.F) {
 		f.Fatal(err)
 	}
 	here.Close()
+	<-done
 	f.Add(bytes.Clone(said.Bytes()))
 	f.Add([]byte("\x00\x04\x0b\x00\x00\x00\x01\x00nope"))
 	f.Fuzz(func(t *testing.T, text []byte) {

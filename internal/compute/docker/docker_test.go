@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -660,5 +661,22 @@ func TestResourcesWithoutControllers(t *testing.T) {
 	r = p.resources(spec, &host{cpus: 2, memory: 1 << 30, limitMemory: true, limitCPU: true, limitPIDs: true})
 	if r.Memory != 1<<30 || r.MemorySwap != 1<<30 || r.NanoCPUs != 2e9 || *r.PidsLimit != maxProcesses {
 		t.Errorf("%+v", r)
+	}
+}
+
+// An instance for several people has what the agent needs to keep them apart, and no other has it.
+func TestRightsOfSharedInstances(t *testing.T) {
+	p := reopen(t, Config{Host: "unix:///none", Installation: "i", DataDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	for sessions, want := range map[int]bool{0: false, 1: false, 2: true, 50: true} {
+		for _, appArmor := range []bool{false, true} {
+			spec := appstream.MachineSpec{ID: "x", Resource: appstream.Key{Name: "fleet"}, Sessions: sessions}
+			h := p.container(spec, &network{}, &host{cpus: 1, memory: 1 << 30, appArmor: appArmor}).HostConfig
+			if got := slices.Contains(h.CapAdd, "SYS_ADMIN"); got != want || len(capabilities) != 10 {
+				t.Errorf("%d sessions: %v", sessions, h.CapAdd)
+			}
+			if got := slices.Contains(h.SecurityOpt, "apparmor=unconfined"); got != (want && appArmor) || h.SecurityOpt[0] != "no-new-privileges" {
+				t.Errorf("%d sessions: %v", sessions, h.SecurityOpt)
+			}
+		}
 	}
 }
