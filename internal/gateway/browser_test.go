@@ -86,7 +86,7 @@ func (d *desktop) Dial(ctx context.Context, id string) (net.Conn, error) {
 	if d.down {
 		return nil, fmt.Errorf("machine %s is unreachable", id)
 	}
-	return agent{d.bridge, catalogue()}.Dial(ctx, id)
+	return agent{display: d.bridge, applications: catalogue()}.Dial(ctx, id)
 }
 
 // catalogue is what someone may have added with the Image Assistant.

@@ -177,10 +177,13 @@ func TestStreamEndsWhenTheDisplayDoes(t *testing.T) {
 func TestStreamEndsTheDisplayWhenTheBrowserIsLost(t *testing.T) {
 	over := make(chan error, 1)
 	w := newWorld(t, agentFunc(func(display net.Conn) {
+		io.WriteString(display, "here")
 		_, err := io.Copy(io.Discard, display)
 		over <- err
 	}), nil)
-	w.openStream().CloseNow()
+	ws := w.openStream()
+	readAll(t, ws, 4) // a browser that is lost before has no display
+	ws.CloseNow()
 	<-over
 	if end := <-w.closed; end.reason != "lost" {
 		t.Errorf("the hook was told of %+v", end)
@@ -296,7 +299,7 @@ func TestStreamWithoutTheSubprotocol(t *testing.T) {
 }
 
 // bubble serves the gateway to one viewer over a pipe, so that time can be made to pass. read is called for what the viewer gets.
-func bubble(t *testing.T, w *Gateway, cookie string, read func(net.Conn)) (server chan struct{}) {
+func bubble(t *testing.T, w *Gateway, id, cookie string, read func(net.Conn)) (server chan struct{}) {
 	browser, gate := net.Pipe()
 	server = make(chan struct{})
 	s := &http.Server{Handler: w}
@@ -310,7 +313,7 @@ func bubble(t *testing.T, w *Gateway, cookie string, read func(net.Conn)) (serve
 		close(l.done)
 		<-server
 	})
-	io.WriteString(browser, "GET /stream/"+testID+"/ws HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+	io.WriteString(browser, "GET /stream/"+id+"/ws HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: binary\r\nCookie: "+cookie+"\r\n\r\n")
 	read(browser)
 	return server
@@ -364,7 +367,7 @@ func TestStreamEndsInTime(t *testing.T) {
 					t.Fatal(err)
 				}
 				start := time.Now()
-				bubble(t, g, "oriel-"+testID+"="+session, func(browser net.Conn) {
+				bubble(t, g, testID, "oriel-"+testID+"="+session, func(browser net.Conn) {
 					head := make([]byte, 4096)
 					if n, err := browser.Read(head); err != nil || !strings.Contains(string(head[:n]), "101 Switching") {
 						t.Fatalf("the handshake was answered with %q, %v", head[:n], err)

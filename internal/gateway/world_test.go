@@ -34,12 +34,16 @@ type memory struct {
 	mu       sync.Mutex
 	builders map[string]appstream.ImageBuilder
 	images   map[appstream.Key]appstream.Image
+	sessions map[string]appstream.Session
+	fleets   map[string]appstream.Fleet
+	stacks   map[appstream.Key]appstream.Stack
 	watchers map[chan store.Change]bool
 	broken   error // what View returns
 }
 
 func newMemory() *memory {
-	return &memory{builders: map[string]appstream.ImageBuilder{}, images: map[appstream.Key]appstream.Image{}, watchers: map[chan store.Change]bool{}}
+	return &memory{builders: map[string]appstream.ImageBuilder{}, images: map[appstream.Key]appstream.Image{}, watchers: map[chan store.Change]bool{},
+		sessions: map[string]appstream.Session{}, fleets: map[string]appstream.Fleet{}, stacks: map[appstream.Key]appstream.Stack{}}
 }
 
 func (m *memory) View(ctx context.Context, fn func(store.Tx) error) error {
@@ -90,6 +94,12 @@ func (m *memory) put(rec appstream.Record, publish *store.Change) {
 		m.builders[rec.ID] = *rec
 	case *appstream.Image:
 		m.images[rec.Key] = *rec
+	case *appstream.Session:
+		m.sessions[rec.ID] = *rec
+	case *appstream.Fleet:
+		m.fleets[rec.ID] = *rec
+	case *appstream.Stack:
+		m.stacks[rec.Key] = *rec
 	}
 	if publish == nil {
 		publish = &store.Change{Key: head.Key, ID: head.ID, Version: head.Version, State: head.State}
@@ -102,10 +112,14 @@ func (m *memory) put(rec appstream.Record, publish *store.Change) {
 func (m *memory) remove(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	b := m.builders[id]
+	key := m.builders[id].Key
+	if session, ok := m.sessions[id]; ok {
+		key = session.Key
+	}
 	delete(m.builders, id)
+	delete(m.sessions, id)
 	for w := range m.watchers {
-		w <- store.Change{Key: b.Key, ID: id, Removed: true}
+		w <- store.Change{Key: key, ID: id, Removed: true}
 	}
 }
 
@@ -115,20 +129,38 @@ type memoryTx struct {
 }
 
 func (t memoryTx) Find(id string, rec appstream.Record) error {
-	b, ok := t.m.builders[id]
+	ok := false
+	switch rec := rec.(type) {
+	case *appstream.ImageBuilder:
+		*rec, ok = t.m.builders[id]
+	case *appstream.Session:
+		*rec, ok = t.m.sessions[id]
+	case *appstream.Fleet:
+		*rec, ok = t.m.fleets[id]
+	case *appstream.Image:
+		for _, i := range t.m.images {
+			if i.ID == id {
+				*rec, ok = i, true
+			}
+		}
+	}
 	if !ok {
 		return store.ErrNotFound
 	}
-	*rec.(*appstream.ImageBuilder) = b
 	return nil
 }
 
 func (t memoryTx) Get(key appstream.Key, rec appstream.Record) error {
-	i, ok := t.m.images[key]
+	ok := false
+	switch rec := rec.(type) {
+	case *appstream.Image:
+		*rec, ok = t.m.images[key]
+	case *appstream.Stack:
+		*rec, ok = t.m.stacks[key]
+	}
 	if !ok {
 		return store.ErrNotFound
 	}
-	*rec.(*appstream.Image) = i
 	return nil
 }
 
@@ -136,11 +168,12 @@ func (t memoryTx) Get(key appstream.Key, rec appstream.Record) error {
 type agent struct {
 	display      func(net.Conn)
 	applications []agentapi.Application
+	session      http.Handler // what is asked about sessions, but for their displays
 }
 
 // agentFunc is an agent with a display and an odd catalogue.
 func agentFunc(display func(net.Conn)) agent {
-	return agent{display, []agentapi.Application{
+	return agent{display: display, applications: []agentapi.Application{
 		{Name: "mousepad", DisplayName: "Mousepad", IconPNG: pngMagic},
 		{Name: "x", DisplayName: strings.Repeat("é", 200), IconPNG: []byte("<svg>")},
 	}}
@@ -156,11 +189,15 @@ func (a agent) Dial(ctx context.Context, id string) (net.Conn, error) {
 		if err != nil {
 			return
 		}
-		switch req.URL.Path {
-		case "/v1/display":
+		switch path := req.URL.Path; {
+		case path == "/v1/display", a.session != nil && strings.HasSuffix(path, "/display"):
 			io.WriteString(there, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: rfb\r\n\r\n")
 			a.display(&bufferedConn{Conn: there, r: r})
-		case "/v1/applications":
+		case a.session != nil && strings.HasPrefix(path, "/v1/sessions/"):
+			answer := &rawAnswer{to: there, header: http.Header{"Connection": {"close"}}}
+			a.session.ServeHTTP(answer, req)
+			answer.WriteHeader(http.StatusOK)
+		case path == "/v1/applications":
 			body, err := json.Marshal(map[string]any{"applications": a.applications})
 			if err != nil {
 				return
@@ -171,6 +208,29 @@ func (a agent) Dial(ctx context.Context, id string) (net.Conn, error) {
 		}
 	}()
 	return here, nil
+}
+
+// rawAnswer writes an answer that ends with its connection.
+type rawAnswer struct {
+	to      io.Writer
+	header  http.Header
+	written bool
+}
+
+func (a *rawAnswer) Header() http.Header { return a.header }
+
+func (a *rawAnswer) WriteHeader(status int) {
+	if !a.written {
+		a.written = true
+		fmt.Fprintf(a.to, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+		a.header.Write(a.to)
+		io.WriteString(a.to, "\r\n")
+	}
+}
+
+func (a *rawAnswer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.to.Write(p)
 }
 
 type bufferedConn struct {
@@ -209,6 +269,8 @@ type world struct {
 	made    []NewImage         // what CreateImage was asked for
 	caller  appstream.Caller   // by whom
 	makeErr error              // what it answers
+	people  *people            // who keeps the sessions
+	full    []string           // fleets on which there was no place
 	refused map[string]int     // how often the hook was told of what
 	closed  chan streamSummary // what the hook was told at the end of streams
 }
@@ -243,7 +305,8 @@ func newWorld(t *testing.T, dial compute.Dialer, change func(*Config)) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, store: newMemory(), signer: signer, log: &lockedBuffer{}, refused: map[string]int{}, closed: make(chan streamSummary, 64)}
-	config := Config{Store: w.store, Signer: signer, Dialer: dial,
+	w.people = &people{store: w.store}
+	config := Config{Store: w.store, Signer: signer, Dialer: dial, Sessions: w.people,
 		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		CreateImage: func(ctx context.Context, in NewImage) error {
 			w.mu.Lock()
@@ -256,6 +319,11 @@ func newWorld(t *testing.T, dial compute.Dialer, change func(*Config)) *world {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.refused[why]++
+			},
+			NoCapacity: func(fleet string) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.full = append(w.full, fleet)
 			},
 			StreamClosed: func(reason string, _ time.Duration, sent, received int64) {
 				w.closed <- streamSummary{reason, sent, received}
@@ -276,7 +344,7 @@ func newWorld(t *testing.T, dial compute.Dialer, change func(*Config)) *world {
 		}
 		w.server.Close()
 		// Nothing secret is ever logged, whatever the test did.
-		for _, secret := range []string{"parameters", "signature", "authenticate?", "oriel-ib"} {
+		for _, secret := range []string{"parameters", "signature", "authenticate?", "oriel-ib", "oriel-s-", "for your eyes only"} {
 			if strings.Contains(w.log.String(), secret) {
 				t.Errorf("the log contains %q:\n%s", secret, w.log)
 			}
@@ -373,9 +441,11 @@ func (w *world) do(client *http.Client, req *http.Request) (int, http.Header, st
 	return resp.StatusCode, resp.Header, string(body)
 }
 
-// cookies gives the header by which client shows its session for "hello".
-func (w *world) cookies(client *http.Client) string {
-	u, err := url.Parse(w.server.URL + "/stream/" + testID)
+// cookies gives the header by which client shows that it may see "hello".
+func (w *world) cookies(client *http.Client) string { return w.cookiesFor(client, testID) }
+
+func (w *world) cookiesFor(client *http.Client, id string) string {
+	u, err := url.Parse(w.server.URL + "/stream/" + id)
 	if err != nil {
 		w.t.Fatal(err)
 	}
