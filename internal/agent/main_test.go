@@ -103,8 +103,8 @@ func fakeXvnc(args []string) int {
 		}
 		go serveRFB(c, 40, 30, func() byte {
 			_, black := os.Stat(filepath.Join(root, "black"))
-			_, session := os.Stat(filepath.Join(root, "session"))
-			if black == nil || session != nil { // nobody draws
+			session, err := os.Stat(filepath.Join(root, "session"))
+			if black == nil || err != nil || session.Size() == 0 { // nobody draws
 				return 0
 			}
 			return 0xff

@@ -205,3 +205,140 @@ func FuzzPixelProbe(f *testing.F) {
 		}
 	})
 }
+
+func TestAccounts(t *testing.T) {
+	etc := t.TempDir()
+	lists := map[string]string{"passwd": "root:x:0:0:root:/root:/bin/sh", "group": "root:x:0:\n", "gshadow": "root:*::\n", "shadow": "root:*:1::::::\n"}
+	for name, text := range lists {
+		os.WriteFile(filepath.Join(etc, name), []byte(text), 0o640)
+	}
+	os.MkdirAll(filepath.Join(etc, "skel/.config/x"), 0o755)
+	os.WriteFile(filepath.Join(etc, "skel/.config/x/tool"), []byte("#!/bin/sh\n"), 0o755)
+	os.Symlink("/nowhere", filepath.Join(etc, "skel/link"))
+	as := &accounts{etc: etc, home: filepath.Join(t.TempDir(), "home"), counter: filepath.Join(t.TempDir(), "a/b"), self: true}
+	one, err := as.add(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := as.add(true)
+	if err != nil || one.name != sessionUser+"-1" || two.name != sessionUser+"-2" || one.number != firstUID || two.number != firstUID+1 {
+		t.Errorf("%+v, %+v, %v", one, two, err)
+	}
+	if info, err := os.Stat(filepath.Join(one.home, ".config/x/tool")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the skeleton's file: %v, %v", info, err)
+	}
+	if link, err := os.Readlink(filepath.Join(one.home, "link")); link != "/nowhere" {
+		t.Error(link, err)
+	}
+	if err := as.remove(one); err != nil {
+		t.Fatal(err)
+	}
+	if err := as.remove(one); err != nil { // again
+		t.Fatal(err)
+	}
+	if left, err := as.leftOver(); err != nil || len(left) != 1 || left[0].name != two.name || left[0].uid != firstUID+1 {
+		t.Errorf("%+v, %v", left, err)
+	}
+	if text, _ := os.ReadFile(filepath.Join(etc, "passwd")); string(text) != lists["passwd"]+"\nas2-streaming-user-2:x:20001:20001:Streaming user:"+two.home+":/bin/bash\n" {
+		t.Errorf("passwd: %s", text)
+	}
+	if text, _ := os.ReadFile(filepath.Join(etc, "shadow")); string(text) != lists["shadow"]+"as2-streaming-user-2:!:::::::\n" {
+		t.Errorf("shadow: %s", text)
+	}
+	if text, _ := os.ReadFile(filepath.Join(etc, "gshadow")); string(text) != lists["gshadow"]+"as2-streaming-user-2:!::\n" {
+		t.Errorf("gshadow: %s", text)
+	}
+	if info, _ := os.Stat(filepath.Join(etc, "shadow")); info.Mode().Perm() != 0o640 {
+		t.Errorf("shadow has the mode %v", info.Mode())
+	}
+}
+
+// Only files of the account go, and nothing that a link leads to.
+func TestRemoveOwned(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: only root can give files away")
+	}
+	dir, outside := t.TempDir(), t.TempDir()
+	own := func(uid int, paths ...string) {
+		for _, p := range paths {
+			if err := os.Lchown(filepath.Join(dir, p), uid, uid); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	os.MkdirAll(filepath.Join(dir, "theirs/deep/er"), 0o755)
+	os.MkdirAll(filepath.Join(dir, "public/mine"), 0o755)
+	for _, f := range []string{"theirs/deep/er/x", "theirs/mine", "public/theirs", "public/mine/x", "public/mine/theirs"} {
+		os.WriteFile(filepath.Join(dir, f), nil, 0o600)
+	}
+	os.WriteFile(filepath.Join(outside, "precious"), nil, 0o600)
+	os.Lchown(filepath.Join(outside, "precious"), 20000, 20000)
+	os.Symlink(outside, filepath.Join(dir, "link"))
+	own(20000, "theirs", "theirs/deep", "theirs/deep/er", "theirs/deep/er/x", "public/theirs", "public/mine/theirs", "link")
+	if err := removeOwned(dir, 20000); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		left = append(left, strings.TrimPrefix(path, dir))
+		return err
+	})
+	if want := []string{"", "/public", "/public/mine", "/public/mine/x"}; !slices.Equal(left, want) {
+		t.Errorf("left: %q, want %q", left, want)
+	}
+	if _, err := os.Stat(filepath.Join(outside, "precious")); err != nil {
+		t.Error(err)
+	}
+	if err := removeOwned(filepath.Join(dir, "nothing"), 1); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestIPCOf(t *testing.T) {
+	const table = `       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap
+         0          3  1600                  4096   568     0      0 20000 20000 20000 20000          0          0 1795263894                     0                     0
+         0          4  1600                  4096 20000     0      0     0     0     0     0          0          0 1795263894                     0                     0
+         0          5  1600                  4096   568     0      0     0     0 20000     0          0          0 1795263894                     0                     0
+`
+	if got := ipcOf([]byte(table), 20000); !slices.Equal(got, []int{3, 5}) {
+		t.Error(got)
+	}
+	if got := ipcOf([]byte("key\nx"), 0); got != nil {
+		t.Error(got)
+	}
+}
+
+func TestHasUID(t *testing.T) {
+	status := []byte("Name:\tUid: 7\nUid:\t1\t2\t3\t20000\nGid:\t9\t9\t9\t9\n")
+	for uid, want := range map[int]bool{1: true, 3: true, 20000: true, 9: false, 7: false, 2000: false} {
+		if hasUID(status, uid) != want {
+			t.Errorf("%d: %v", uid, !want)
+		}
+	}
+}
+
+func TestHasLocale(t *testing.T) {
+	list := []string{"C", "C.utf8", "POSIX", "en_US.utf8", "de_DE.iso88591"}
+	for name, want := range map[string]bool{"en_US.UTF-8": true, "C.UTF-8": true, "de_DE.ISO-8859-1": true, "de_DE.UTF-8": false, "fr_FR.UTF-8": false} {
+		if hasLocale(list, name) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+}
+
+func FuzzZoneFile(f *testing.F) {
+	dir := f.TempDir()
+	os.MkdirAll(filepath.Join(dir, "zones/Europe"), 0o755)
+	os.WriteFile(filepath.Join(dir, "zones/Europe/Berlin"), []byte("TZif2"), 0o600)
+	os.WriteFile(filepath.Join(dir, "secret"), []byte("TZif2"), 0o600)
+	os.Symlink("../secret", filepath.Join(dir, "zones/out"))
+	for _, zone := range []string{"Europe/Berlin", "../secret", "out", "/etc/passwd", "Europe//Berlin", ""} {
+		f.Add(zone)
+	}
+	f.Fuzz(func(t *testing.T, zone string) {
+		file, err := zoneFile(filepath.Join(dir, "zones"), zone)
+		if err == nil && file != filepath.Join(dir, "zones/Europe/Berlin") {
+			t.Errorf("%q leads to %s", zone, file)
+		}
+	})
+}
