@@ -120,7 +120,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-func mustParse(t *testing.T, policy string) *iam.Policy {
+func mustParse(t testing.TB, policy string) *iam.Policy {
 	t.Helper()
 	p, err := iam.Parse([]byte(policy))
 	if err != nil {

@@ -159,3 +159,34 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAuthorize measures the handler alone with a key that has a policy, beside one that may do everything.
+func BenchmarkAuthorize(b *testing.B) {
+	for name, policy := range map[string]string{
+		"root":  "",
+		"plain": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["appstream:Describe*","appstream:List*"],"Resource":"*"},{"Effect":"Deny","Action":"appstream:Delete*","Resource":"*"}]}`,
+		"conditions": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"appstream:*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"127.0.0.0/8"}}},
+			{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"aws:RequestedRegion":"us-west-2"}}}]}`,
+	} {
+		key := rootKey
+		if policy != "" {
+			key.Policy = mustParse(b, policy)
+		}
+		h, err := New(Config{
+			Keys:    func(context.Context, string) (Key, bool, error) { return key, true, nil },
+			Regions: []string{testRegion},
+		}, Service{Prefix: testTarget, IAM: "appstream", Handler: newListing(1)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			r := signed(b, "http://localhost", rootKey, testTarget+".DescribeImageBuilders", false, []byte("{}"), nil)
+			r.RemoteAddr = "127.0.0.1:1"
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Body, _ = r.GetBody()
+				h.ServeHTTP(nothing{http.Header{}}, r)
+			}
+		})
+	}
+}

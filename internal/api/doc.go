@@ -10,7 +10,7 @@
 //
 // The files: handler.go the request, errors.go the answer to an error, sigv4.go the signature, shape.go what is
 // known of a Go type, encode.go and decode.go the one walk over it, json.go and cbor.go the two notations,
-// limits.go the constraints; the iam folder the policies.
+// limits.go the constraints, authorize.go what a policy is asked; the iam folder the policies.
 package api
 
 //go:generate go run ./limitsgen -model ${APPSTREAM_MODEL} -out limits.txt

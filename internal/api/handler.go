@@ -39,6 +39,10 @@ type Service struct {
 	// Resources gives the ARNs that the policy is asked about for a request; the caller needs the
 	// permission for each of them. None, or a nil Resources, stands for "*".
 	Resources func(operation string, c appstream.Caller, input any) []string
+	// Dependent gives what else the policy must allow for a request: actions, perhaps of other services, each on a resource. Nil: nothing.
+	Dependent func(operation string, c appstream.Caller, input any) []appstream.DependentAction
+	// Tags gives the tags of the resource of an ARN, for policies that ask for them; none for one that does not exist. Nil: no resource has tags.
+	Tags func(ctx context.Context, c appstream.Caller, arn string) (map[string]string, error)
 	// Repeatable tells whether an operation's answer depends on nothing but its input, the caller's account, region and
 	// BaseURL, and what Config.Generation counts. Such answers are kept. Nil: no operation is.
 	Repeatable func(operation string) bool
@@ -93,6 +97,8 @@ type Config struct {
 	// PublicURL, when set, is what Caller.BaseURL is: scheme and host by which clients reach this server, for
 	// example when a proxy ends TLS. Without it, it is made of the request's signed Host header.
 	PublicURL string
+	// Secure tells whether a client speaks HTTPS, for policies that ask for it; nil: whether the connection is TLS.
+	Secure func(*http.Request) bool
 	// Generation counts the commits of whatever the operations read; it has counted a commit before anyone is told of
 	// it. Nil: no answers are kept.
 	Generation func() uint64
@@ -104,6 +110,8 @@ type operation struct {
 	name    string
 	in, out *shape
 	method  reflect.Value
+
+	tags, tagKeys int // which fields of the input have tags, and keys of tags; -1: none
 
 	repeatable bool // its answer depends on nothing but the question and the store
 }
@@ -164,6 +172,8 @@ func (h *handler) add(s *Service) error {
 		if op.out, err = known.of(m.Type.Out(0).Elem()); err != nil {
 			return err
 		}
+		op.tags = fieldOf(op.in.typ, "Tags", reflect.TypeFor[map[string]string]())
+		op.tagKeys = fieldOf(op.in.typ, "TagKeys", reflect.TypeFor[[]string]())
 		target := s.Prefix + "." + m.Name
 		if h.operations[target] != nil {
 			return fmt.Errorf("operation %s is there twice", m.Name)
@@ -301,7 +311,7 @@ func (h *handler) do(x *exchange, w http.ResponseWriter, buf *bytes.Buffer) (err
 	if err := check(x.op.in, input.Elem()); err != nil {
 		return err
 	}
-	if err := x.authorize(); err != nil {
+	if err := x.authorize(h); err != nil {
 		return err
 	}
 	// The generation is read before the operation looks: if something is committed meanwhile, the answer is not found again.
@@ -409,35 +419,6 @@ func (op *operation) decode(body []byte, cbor bool) (reflect.Value, error) {
 		err = fmt.Errorf("The request body is malformed: %w", err)
 	}
 	return input, err
-}
-
-// authorize asks the key's policy about each resource of the request.
-func (x *exchange) authorize() error {
-	s := x.op.service
-	if s.Resources != nil {
-		x.resources = s.Resources(x.op.name, x.caller, x.input.Interface())
-	}
-	if x.key.Policy == nil {
-		return nil
-	}
-	resources := x.resources
-	if len(resources) == 0 {
-		resources = []string{"*"}
-	}
-	action := s.IAM + ":" + x.op.name
-	for _, resource := range resources {
-		d := x.key.Policy.Decide(action, resource)
-		if d == iam.Allow {
-			continue
-		}
-		why := "because no identity-based policy allows the " + action + " action"
-		if d == iam.ExplicitDeny {
-			why = "with an explicit deny in an identity-based policy"
-		}
-		return appstream.Errorf(appstream.AccessDenied, "User: %s is not authorized to perform: %s on resource: %s %s",
-			x.key.Principal, action, resource, why)
-	}
-	return nil
 }
 
 // record tells the audit log, the log and the metrics what was decided.

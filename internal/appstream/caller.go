@@ -29,3 +29,9 @@ func CallerFrom(ctx context.Context) Caller {
 	c, _ := ctx.Value(callerKey{}).(Caller)
 	return c
 }
+
+// DependentAction is an action that a policy must allow beside an operation's own. AWS's reference of actions calls it so.
+type DependentAction struct {
+	Action   string // for example iam:PassRole
+	Resource string // ARN
+}

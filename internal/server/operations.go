@@ -24,10 +24,11 @@ func (s *Server) api(svc *service.Service) (http.Handler, error) {
 	return api.New(api.Config{
 		Keys:    func(_ context.Context, id string) (api.Key, bool, error) { k, ok := ring[id]; return k, ok, nil },
 		Regions: s.cfg.Region, PublicURL: s.cfg.PublicURL, Audit: s.audit, Observe: s.metrics.Request,
-		Generation: s.store.Generation, Log: s.log,
+		Secure: secure, Generation: s.store.Generation, Log: s.log,
 	},
-		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Repeatable: service.Repeatable},
-		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources},
+		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
+			Repeatable: service.Repeatable},
+		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags},
 	)
 }
 

@@ -108,14 +108,27 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// behindProxy tells the API the client's address when a trusted proxy stands between.
+// secureKey is the key of a request's context under which behindProxy says whether the client speaks HTTPS.
+type secureKey struct{}
+
+// secure tells whether a client speaks HTTPS.
+func secure(r *http.Request) bool {
+	if s, ok := r.Context().Value(secureKey{}).(bool); ok {
+		return s
+	}
+	return r.TLS != nil
+}
+
+// behindProxy tells the API the client's address, and whether it speaks HTTPS, when a trusted proxy stands between.
 func (s *Server) behindProxy(next http.Handler) http.Handler {
 	if len(s.cfg.TrustedProxies) == 0 {
 		return next
 	}
+	trusted := proxy.Trusted(s.cfg.TrustedProxies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.WithContext(r.Context()) // a copy
-		r.RemoteAddr = netip.AddrPortFrom(proxy.Trusted(s.cfg.TrustedProxies).Source(r), 0).String()
+		source, https := trusted.Source(r), trusted.Secure(r)
+		r = r.WithContext(context.WithValue(r.Context(), secureKey{}, https)) // a copy
+		r.RemoteAddr = netip.AddrPortFrom(source, 0).String()
 		next.ServeHTTP(w, r)
 	})
 }

@@ -75,6 +75,9 @@ func (s *Server) keyring() (map[string]api.Key, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the access key %s: %w", k.ID, err)
 		}
+		for _, w := range policy.Warnings() {
+			s.log.Warn("in the policy of an access key", "id", k.ID, "warning", w)
+		}
 		if _, taken := ring[k.ID]; taken {
 			return nil, fmt.Errorf("the access key %s is the server's own: choose another ID", k.ID)
 		}

@@ -1,6 +1,12 @@
-// Package iam reads and evaluates IAM policies: which actions on which resources a key may use. It knows
-// identity-based policies of Effect, Action or NotAction and Resource or NotResource; it refuses a policy with
-// anything else, because a rule that is read and not applied would be a hole.
+// Package iam reads and evaluates IAM policies: which requests an access key may make. It knows identity-based policies with all of their elements
+// (Effect, Action or NotAction, Resource or NotResource, Condition), and refuses a policy with anything else, because a rule that is read and
+// not applied would be a hole.
+//
+// A request is denied unless a statement allows it, and a statement that denies it wins over every one that allows it. A statement
+// applies when its action, its resource and all of its conditions match.
+//
+// The files: iam.go the policy and the decision, pattern.go wildcards and policy variables, condition.go the operators of conditions,
+// keys.go what conditions and variables can ask of a request.
 package iam
 
 import (
@@ -8,6 +14,9 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -17,12 +26,19 @@ const (
 	maxPatterns    = 10_000
 )
 
+// The versions of the policy language. Policy variables came with the second.
+const (
+	version2008 = "2008-10-17"
+	version2012 = "2012-10-17"
+)
+
 // Policy is a parsed policy. A nil *Policy allows nothing.
 type Policy struct {
 	statements []statement
+	warnings   []string
 }
 
-// Decision is what a policy says of one action on one resource.
+// Decision is what a policy says of a request.
 type Decision int
 
 const (
@@ -42,13 +58,89 @@ func (d Decision) String() string {
 	return "implicit deny"
 }
 
-// statement is one rule. Exactly one of the action lists and one of the resource lists is set.
+// statement is one rule.
 type statement struct {
-	deny         bool
-	actions      []string // lower case: actions have no case
-	notActions   []string
-	resources    []string
-	notResources []string
+	deny        bool
+	actions     []pattern // in lower case: actions have no case
+	notAction   bool      // it is about all actions but these
+	resources   []pattern
+	notResource bool // it is about all resources but these
+	conditions  []condition
+}
+
+// Warnings says what in the policy is allowed and probably not meant: a condition key that no request has, for example. Each names its statement.
+func (p *Policy) Warnings() []string { return p.warnings }
+
+// ReadsResourceTags tells whether the decision about action depends on Request.ResourceTags.
+func (p *Policy) ReadsResourceTags(action string) bool {
+	if p == nil {
+		return false
+	}
+	action = strings.ToLower(action)
+	return slices.ContainsFunc(p.statements, func(st statement) bool {
+		asks := func(k key) bool { return k.id == resourceTag }
+		return st.hasAction(action) && (slices.ContainsFunc(st.resources, func(p pattern) bool { return p.uses(asks) }) ||
+			slices.ContainsFunc(st.conditions, func(c condition) bool { return c.uses(asks) }))
+	})
+}
+
+// Decide says what the policy says of a request.
+func (p *Policy) Decide(r *Request) Decision {
+	if p == nil {
+		return ImplicitDeny
+	}
+	action := strings.ToLower(r.Action)
+	d := ImplicitDeny
+	for i := range p.statements {
+		st := &p.statements[i]
+		if d == Allow && !st.deny || !st.applies(action, r) {
+			continue
+		}
+		if st.deny {
+			return ExplicitDeny
+		}
+		d = Allow
+	}
+	return d
+}
+
+func (st *statement) applies(action string, r *Request) bool {
+	if !st.hasAction(action) || !st.hasResource(r) {
+		return false
+	}
+	for i := range st.conditions {
+		if !st.conditions[i].holds(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasAction tells whether the statement is about an action, which is in lower case.
+func (st *statement) hasAction(action string) bool {
+	for i := range st.actions {
+		if match(st.actions[i].text, action) {
+			return !st.notAction
+		}
+	}
+	return st.notAction
+}
+
+func (st *statement) hasResource(r *Request) bool {
+	for i := range st.resources {
+		text, ok := st.resources[i].resolve(r)
+		if !ok {
+			// A variable without a value: the pattern names no resource. "All but none" would allow more than was meant.
+			if st.notResource && !st.deny {
+				return false
+			}
+			continue
+		}
+		if match(text, r.Resource) {
+			return !st.notResource
+		}
+	}
+	return st.notResource
 }
 
 // Parse reads a policy document. The error says which statement is wrong and how.
@@ -63,16 +155,20 @@ func Parse(doc []byte) (*Policy, error) {
 	if raw == nil {
 		return nil, errors.New("iam policy: it must be an object")
 	}
+	version := version2008 // what holds when a policy does not say it
 	for name, value := range raw {
 		switch name {
-		case "Statement", "Id":
+		case "Statement":
+		case "Id":
+			if value.Kind() != jsontext.KindString {
+				return nil, fmt.Errorf("iam policy: Id must be a string, not %s", value)
+			}
 		case "Version":
-			var v string
-			if err := json.Unmarshal(value, &v); err != nil || v != "2012-10-17" && v != "2008-10-17" {
-				return nil, fmt.Errorf(`iam policy: Version must be "2012-10-17", not %s`, value)
+			if err := json.Unmarshal(value, &version); err != nil || version != version2012 && version != version2008 {
+				return nil, fmt.Errorf(`iam policy: Version must be %q, not %s`, version2012, value)
 			}
 		default:
-			return nil, unsupported(name)
+			return nil, fmt.Errorf("iam policy: %s is no element of a policy; it has Version, Id and Statement", name)
 		}
 	}
 	var list []map[string]jsontext.Value
@@ -91,22 +187,60 @@ func Parse(doc []byte) (*Policy, error) {
 		list = append(list, one)
 	}
 	p := &Policy{}
+	sids := map[string]bool{}
 	for i, m := range list {
-		st, err := parseStatement(m)
+		at := fmt.Sprintf("statement %d", i+1)
+		sid, err := parseSid(m["Sid"])
+		if sid != "" {
+			at += fmt.Sprintf(" (%s)", sid)
+		}
+		if err == nil && sids[sid] {
+			err = errors.New("Sid is that of another statement; each must have its own")
+		}
 		if err != nil {
-			return nil, fmt.Errorf("iam policy: statement %d: %w", i+1, err)
+			return nil, fmt.Errorf("iam policy: %s: %w", at, err)
+		}
+		sids[sid] = sid != ""
+		c := compiler{variables: version == version2012}
+		st, err := c.statement(m)
+		if err != nil {
+			return nil, fmt.Errorf("iam policy: %s: %w", at, err)
+		}
+		for _, w := range c.warnings {
+			p.warnings = append(p.warnings, at+": "+w)
 		}
 		p.statements = append(p.statements, st)
 	}
 	return p, nil
 }
 
-func unsupported(name string) error {
-	return fmt.Errorf("iam policy: %s is not supported yet; remove it, or use Effect, Action, NotAction, Resource and NotResource only", name)
+var sidForm = regexp.MustCompile(`^[A-Za-z0-9]*$`)
+
+func parseSid(value jsontext.Value) (sid string, err error) {
+	if value == nil {
+		return "", nil
+	}
+	if err := json.Unmarshal(value, &sid); err != nil || value.Kind() != jsontext.KindString || !sidForm.MatchString(sid) {
+		return "", fmt.Errorf("Sid must be letters and digits, not %s", value)
+	}
+	return sid, nil
 }
 
-func parseStatement(m map[string]jsontext.Value) (st statement, err error) {
-	for name, value := range m {
+// compiler reads one statement.
+type compiler struct {
+	variables bool // the policy's version has policy variables
+	warnings  []string
+}
+
+func (c *compiler) warn(format string, args ...any) {
+	if w := fmt.Sprintf(format, args...); !slices.Contains(c.warnings, w) {
+		c.warnings = append(c.warnings, w)
+	}
+}
+
+func (c *compiler) statement(m map[string]jsontext.Value) (st statement, err error) {
+	for _, name := range slices.Sorted(maps.Keys(m)) { // in one order, so that the same policy is always refused alike
+		value := m[name]
 		switch name {
 		case "Sid":
 		case "Effect":
@@ -115,16 +249,18 @@ func parseStatement(m map[string]jsontext.Value) (st statement, err error) {
 				return st, fmt.Errorf(`Effect must be "Allow" or "Deny", not %s`, value)
 			}
 			st.deny = effect == "Deny"
-		case "Action":
-			st.actions, err = patterns(name, value)
-		case "NotAction":
-			st.notActions, err = patterns(name, value)
-		case "Resource":
-			st.resources, err = patterns(name, value)
-		case "NotResource":
-			st.notResources, err = patterns(name, value)
+		case "Action", "NotAction":
+			st.notAction = name == "NotAction"
+			st.actions, err = c.actions(name, value)
+		case "Resource", "NotResource":
+			st.notResource = name == "NotResource"
+			st.resources, err = c.resources(name, value)
+		case "Condition":
+			st.conditions, err = c.conditions(value)
+		case "Principal", "NotPrincipal":
+			return st, fmt.Errorf("%s must not be there: the policy is about the access key that has it", name)
 		default:
-			return st, unsupported(name)
+			return st, fmt.Errorf("%s is no element of a statement; it has Sid, Effect, Action or NotAction, Resource or NotResource, and Condition", name)
 		}
 		if err != nil {
 			return st, err
@@ -133,24 +269,54 @@ func parseStatement(m map[string]jsontext.Value) (st statement, err error) {
 	switch {
 	case m["Effect"] == nil:
 		return st, errors.New("Effect is missing")
-	case (st.actions == nil) == (st.notActions == nil):
+	case (m["Action"] == nil) == (m["NotAction"] == nil):
 		return st, errors.New("one of Action and NotAction must be given")
-	case (st.resources == nil) == (st.notResources == nil):
+	case (m["Resource"] == nil) == (m["NotResource"] == nil):
 		return st, errors.New("one of Resource and NotResource must be given")
-	}
-	for _, list := range [][]string{st.actions, st.notActions} {
-		for i, a := range list {
-			if a != "*" && !strings.Contains(a, ":") {
-				return st, fmt.Errorf(`action %q must be "*" or have a service prefix, for example appstream:Describe*`, a)
-			}
-			list[i] = strings.ToLower(a)
-		}
 	}
 	return st, nil
 }
 
-// patterns reads a string or a list of strings.
-func patterns(name string, value jsontext.Value) ([]string, error) {
+// actionForm is a service and an action. AWS allows wildcards in the action only.
+var actionForm = regexp.MustCompile(`^[A-Za-z0-9-]+:[A-Za-z0-9*?]+$`)
+
+func (c *compiler) actions(name string, value jsontext.Value) ([]pattern, error) {
+	list, err := texts(name, value)
+	if err != nil {
+		return nil, err
+	}
+	patterns := make([]pattern, len(list))
+	for i, a := range list {
+		if a != "*" && !actionForm.MatchString(a) {
+			return nil, fmt.Errorf(`%s: %q must be "*", or a service prefix and an action, for example appstream:Describe*`, name, a)
+		}
+		patterns[i] = pattern{text: wildcards.Replace(strings.ToLower(a))}
+	}
+	return patterns, nil
+}
+
+func (c *compiler) resources(name string, value jsontext.Value) ([]pattern, error) {
+	list, err := texts(name, value)
+	if err != nil {
+		return nil, err
+	}
+	patterns := make([]pattern, len(list))
+	for i, text := range list {
+		if text != "*" && !strings.HasPrefix(text, "arn:") {
+			return nil, fmt.Errorf(`%s: %q must be "*" or an ARN, for example arn:aws:appstream:*:*:image-builder/lab-*`, name, text)
+		}
+		if patterns[i], err = c.pattern(text, true); err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", name, text, err)
+		}
+		if p := &patterns[i]; p.parts != nil && strings.Count(p.parts[0].text, ":") < 5 {
+			return nil, fmt.Errorf("%s: %q: a policy variable must be behind the fifth colon of the ARN", name, text)
+		}
+	}
+	return patterns, nil
+}
+
+// texts reads a string or a list of strings that are not empty.
+func texts(name string, value jsontext.Value) ([]string, error) {
 	list := make([]string, 1)
 	var err error
 	if value.Kind() == jsontext.KindBeginArray {
@@ -164,72 +330,8 @@ func patterns(name string, value jsontext.Value) ([]string, error) {
 	if len(list) > maxPatterns {
 		return nil, fmt.Errorf("%s has %d entries, at most %d are allowed", name, len(list), maxPatterns)
 	}
-	for _, p := range list {
-		if p == "" {
-			return nil, fmt.Errorf("%s has an empty entry", name)
-		}
-		// A policy variable would be matched letter by letter, which is not what it says.
-		if strings.Contains(p, "${") {
-			return nil, fmt.Errorf("%s %q has a policy variable, which is not supported yet; write the value", name, p)
-		}
+	if slices.Contains(list, "") {
+		return nil, fmt.Errorf("%s has an empty entry", name)
 	}
 	return list, nil
-}
-
-// Decide says what the policy says of action (for example appstream:DescribeImages) on resource (an ARN or "*").
-// The resource "*" stands for "no particular one" and is only matched by patterns that match everything.
-func (p *Policy) Decide(action, resource string) Decision {
-	if p == nil {
-		return ImplicitDeny
-	}
-	action = strings.ToLower(action)
-	d := ImplicitDeny
-	for i := range p.statements {
-		st := &p.statements[i]
-		if d == Allow && !st.deny || !st.matches(action, resource) {
-			continue
-		}
-		if st.deny {
-			return ExplicitDeny
-		}
-		d = Allow
-	}
-	return d
-}
-
-func (st *statement) matches(action, resource string) bool {
-	return (anyMatch(st.actions, action) || st.notActions != nil && !anyMatch(st.notActions, action)) &&
-		(anyMatch(st.resources, resource) || st.notResources != nil && !anyMatch(st.notResources, resource))
-}
-
-func anyMatch(patterns []string, s string) bool {
-	for _, p := range patterns {
-		if match(p, s) {
-			return true
-		}
-	}
-	return false
-}
-
-// match reports whether s matches a pattern in which * stands for any text and ? for any one byte. It
-// takes at most len(p)·len(s) steps.
-func match(p, s string) bool {
-	star, mark := -1, 0 // the last * and where its text ended
-	i := 0
-	for j := 0; j < len(s); {
-		switch {
-		case i < len(p) && p[i] == '*':
-			star, mark = i, j
-			i++
-		case i < len(p) && (p[i] == '?' || p[i] == s[j]):
-			i++
-			j++
-		case star >= 0: // let the last * take one byte more
-			mark++
-			i, j = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(p[i:], "*") == ""
 }

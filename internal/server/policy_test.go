@@ -1,0 +1,128 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/smithy-go"
+	awscreds "github.com/aws/smithy-go/aws-http-auth/credentials"
+	"github.com/aws/smithy-go/aws-http-auth/sigv4"
+	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
+
+	"github.com/oriel-project/oriel/internal/config"
+)
+
+// denied gives the message when an error is AWS's refusal by a policy, and fails the test for any other.
+func denied(t *testing.T, err error) string {
+	t.Helper()
+	e, ok := errors.AsType[smithy.APIError](err)
+	if !ok || e.ErrorCode() != "AccessDeniedException" {
+		t.Errorf("not refused by the policy: %v", err)
+		return ""
+	}
+	return e.ErrorMessage()
+}
+
+// TestTeams: policies by tags, as AWS's tutorial on attribute-based access has them. A key may make what it tags with its team, may change what
+// has that tag, and may not take the tag away.
+func TestTeams(t *testing.T) {
+	cfg := simConfig(t, t.TempDir())
+	cfg.Keys = []config.Key{{ID: "ORIELBLUE00000000", Secret: "blue-secret-012345", Principal: "arn:aws:iam::123456789012:user/blue", Policy: `{"Version":"2012-10-17","Statement":[
+		{"Sid":"Look","Effect":"Allow","Action":["appstream:Describe*","appstream:List*"],"Resource":"*"},
+		{"Sid":"From","Effect":"Allow","Action":"appstream:CreateImageBuilder","Resource":"arn:aws:appstream:*::image/*"},
+		{"Sid":"Make","Effect":"Allow","Action":["appstream:CreateImageBuilder","appstream:TagResource"],"Resource":"arn:aws:appstream:*:*:image-builder/*",
+			"Condition":{"StringEquals":{"aws:RequestTag/team":"${aws:username}"}}},
+		{"Sid":"Use","Effect":"Allow","Action":["appstream:St*ImageBuilder","appstream:DeleteImageBuilder","appstream:*tagResource"],"Resource":"*",
+			"Condition":{"StringEquals":{"aws:ResourceTag/team":"${aws:username}"}}},
+		{"Sid":"Stay","Effect":"Deny","Action":"appstream:UntagResource","Resource":"*","Condition":{"ForAnyValue:StringEqualsIgnoreCase":{"aws:TagKeys":"team"}}}]}`}}
+	var log bytes.Buffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s, stop := start(t, cfg)
+	ctx, root := t.Context(), connect(t, cfg.Data, s.URL())
+	blue := clientWith(s.URL(), cfg.Keys[0].ID, cfg.Keys[0].Secret, "us-east-1")
+	for name, team := range map[string]string{"ours": "blue", "theirs": "red"} {
+		in := newBuilder(name)
+		in.Tags = map[string]string{"team": team}
+		_, err := blue.CreateImageBuilder(ctx, in)
+		if team == "blue" {
+			must(0, err)(t)
+			continue
+		}
+		if text := denied(t, err); !strings.Contains(text, "User: arn:aws:iam::123456789012:user/blue is not authorized to perform: appstream:CreateImageBuilder on resource: arn:aws:appstream:us-east-1:123456789012:image-builder/theirs because") {
+			t.Errorf("%s", text)
+		}
+		must(root.CreateImageBuilder(ctx, in))(t)
+	}
+	_, err := blue.CreateImageBuilder(ctx, newBuilder("nobodys"))
+	denied(t, err)
+	for _, name := range []string{"ours", "theirs"} {
+		await(t, root, name, "RUNNING")
+	}
+	must(blue.StopImageBuilder(ctx, &sdk.StopImageBuilderInput{Name: new("ours")}))(t)
+	_, err = blue.StopImageBuilder(ctx, &sdk.StopImageBuilderInput{Name: new("theirs")})
+	denied(t, err)
+	const ours = "arn:aws:appstream:us-east-1:123456789012:image-builder/ours"
+	_, err = blue.UntagResource(ctx, &sdk.UntagResourceInput{ResourceArn: new(ours), TagKeys: []string{"team"}})
+	if text := denied(t, err); !strings.HasSuffix(text, "with an explicit deny in an identity-based policy") {
+		t.Errorf("%s", text)
+	}
+	// A change of the tag counts from the next request on.
+	must(root.TagResource(ctx, &sdk.TagResourceInput{ResourceArn: new(ours), Tags: map[string]string{"team": "red"}}))(t)
+	_, err = blue.DeleteImageBuilder(ctx, &sdk.DeleteImageBuilderInput{Name: new("ours")})
+	denied(t, err)
+	stop()
+	if log.Len() > 0 {
+		t.Errorf("the log has warnings:\n%s", &log)
+	}
+}
+
+// A policy with something that is probably not meant is taken, with a warning in the log.
+func TestPolicyWarnings(t *testing.T) {
+	cfg := simConfig(t, t.TempDir())
+	cfg.Keys = []config.Key{{ID: "ORIELBLUE00000000", Secret: "blue-secret-012345", Policy: `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"true"}}}}`}}
+	var log bytes.Buffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	_, stop := start(t, cfg)
+	stop()
+	if text := log.String(); !strings.Contains(text, "ORIELBLUE00000000") || !strings.Contains(text, "no request has the key aws:MultiFactorAuthPresent") || strings.Contains(text, "blue-secret") {
+		t.Errorf("the log says %q", text)
+	}
+}
+
+// TestPolicyBehindProxy: address and HTTPS are the client's when a trusted proxy says so, and the connection's when anybody else does.
+func TestPolicyBehindProxy(t *testing.T) {
+	for _, trusted := range []bool{false, true} {
+		cfg := simConfig(t, t.TempDir())
+		if trusted {
+			cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}
+		cfg.Keys = []config.Key{{ID: "ORIELBLUE00000000", Secret: "blue-secret-012345", Policy: `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*",
+			"Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"},"Bool":{"aws:SecureTransport":"true"}}}}`}}
+		s, _ := start(t, cfg)
+		for from, allowed := range map[[2]string]bool{{"192.0.2.7", "https"}: trusted, {"192.0.2.7", "http"}: false, {"198.51.100.1", "https"}: false, {"", ""}: false} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			r := must(http.NewRequestWithContext(ctx, http.MethodPost, s.URL()+"/", strings.NewReader("{}")))(t)
+			r.Header.Set("X-Amz-Target", "PhotonAdminProxyService.DescribeImages")
+			sum := sha256.Sum256([]byte("{}"))
+			must(0, sigv4.New().SignRequest(&sigv4.SignRequestInput{Request: r, PayloadHash: sum[:], Service: "appstream", Region: "us-east-1",
+				SignatureType: v4.SignatureTypeHeader, Credentials: awscreds.Credentials{AccessKeyID: cfg.Keys[0].ID, SecretAccessKey: cfg.Keys[0].Secret}}))(t)
+			r.Header.Set("X-Forwarded-For", from[0])
+			r.Header.Set("X-Forwarded-Proto", from[1])
+			resp := must(http.DefaultClient.Do(r))(t)
+			resp.Body.Close()
+			cancel()
+			if (resp.StatusCode == 200) != allowed {
+				t.Errorf("trusted %v, from %q: status %d", trusted, from, resp.StatusCode)
+			}
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// DependentActions gives what a policy must allow beside an operation itself, as AWS's service authorization reference has it: to tag what is
+// created with tags, and to give a role to machines.
+func (s *Service) DependentActions(operation string, c appstream.Caller, in any) (list []appstream.DependentAction) {
+	members := reflect.Indirect(reflect.ValueOf(in))
+	if tags := members.FieldByName("Tags"); operation != "TagResource" && tags.IsValid() && tags.Len() > 0 {
+		for _, arn := range s.created(operation, c, in) {
+			list = append(list, appstream.DependentAction{Action: "appstream:TagResource", Resource: arn})
+		}
+	}
+	for _, role := range stringsOf(members.FieldByName("IamRoleArn")) {
+		if role != "" {
+			list = append(list, appstream.DependentAction{Action: "iam:PassRole", Resource: role})
+		}
+	}
+	return list
+}
+
+// created gives the resource that an operation makes: among those that it is about, the first; Oriel's CreateImage has the image builder before it.
+func (s *Service) created(operation string, c appstream.Caller, in any) []string {
+	resources := s.Resources(operation, c, in)
+	if operation == "CreateImage" && len(resources) > 1 {
+		return resources[1:2]
+	}
+	return resources[:min(1, len(resources))]
+}
+
+// heading is any record, of which only what all share is read.
+type heading struct{ appstream.Meta }
+
+// ResourceTags gives the tags of a resource of the caller or of everybody, for policies that ask for them. What does not exist, or is another account's,
+// has none.
+func (s *Service) ResourceTags(ctx context.Context, c appstream.Caller, arn string) (map[string]string, error) {
+	k, err := appstream.ParseARN(arn)
+	if err != nil || k.Account != c.Account && k.Account != "" {
+		return nil, nil
+	}
+	var rec heading
+	err = s.cfg.Store.View(ctx, func(tx store.Tx) error { return tx.Get(k, &rec) })
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return rec.Tags, err
+}
