@@ -1,9 +1,15 @@
 // Package agent is the program inside every instance, where it is process 1.
 //
-// It supervises the display (the X server Xvnc and the desktop's session),
-// answers the server on a unix socket (package agentapi), and answers programs
-// inside: sudo (package sudo), the Image Assistant (package assistant) and
-// reboot (package control). It links nothing of the server.
+// It supervises displays (the X server Xvnc and the desktop's session), answers
+// the server on a unix socket (package agentapi), and answers programs inside:
+// sudo (package sudo), the Image Assistant (package assistant) and reboot
+// (package control). It links nothing of the server.
+//
+// An image builder has one display, its administrator's. A fleet's instance has
+// one for each session, on a seat (seat.go) that is prepared before somebody
+// comes and removed with all that is his when he has gone (session.go,
+// remains.go). Several people on one instance do not see one another
+// (privacy.go).
 //
 // Trust: the server is told apart from programs of the instance by the kernel;
 // these are told apart by their uid. What root of an image builder may do is

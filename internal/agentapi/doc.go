@@ -12,7 +12,8 @@
 //	POST /v1/quiesce                 end the desktop's programs, write out the disk, 204
 //	POST /v1/resume                  start the desktop again, 204
 //
-// And for the sessions of a fleet's instance, which has no display of its own:
+// And for the sessions of a fleet's instance, which has no display of its own
+// and refuses quiesce and resume:
 //
 //	GET    /v1/sessions                            {"sessions": [SessionStatus …]}
 //	PUT    /v1/sessions/{id}                       begins the Session of the body, if it has not begun; 204

@@ -54,14 +54,16 @@ func (s Session) Check() error {
 	return nil
 }
 
-// SessionStatus is how a session is.
+// SessionStatus is how a session is. One that is ending is not Ready any more;
+// it is there until nothing is left of it.
 type SessionStatus struct {
 	ID string `json:"id"`
 	// Ready means that its display is up and has drawn.
 	Ready bool `json:"ready"`
 	// Problem says in words what keeps it from being ready.
 	Problem string `json:"problem,omitzero"`
-	// Scripts are the session scripts that failed, for the person to see.
+	// Scripts are what failed and does not end the session, in words for the
+	// person: session scripts, and the Application that could not be started.
 	Scripts []string `json:"scripts,omitzero"`
 }
 

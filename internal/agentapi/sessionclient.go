@@ -38,7 +38,8 @@ func (c *Client) Sessions(ctx context.Context) ([]SessionStatus, error) {
 }
 
 // Begin begins the session on the instance; a session that is there already
-// goes on as it is. It does not wait for the desktop.
+// goes on as it is. It does not wait for the desktop. A CallError with status
+// 409 says that the instance is full, or that the session has ended there.
 func (s *SessionClient) Begin(ctx context.Context, spec Session) error {
 	_, err := s.client.call(ctx, callTimeout, "PUT", s.path, spec, nil, maxAnswer)
 	return err

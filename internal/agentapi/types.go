@@ -128,7 +128,8 @@ type Status struct {
 	StartedAt time.Time `json:"startedAt"`
 	// Ready means of an image builder that the display is up and the desktop
 	// has drawn: a viewer that connects now sees it. Of a fleet's instance it
-	// means that a session can begin.
+	// means that a session can begin at once: it is false while as many run as
+	// the instance is for.
 	Ready   bool      `json:"ready"`
 	ReadyAt time.Time `json:"readyAt,omitzero"` // when Ready last became true
 	// Quiesced means that the desktop was ended by Quiesce.
