@@ -79,13 +79,9 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 func freeInstance(tx store.Tx, fleet *appstream.Fleet) (best appstream.Instance, err error) {
 	room := 0 // on the best
 	good := func() bool { return room > 0 && best.SilentSince.IsZero() }
-	enough := errors.New("found")
-	for _, state := range []string{appstream.InstanceInUse, appstream.InstanceAvailable, appstream.InstancePrepared} {
-		if state == appstream.InstanceInUse && !fleet.Multi() {
-			continue
-		}
-		err := tx.Scan(store.Query{Noun: appstream.NounInstance, Region: fleet.Region, Accounts: []string{fleet.Account},
-			Prefix: appstream.InstancePrefix(fleet.Name), States: []string{state}},
+	look := func(state string, limit int) error {
+		return tx.Scan(store.Query{Noun: appstream.NounInstance, Region: fleet.Region, Accounts: []string{fleet.Account},
+			Prefix: appstream.InstancePrefix(fleet.Name), States: []string{state}, Limit: limit},
 			func(_ appstream.Meta, decode func(appstream.Record) error) error {
 				var i appstream.Instance
 				if err := decode(&i); err != nil {
@@ -98,16 +94,19 @@ func freeInstance(tx store.Tx, fleet *appstream.Fleet) (best appstream.Instance,
 				if answers := i.SilentSince.IsZero(); room == 0 || answers && (!good() || free < room) {
 					best, room = i, free
 				}
-				if good() && (state != appstream.InstanceInUse || room == 1) {
-					return enough
-				}
 				return nil
 			})
-		if err != nil && err != enough {
+	}
+	if fleet.Multi() {
+		if err := look(appstream.InstanceInUse, 0); err != nil || good() {
 			return best, err
 		}
-		if good() {
-			return best, nil
+	}
+	for _, state := range []string{appstream.InstanceAvailable, appstream.InstancePrepared} {
+		for _, limit := range []int{1, 0} { // nearly always, the first will do
+			if err := look(state, limit); err != nil || good() {
+				return best, err
+			}
 		}
 	}
 	if room > 0 {

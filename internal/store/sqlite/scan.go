@@ -63,7 +63,8 @@ func (t *tx) Scan(q store.Query, fn func(head appstream.Meta, decode func(appstr
 type shape struct {
 	accounts        int // -1 for all, manyAccounts for more than fit into the text
 	granted, region bool
-	prefix, states  bool
+	prefix          bool
+	states          int // 0 for any, 1, or manyStates
 }
 
 // oneAccount tells whether all that is selected is of one account.
@@ -86,7 +87,10 @@ func (k known) fill(h *appstream.Meta) {
 	}
 }
 
-const manyAccounts = 5
+const (
+	manyAccounts = 5
+	manyStates   = 2
+)
 
 var selections sync.Map // shape → string
 
@@ -98,7 +102,13 @@ func selection(q store.Query) (sql string, args []any, k known) {
 		accounts = slices.Compact(slices.Sorted(slices.Values(accounts)))
 	}
 	s := shape{accounts: len(accounts), granted: q.GrantedTo != "", region: q.Region != "",
-		prefix: q.Prefix != "", states: q.States != nil}
+		prefix: q.Prefix != ""}
+	switch {
+	case len(q.States) == 1:
+		s.states = 1
+	case q.States != nil:
+		s.states = manyStates
+	}
 	switch {
 	case q.Accounts == nil && !s.granted:
 		s.accounts = -1
@@ -120,7 +130,10 @@ func selection(q store.Query) (sql string, args []any, k known) {
 	noun, region, name, account := any(string(q.Noun)), any(q.Region), any(q.After.Name), any(q.After.Account)
 	first, beyond := any(max(q.After.Name, q.Prefix)), any(after(q.Prefix)) // one lower bound, which an index can begin at
 	var states any
-	if s.states {
+	switch s.states {
+	case 1:
+		states = q.States[0]
+	case manyStates:
 		text, err := json.Marshal(q.States)
 		if err != nil {
 			panic(err) // strings
@@ -136,7 +149,7 @@ func selection(q store.Query) (sql string, args []any, k known) {
 		if s.prefix {
 			args = append(args, beyond)
 		}
-		if s.states {
+		if s.states > 0 {
 			args = append(args, states)
 		}
 	}
@@ -193,7 +206,11 @@ func (s shape) text() string {
 	if s.region {
 		region = `NULL`
 	}
-	listed := `SELECT id, version, state, due, ` + account + ` AS account, ` + region + `, NULL, name, doc FROM record WHERE ` // as recordColumns
+	from := `record`
+	if s.states == 1 && s.region && s.oneAccount() { // of its own accord, SQLite goes through all names
+		from += ` INDEXED BY record_by_state`
+	}
+	listed := `SELECT id, version, state, due, ` + account + ` AS account, ` + region + `, NULL, name, doc FROM ` + from + ` WHERE ` // as recordColumns
 	rest := `noun = ?`
 	if s.region {
 		rest += ` AND region = ?`
@@ -202,7 +219,10 @@ func (s shape) text() string {
 	if s.prefix {
 		rest += ` AND name < ?`
 	}
-	if s.states {
+	switch s.states {
+	case 1:
+		rest += ` AND state = ?`
+	case manyStates:
 		rest += ` AND state IN (SELECT value FROM json_each(?))`
 	}
 
