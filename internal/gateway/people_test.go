@@ -33,6 +33,7 @@ type people struct {
 
 	mu       sync.Mutex
 	err      error // of OpenSession and EndSession
+	places   int   // how many sessions can be opened; 0: any number
 	existing bool
 	opened   []ticket.Claims
 	locales  []string
@@ -46,6 +47,9 @@ func (p *people) OpenSession(ctx context.Context, c ticket.Claims, locale string
 	p.opened, p.locales = append(p.opened, c), append(p.locales, locale)
 	if p.err != nil {
 		return s, false, p.err
+	}
+	if p.places > 0 && len(p.opened) > p.places {
+		return s, false, appstream.Errorf(appstream.InsufficientCapacity, "All places are taken.")
 	}
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()

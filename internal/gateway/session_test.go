@@ -117,6 +117,27 @@ func TestNoSession(t *testing.T) {
 	}
 }
 
+// When many come at once each has an answer: a place, or the page that tries again.
+func TestManyAtOnce(t *testing.T) {
+	w := newStudio(t, newMachine(), nil)
+	w.people.places = 20
+	answers := make(chan int)
+	for range 200 {
+		go func() {
+			answer := httptest.NewRecorder()
+			w.gate.ServeHTTP(answer, httptest.NewRequest("GET", w.url(personClaims()), nil))
+			answers <- answer.Code
+		}()
+	}
+	got := map[int]int{}
+	for range 200 {
+		got[<-answers]++
+	}
+	if diff := cmp.Diff(map[int]int{http.StatusSeeOther: 20, http.StatusServiceUnavailable: 180}, got); diff != "" || len(w.full) != 180 {
+		t.Errorf("%d were told of as full: %s", len(w.full), diff)
+	}
+}
+
 // Who may not come takes no place.
 func TestSessionFromElsewhere(t *testing.T) {
 	w := newStudio(t, newMachine(), nil)
@@ -196,7 +217,7 @@ func TestSessionInfo(t *testing.T) {
 	client := w.seated()
 	got := w.sessionInfo(client, "")
 	maxEnd := got.MaxEnd
-	if left := maxEnd.Sub(time.Now()); left < 7*time.Hour || got.Expires.Before(maxEnd) {
+	if left := time.Until(maxEnd); left < 7*time.Hour || got.Expires.Before(maxEnd) {
 		t.Errorf("the session ends at %s, the cookie at %s", maxEnd, got.Expires)
 	}
 	got.MaxEnd, got.Expires = time.Time{}, time.Time{}

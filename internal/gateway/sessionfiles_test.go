@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"encoding/json/v2"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -229,7 +229,10 @@ func TestSlowUpload(t *testing.T) {
 	m := newMachine()
 	w := newStudio(t, m, nil)
 	client := w.seated()
-	w.server.Config.ReadTimeout, w.server.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	hasty := httptest.NewUnstartedServer(w.gate)
+	hasty.Config.ReadTimeout, hasty.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	hasty.Start()
+	defer hasty.Close()
 	in, out := io.Pipe()
 	go func() {
 		for range 6 {
@@ -237,13 +240,12 @@ func TestSlowUpload(t *testing.T) {
 			out.Write([]byte("x"))
 		}
 	}()
-	r, err := http.NewRequest("PUT", w.on("/stream/"+testSession+"/files/slow"), in)
+	r, err := http.NewRequest("PUT", hasty.URL+"/stream/"+testSession+"/files/slow", in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.ContentLength = 6
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	client.Transport = &http.Transport{} // a connection that has the limits
 	if status, _, body := w.do(client, r); status != http.StatusNoContent || string(m.file) != "xxxxxx" {
 		t.Errorf("answered %d %s; %q arrived", status, body, m.file)
 	}
@@ -333,7 +335,7 @@ func FuzzFilePath(f *testing.F) {
 				depth--
 			}
 			if depth < 0 || part == "" || len(p) > agentapi.MaxFilePath {
-				t.Fatal(fmt.Sprintf("%q is let through", p))
+				t.Fatalf("%q is let through", p)
 			}
 		}
 	})
