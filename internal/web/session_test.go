@@ -48,8 +48,8 @@ type person struct {
 	refuse  map[string]string // what is refused, by method and path prefix, and with which words
 	slow    int               // bytes a second of uploads; 0: as fast as it can
 	stirred int               // how often the mouse of the display was moved
+	waiting int               // how many questions for news of prints are held
 	zone    string            // that the browser said it has
-	left    string            // what "where one goes afterwards" was asked for
 }
 
 func newPerson(t *testing.T) *person {
@@ -142,6 +142,15 @@ func (p *person) handler() http.Handler {
 		p.news(w, r, func(version string) any { return map[string]any{"version": version, "windows": p.windows} })
 	})
 	mux.HandleFunc("GET /stream/s1/prints", func(w http.ResponseWriter, r *http.Request) {
+		hold := func(n int) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.waiting += n
+		}
+		if r.URL.Query().Has("after") {
+			hold(1)
+			defer hold(-1)
+		}
 		p.news(w, r, func(version string) any { return map[string]any{"version": version, "prints": p.prints} })
 	})
 	mux.HandleFunc("POST /stream/s1/end", func(w http.ResponseWriter, r *http.Request) {
@@ -519,7 +528,7 @@ func (p *person) control(w http.ResponseWriter, r *http.Request) {
 		}
 	case "/state":
 		p.mu.Lock()
-		text, _ := json.Marshal(map[string]any{"stirred": p.stirred, "zone": p.zone, "streams": len(p.streams), "sounds": len(p.sounds), "folder": p.folder})
+		text, _ := json.Marshal(map[string]any{"stirred": p.stirred, "zone": p.zone, "waiting": p.waiting, "streams": len(p.streams), "sounds": len(p.sounds), "folder": p.folder})
 		p.mu.Unlock()
 		w.Write(text)
 	default:

@@ -104,6 +104,10 @@ class Session implements Subject {
         this.#farewell(info);
         return false;
       }
+      if (!info.streams) {
+        location.reload(); // to the page that says so
+        return false;
+      }
       if (end.code === crowded) {
         this.stage.show("ended", { icon: "alert", tone: "bad", title: "Too many viewers", text: `${this.stage.name} is open in too many places. Close one of them.`, action: this.stage.again });
         return false;

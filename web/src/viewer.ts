@@ -78,7 +78,8 @@ async function run(): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     const end = await stream(channel);
     if (end.steady) attempt = 0;
-    if (attempt === 0 && !subject.leaving) show("reconnecting", { icon: "spinner", tone: "wait", title: "Reconnecting", text: "The connection was lost." });
+    // From 4011 on the gateway ended it for a reason that the subject tells at once.
+    if (attempt === 0 && !subject.leaving && end.code < 4011) show("reconnecting", { icon: "spinner", tone: "wait", title: "Reconnecting", text: "The connection was lost." });
     if (!(await subject.recover(end, attempt))) return;
     channel = window.oriel.open();
   }

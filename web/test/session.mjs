@@ -285,8 +285,10 @@ const tests = {
   },
 
   async "a printed document is offered"(t) {
+    await t.page.goto("about:blank");
+    await until("the end of earlier questions", async () => (await behind()).waiting === 0);
     await begin(t.page, "DESKTOP");
-    await t.page.waitForRequest(/prints\?after/);
+    await until("a question for news", async () => (await behind()).waiting === 1);
     await control("prints", [{ id: "p1", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
     await slip(t.page, /Rechnung 2026-11 was printed/);
     const download = t.page.waitForEvent("download");
