@@ -120,7 +120,7 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 	n := notice{Code: string(known.Kind), Icon: "alert", Tone: "calm", Title: "Your session cannot be opened", Text: []string{known.Message}}
 	switch known.Kind {
 	case appstream.InsufficientCapacity:
-		g.Hooks.NoCapacity(c.Fleet)
+		g.Hooks.NoCapacity(appstream.Key{Account: c.Account, Region: c.Region, Noun: appstream.NounFleet, Name: c.Fleet})
 		pause := strconv.Itoa(int((capacityPause + rand.N(capacitySpread)) / time.Second))
 		w.Header().Set("Refresh", pause)
 		w.Header().Set("Retry-After", pause)

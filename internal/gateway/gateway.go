@@ -103,7 +103,7 @@ type Hooks struct {
 	// Refused gets why a ticket, a cookie or an address was not accepted: invalid, expired, address, origin, limit.
 	Refused func(reason string)
 	// NoCapacity gets the fleet on which a person found no place.
-	NoCapacity func(fleet string)
+	NoCapacity func(fleet appstream.Key)
 }
 
 // NewImage is what the viewer's form asks for. It has been checked against the limits of the API.
@@ -153,7 +153,7 @@ func New(c Config) (*Gateway, error) {
 		c.Hooks.Refused = func(string) {}
 	}
 	if c.Hooks.NoCapacity == nil {
-		c.Hooks.NoCapacity = func(string) {}
+		c.Hooks.NoCapacity = func(appstream.Key) {}
 	}
 	g := &Gateway{Config: c, mux: http.NewServeMux(), pages: newPages(), refused: newLimiter(),
 		origins: http.NewCrossOriginProtection(), open: make(map[string]int), current: make(map[string]*stream), calls: make(map[string]int)}

@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"fmt"
 	"html/template"
 	"net/http"
 	"net/netip"
@@ -12,11 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/proxy"
 	"github.com/oriel-project/oriel/internal/store"
-	"github.com/oriel-project/oriel/internal/telemetry"
 )
 
 // routes is everything that is served on the one port.
@@ -208,57 +205,4 @@ func (s *Server) checkProvider(ctx context.Context) error {
 	}
 	s.log.Warn("not ready", "err", err)
 	return errors.New("it has a fault; the log says more")
-}
-
-// population counts the records, for the metrics.
-func (s *Server) population() ([]telemetry.Population, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	var list []telemetry.Population
-	err := s.store.View(ctx, func(tx store.Tx) error {
-		for noun := range appstream.Transitions() {
-			count := map[string]int{}
-			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
-				count[head.State]++
-				return nil
-			})
-			if err != nil {
-				return fmt.Errorf("count %s records: %w", noun, err)
-			}
-			for state, n := range count {
-				list = append(list, telemetry.Population{Noun: noun, State: state, Count: n})
-			}
-		}
-		return nil
-	})
-	return list, err
-}
-
-// fleetFigures counts the instances of every fleet, for the metrics.
-func (s *Server) fleetFigures() ([]telemetry.FleetFigures, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	var list []telemetry.FleetFigures
-	err := s.store.View(ctx, func(tx store.Tx) error {
-		fleets, err := store.List[appstream.Fleet](tx, store.Query{Noun: appstream.NounFleet})
-		if err != nil {
-			return err
-		}
-		at := map[string]int{} // by record ID
-		for n, f := range fleets {
-			at[f.ID] = n
-			list = append(list, telemetry.FleetFigures{Fleet: f})
-		}
-		return tx.Scan(store.Query{Noun: appstream.NounInstance}, func(_ appstream.Meta, decode func(appstream.Record) error) error {
-			var i appstream.Instance
-			if err := decode(&i); err != nil {
-				return err
-			}
-			if n, ok := at[i.FleetID]; ok {
-				list[n].Capacity.Count(&i)
-			}
-			return nil
-		})
-	})
-	return list, err
 }

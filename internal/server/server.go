@@ -115,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	}
 	svc := service.New(operations)
 	s.service = svc
-	s.metrics.Watch(s.fleetFigures, nil)
+	s.metrics.Watch(s.fleetFigures, (&streamFigures{streams: func() []gateway.StreamStat { return s.gateway.Streams() }}).sessions)
 	s.engine = reconcile.New(engine)
 	if s.attend != nil {
 		s.attend.Images = svc
@@ -123,7 +123,8 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	if s.gateway, err = gateway.New(gateway.Config{
 		Store: s.store, Signer: signer, Dialer: dialer, CreateImage: s.fromViewer(svc), Sessions: svc, Icons: blobs,
 		Endpoints: s.endpoints(), TrustedProxies: cfg.TrustedProxies, Log: s.log,
-		Hooks: gateway.Hooks{StreamOpened: s.metrics.StreamOpened, StreamClosed: s.metrics.StreamClosed, Refused: s.metrics.Refused},
+		Hooks: gateway.Hooks{StreamOpened: s.metrics.StreamOpened, StreamClosed: s.metrics.StreamClosed, Refused: s.metrics.Refused,
+			NoCapacity: s.metrics.NoCapacity},
 	}); err != nil {
 		return s, err
 	}
