@@ -270,7 +270,7 @@ type world struct {
 	caller  appstream.Caller   // by whom
 	makeErr error              // what it answers
 	people  *people            // who keeps the sessions
-	full    []string           // fleets on which there was no place
+	full    []appstream.Key    // fleets on which there was no place
 	refused map[string]int     // how often the hook was told of what
 	closed  chan streamSummary // what the hook was told at the end of streams
 }
@@ -320,7 +320,7 @@ func newWorld(t *testing.T, dial compute.Dialer, change func(*Config)) *world {
 				defer w.mu.Unlock()
 				w.refused[why]++
 			},
-			NoCapacity: func(fleet string) {
+			NoCapacity: func(fleet appstream.Key) {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.full = append(w.full, fleet)
