@@ -35,9 +35,11 @@ type place struct {
 	tmp     string // where X keeps its locks and sockets
 	xvnc    string
 	size    string // WIDTHxHEIGHT at start
-	// shared: people who do not know one another are on the instance. No
-	// program lets them read its files, and nobody can foretell the display's
-	// number, so that nobody can put a display of his own in its place.
+	// private: what its programs make can be read by their user only.
+	private bool
+	// shared: people who do not know one another are on the instance. Nobody
+	// can foretell the display's number, so that nobody can put a display of
+	// his own in its place.
 	shared bool
 }
 
@@ -391,7 +393,7 @@ func dialOwn(socket string, uid int) (net.Conn, error) {
 
 // start starts a program as the desktop's user.
 func (d *display) start(argv, env []string, out *os.File) (*proc, error) {
-	return d.procs.startAs(d.account, command{argv: argv, env: env, private: d.shared}, out)
+	return d.procs.startAs(d.account, command{argv: argv, env: env, private: d.private}, out)
 }
 
 // pause ends the display, and with it every other process of the instance,

@@ -37,7 +37,7 @@ func (a *agent) newSeat() (*seat, error) {
 		account: person,
 		dir:     filepath.Join(s.dir, "display"),
 		runtime: filepath.Join(filepath.Dir(a.paths.userRuntime), number),
-		tmp:     a.paths.tmp, xvnc: a.paths.xvnc, size: a.displaySize(), shared: a.config.MaxSessions > 1,
+		tmp:     a.paths.tmp, xvnc: a.paths.xvnc, size: a.displaySize(), private: true, shared: a.config.MaxSessions > 1,
 	}, a.log.With("account", person.name))
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel

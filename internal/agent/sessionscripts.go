@@ -67,7 +67,7 @@ func (s *session) runScript(ctx context.Context, log string, x scripts.Executabl
 		c.env = slices.DeleteFunc(slices.Concat(desktopEnv(s.agent.config, s.agent.paths), environ(userVars(s.spec))), isPath)
 		c.env = append(c.env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	} else {
-		c.private = s.seat.display.shared
+		c.private = true
 	}
 	p, err := s.agent.procs.startAs(person, c, out)
 	out.Close()

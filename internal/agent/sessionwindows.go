@@ -278,7 +278,7 @@ func (s *session) launch(ctx context.Context, name string) error {
 	defer out.write.Close()
 	p, err := s.agent.procs.startAs(s.account, command{
 		argv: append([]string{e.AbsoluteAppPath}, arguments...), dir: e.WorkingDirectory,
-		env: s.programEnv(), private: s.seat.display.shared,
+		env: s.programEnv(), private: true,
 	}, out.write)
 	if err != nil {
 		return fmt.Errorf("launch %s: %w", name, err)
