@@ -115,6 +115,12 @@ func TestNoSession(t *testing.T) {
 	if status, _, _ := w.get(w.browser(), w.url(personClaims())); status != http.StatusForbidden {
 		t.Errorf("without sessions answered %d", status)
 	}
+	w = newStudio(t, newMachine(), nil)
+	client := w.seated()
+	w.gate.Config.Sessions = nil
+	if status, _, _ := w.get(client, "/stream/"+testSession); status != http.StatusUnauthorized {
+		t.Errorf("with a cookie from before answered %d", status)
+	}
 }
 
 // When many come at once each has an answer: a place, or the page that tries again.

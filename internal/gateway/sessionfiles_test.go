@@ -304,6 +304,35 @@ func TestSound(t *testing.T) {
 	wantEnd(t, other.socket(other.seated(), "/sound", "mp3"), &streamEnd{websocket.StatusProtocolError, "subprotocol"})
 }
 
+// A browser that does not take its sound hears gaps; the agent is not held up, and what is heard afterwards is new.
+func TestSoundIsDroppedRatherThanQueued(t *testing.T) {
+	m := newMachine()
+	m.sound = make(chan []byte)
+	w := newStudio(t, m, nil)
+	client := w.seated()
+	open(t, w.socket(client, "/ws", "binary"))
+	sound := w.socket(client, "/sound", "opus")
+	const packets = 20_000 // with 1,400 bytes each more than all buffers on the way
+	for n := range packets {
+		select {
+		case m.sound <- append(bytes.Repeat([]byte{1}, 1398), byte(n>>8), byte(n)):
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the agent is held up after %d packets", n)
+		}
+	}
+	close(m.sound)
+	heard := 0
+	for {
+		if _, _, err := sound.Read(t.Context()); err != nil {
+			break
+		}
+		heard++
+	}
+	if heard == 0 || heard > packets*9/10 {
+		t.Errorf("%d of %d packets were heard", heard, packets)
+	}
+}
+
 func FuzzAttachment(f *testing.F) {
 	f.Add(`grüß"% €.html`)
 	f.Add("a\r\nSet-Cookie: x=y")

@@ -56,7 +56,11 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 			return
 		}
 		var err error
-		if v.claims, err = g.admission(r, id); err != nil {
+		v.claims, err = g.admission(r, id)
+		if err == nil && v.claims.Type == ticket.TypeEndUser && g.Sessions == nil {
+			err = ticket.ErrInvalid // from when there were sessions
+		}
+		if err != nil {
 			switch {
 			case !errors.Is(err, ticket.ErrExpired):
 				g.Hooks.Refused("invalid")
