@@ -193,6 +193,9 @@ func planUsedInstance(i Instance, s InstanceSnapshot, now time.Time) Decision[In
 // instanceSilence is how long an agent may not answer until its instance is given up. A machine that was just started is given as long.
 const instanceSilence = time.Minute
 
+// hopeless is how long an agent may say what keeps its instance from being ready until that is believed.
+const hopeless = time.Minute
+
 func planPendingInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 	i, m := s.Instance, s.Machine
 	ready := func(state, why string) Decision[Instance] {
@@ -222,6 +225,8 @@ func planPendingInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 		return failed(p.Code, p.Message)
 	case i.Overdue(now) && !m.NextChange.After(now):
 		return failed("", "An instance was not ready within "+instanceDeadlines[InstancePending].String()+"."+lastWords(p, s.Agent))
+	case s.Agent.Answers && !s.Agent.Ready && s.Agent.Problem != "" && now.Sub(i.Since) >= hopeless:
+		return failed("", "An instance does not get ready: "+s.Agent.Problem)
 	case i.OnDemand && m.Phase == MachineAbsent:
 		i.Provisioned = true
 		return Decision[Instance]{Next: i, Do: []Action{EnsureMade{i.Spec}}, Again: soon(m, now)}

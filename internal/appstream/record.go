@@ -17,6 +17,7 @@ const (
 	NounStack        Noun = "stack"
 	NounInstance     Noun = "instance" // of a fleet; the API has no such resource
 	NounSession      Noun = "session"
+	NounAccessKey    Noun = "access-key" // of an account, in no region; its name is the key's ID
 )
 
 // Key names a resource. A public image has no account.
@@ -122,7 +123,7 @@ type Transition struct {
 func Transitions() map[Noun][]Transition {
 	return map[Noun][]Transition{
 		NounImageBuilder: imageBuilderTransitions, NounImage: imageTransitions, NounFleet: fleetTransitions, NounStack: stackTransitions,
-		NounInstance: instanceTransitions, NounSession: sessionTransitions,
+		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
 	}
 }
 
