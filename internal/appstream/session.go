@@ -23,6 +23,7 @@ type Session struct {
 
 	Fleet, FleetID  string // name and record ID
 	Stack, StackID  string
+	Title           string // what people are shown: the stack's display name, else its name
 	UserID          string
 	AuthType        types.AuthenticationType
 	InstanceID      string // of the instance's record

@@ -103,7 +103,7 @@ func aSession() appstream.Session {
 	return appstream.Session{
 		Meta: appstream.Meta{Key: appstream.Key{Account: testAccount, Region: testRegion, Noun: appstream.NounSession, Name: "studio/x/" + testSession},
 			ID: testSession, State: appstream.SessionActive},
-		Fleet: "studio", FleetID: testFleet, Stack: "Design", UserID: "grace@example.com", InstanceID: "i-1", View: types.StreamViewDesktop,
+		Fleet: "studio", FleetID: testFleet, Stack: "Design", Title: "The design studio", UserID: "grace@example.com", InstanceID: "i-1", View: types.StreamViewDesktop,
 		Rules: allowed, AwayTimeout: 15 * time.Minute, MaxEnd: time.Now().Add(8 * time.Hour)}
 }
 

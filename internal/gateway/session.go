@@ -29,7 +29,7 @@ func (s seat) display(ctx context.Context, agent *agentapi.Client) (*agentapi.Di
 }
 
 func (s seat) page() viewerPage {
-	return viewerPage{Kind: kindSession, ID: s.ID, Name: s.Stack, State: s.State, Account: s.Account, Region: s.Region,
+	return viewerPage{Kind: kindSession, ID: s.ID, Name: s.Title, State: s.State, Account: s.Account, Region: s.Region,
 		Stack: s.Stack, Fleet: s.Fleet, User: s.UserID, View: string(s.View)}
 }
 
@@ -214,7 +214,7 @@ func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Sessi
 }
 
 func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionApplication, expires time.Time) sessionInfo {
-	body := sessionInfo{Version: strconv.FormatInt(s.Version, 10), Kind: kindSession, Name: s.Stack, State: s.State, Stack: s.Stack, Fleet: s.Fleet,
+	body := sessionInfo{Version: strconv.FormatInt(s.Version, 10), Kind: kindSession, Name: s.Title, State: s.State, Stack: s.Stack, Fleet: s.Fleet,
 		User: s.UserID, View: string(s.View), Application: s.Application, EndCode: string(s.EndCode), Expires: expires, MaxEnd: s.MaxEnd,
 		IdleSeconds: int(s.IdleTimeout / time.Second), AwaySeconds: int(s.AwayTimeout / time.Second), Applications: catalogue, Streams: g.Dialer != nil,
 		Rules: rulesInfo{CopyIn: s.Rules.CopyIn, CopyOut: s.Rules.CopyOut, CopyInMax: s.Rules.CopyInMax, CopyOutMax: s.Rules.CopyOutMax,

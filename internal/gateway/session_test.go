@@ -48,7 +48,7 @@ func TestStreamingURLOfAFleetGivesASession(t *testing.T) {
 		t.Errorf("a session was opened for %+v, %q", got, w.people.locales)
 	}
 	status, _, body := w.get(client, "/stream/"+testSession)
-	if status != http.StatusOK || !strings.Contains(body, `id="desktop"`) || !strings.Contains(body, "Design") {
+	if status != http.StatusOK || !strings.Contains(body, `id="desktop"`) || !strings.Contains(body, "The design studio") {
 		t.Errorf("the viewer was answered with %d:\n%s", status, body)
 	}
 	// The cookie is good for this session only, and is not that of a builder.
@@ -227,7 +227,7 @@ func TestSessionInfo(t *testing.T) {
 		t.Errorf("the session ends at %s, the cookie at %s", maxEnd, got.Expires)
 	}
 	got.MaxEnd, got.Expires = time.Time{}, time.Time{}
-	want := sessionInfo{Version: "1", Kind: "session", Name: "Design", State: "ACTIVE", Stack: "Design", Fleet: "studio", User: "grace@example.com", View: "DESKTOP",
+	want := sessionInfo{Version: "1", Kind: "session", Name: "The design studio", State: "ACTIVE", Stack: "Design", Fleet: "studio", User: "grace@example.com", View: "DESKTOP",
 		Reason: "The disk is slow.", FeedbackURL: "http://portal.example/", IdleSeconds: 1200, AwaySeconds: 900, Streams: true,
 		Rules:        rulesInfo{CopyIn: true, CopyInMax: 77, Upload: true, Download: true, Print: true, TimeZone: true},
 		Applications: []sessionApplication{{"paint", "Paint", "/icons/paint.png"}, {"xterm", "xterm", ""}}}

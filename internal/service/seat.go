@@ -134,6 +134,9 @@ func newSession(fleet *appstream.Fleet, stack *appstream.Stack, c ticket.Claims,
 		MaxEnd:      now.Add(seconds(f.MaxUserDurationInSeconds, appstream.DefaultMaxUserDuration)), Away: now,
 		EmbedDomains: v.EmbedHostDomains, AccessEndpoints: v.AccessEndpoints, RedirectURL: value(v.RedirectURL), FeedbackURL: value(v.FeedbackURL),
 	}
+	if session.Title = value(v.DisplayName); session.Title == "" {
+		session.Title = stack.Name
+	}
 	if session.View == "" {
 		session.View = types.StreamViewApp
 	}
