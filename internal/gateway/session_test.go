@@ -349,6 +349,7 @@ func TestNewerStreamTakesOver(t *testing.T) {
 	if end := <-w.closed; end.reason != "elsewhere" {
 		t.Errorf("the hook was told of %+v", end)
 	}
+	waitFor(t, "the count", func() bool { s := w.gate.Streams(); return len(s) == 1 && s[0].Sent != 0 }) // it follows the sending
 	stats := w.gate.Streams()
 	if len(stats) != 1 || stats[0].Session.ID != testSession || stats[0].Sent != int64(len(displayHello)) || time.Since(stats[0].Since) > time.Minute {
 		t.Errorf("the streams are %+v", stats)

@@ -53,12 +53,20 @@ func (g *Gateway) sound(w http.ResponseWriter, r *http.Request, v visit, session
 
 	agent := g.agent(session.InstanceID)
 	defer agent.Close()
+	// over says why nothing more is heard.
+	over := func() {
+		if ctx.Err() != nil {
+			ws.Close(websocket.StatusNormalClosure, "the stream ended")
+		} else {
+			ws.Close(endUnreachable.code, endUnreachable.reason)
+		}
+	}
 	sound, err := agent.Session(session.ID).Sound(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			g.Log.WarnContext(ctx, "gateway: hear the session", "session", session.ID, "err", err)
 		}
-		ws.Close(endUnreachable.code, endUnreachable.reason)
+		over()
 		return
 	}
 	defer sound.Close()
@@ -82,7 +90,7 @@ func (g *Gateway) sound(w http.ResponseWriter, r *http.Request, v visit, session
 		select {
 		case packet, ok := <-packets:
 			if !ok {
-				ws.Close(endUnreachable.code, endUnreachable.reason)
+				over()
 				return
 			}
 			turn, cancel := context.WithTimeout(context.Background(), pingTimeout)
@@ -92,7 +100,7 @@ func (g *Gateway) sound(w http.ResponseWriter, r *http.Request, v visit, session
 				return
 			}
 		case <-ctx.Done():
-			ws.Close(websocket.StatusNormalClosure, "the stream ended")
+			over()
 			return
 		}
 	}
