@@ -1,5 +1,5 @@
-// Package keys keeps the server's own access key in a file of the form that every AWS client reads: the shared credentials
-// file. The file is the key's only home: whoever removes it gets another key at the server's next start.
+// Package keys makes access keys, and keeps the server's own in a file of the form that every AWS client reads: the shared credentials
+// file. The file is that key's only home: whoever removes it gets another key at the server's next start.
 package keys
 
 import (
@@ -32,24 +32,24 @@ func Ensure(file string) (k Key, made bool, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, false, err
 	}
-	if k, err = generate(); err != nil {
-		return Key{}, false, err
-	}
-	text := "# The access key of this Oriel server; it may do everything. Remove this file to get another at the next start.\n" +
-		"[default]\naws_access_key_id = " + k.ID + "\naws_secret_access_key = " + k.Secret + "\n"
+	k = New()
+	text := k.Credentials("The access key of this Oriel server; it may do everything. Remove this file to get another at the next start.")
 	if err := write(file, text); err != nil {
 		return Key{}, false, fmt.Errorf("keep the access key: %w", err)
 	}
 	return k, true, nil
 }
 
-// generate makes a key. The ID has the form of AWS's and a beginning that none of AWS's has.
-func generate() (Key, error) {
+// New makes a key. The ID has the form of AWS's and a beginning that none of AWS's has.
+func New() Key {
 	secret := make([]byte, 30)
-	if _, err := rand.Read(secret); err != nil {
-		return Key{}, err
-	}
-	return Key{ID: "ORIEL" + rand.Text()[:15], Secret: base64.StdEncoding.EncodeToString(secret)}, nil
+	rand.Read(secret) // does not fail
+	return Key{ID: "ORIEL" + rand.Text()[:15], Secret: base64.StdEncoding.EncodeToString(secret)}
+}
+
+// Credentials gives the key in the form of a credentials file, with a comment of one line in front.
+func (k Key) Credentials(comment string) string {
+	return "# " + comment + "\n[default]\naws_access_key_id = " + k.ID + "\naws_secret_access_key = " + k.Secret + "\n"
 }
 
 // write writes the file whole or not at all, with mode 0600.

@@ -45,6 +45,7 @@ var directions = []direction{
 	{"internal/service", contracts, "operations write what is wanted; who carries it out, and on which store, they do not know"},
 	{"internal/reconcile", contracts, "the engine knows contracts, so that it can be simulated with crashes anywhere"},
 	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb"}, contracts...), "the browser's side knows contracts, and no operation"},
+	{"internal/keyring", append([]string{"internal/api/iam", "internal/keys", "internal/service"}, contracts...), "it has the operations on keys, and knows no wire"},
 	{"internal/attend", append([]string{"internal/service"}, contracts...), "what agents ask for is done by operations"},
 
 	{"internal/api/iam", nil, "policies can be checked without a server"},

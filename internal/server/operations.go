@@ -10,25 +10,30 @@ import (
 	"github.com/oriel-project/oriel/internal/api"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/gateway"
+	"github.com/oriel-project/oriel/internal/keyring"
 	"github.com/oriel-project/oriel/internal/service"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
 // api makes the handler of the operations: AWS's, and Oriel's own under a prefix of their own.
-func (s *Server) api(svc *service.Service) (http.Handler, error) {
-	ring, err := s.keyring()
+func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, error) {
+	ring, err := s.keyring(ctx)
 	if err != nil {
 		return nil, err
 	}
 	// The wrappers hide AWS's operations from the prefix Oriel, and Oriel's from AWS's.
 	return api.New(api.Config{
-		Keys:    func(_ context.Context, id string) (api.Key, bool, error) { k, ok := ring[id]; return k, ok, nil },
+		Keys: func(_ context.Context, id string) (api.Key, bool, error) {
+			k, ok := ring.Find(id)
+			return api.Key{ID: k.ID, Secret: k.Secret, Account: k.Account, Principal: k.Principal, Policy: k.Policy}, ok, nil
+		},
 		Regions: s.cfg.Region, PublicURL: s.cfg.PublicURL, Audit: s.audit, Observe: s.metrics.Request,
 		Secure: secure, Generation: s.store.Generation, Log: s.log,
 	},
 		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
 			Repeatable: service.Repeatable},
 		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags},
+		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ keyring.Operations }{ring}, Resources: ring.Resources, Limits: keyring.Limits},
 	)
 }
 

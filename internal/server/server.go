@@ -128,7 +128,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	}); err != nil {
 		return s, err
 	}
-	wire, err := s.api(svc)
+	wire, err := s.api(ctx, svc)
 	if err != nil {
 		return s, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/api"
 	"github.com/oriel-project/oriel/internal/api/iam"
+	"github.com/oriel-project/oriel/internal/keyring"
 	"github.com/oriel-project/oriel/internal/keys"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/ticket"
@@ -67,23 +68,18 @@ func setting(tx store.Tx, name string, first func() []byte) ([]byte, error) {
 	return value, err
 }
 
-// keyring gives the access keys of the configuration and the server's own.
-func (s *Server) keyring() (map[string]api.Key, error) {
-	ring := map[string]api.Key{s.root.ID: s.root}
+// keyring opens the access keys: the server's own, those of the configuration, and those that it made.
+func (s *Server) keyring(ctx context.Context) (*keyring.Ring, error) {
+	fixed := []keyring.Key{{ID: s.root.ID, Secret: s.root.Secret, Account: s.root.Account, Principal: s.root.Principal, Origin: keyring.OwnKey}}
 	for _, k := range s.cfg.Keys {
 		policy, err := iam.Parse([]byte(k.Policy))
 		if err != nil {
 			return nil, fmt.Errorf("the access key %s: %w", k.ID, err)
 		}
-		for _, w := range policy.Warnings() {
-			s.log.Warn("in the policy of an access key", "id", k.ID, "warning", w)
-		}
-		if _, taken := ring[k.ID]; taken {
-			return nil, fmt.Errorf("the access key %s is the server's own: choose another ID", k.ID)
-		}
-		ring[k.ID] = api.Key{ID: k.ID, Secret: k.Secret, Account: k.Account, Principal: k.Principal, Policy: policy}
+		fixed = append(fixed, keyring.Key{ID: k.ID, Secret: k.Secret, Account: k.Account, Principal: k.Principal, Policy: policy, Document: k.Policy,
+			Origin: keyring.Configuration})
 	}
-	return ring, nil
+	return keyring.Open(ctx, keyring.Config{Store: s.store, Fixed: fixed, Log: s.log})
 }
 
 // endpoints gives the networks behind each streaming VPC endpoint.

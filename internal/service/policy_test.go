@@ -30,12 +30,12 @@ func TestDependentActions(t *testing.T) {
 		in        any
 		want      needs
 	}{
-		{"CreateFleet", &api.CreateFleetInput{Name: new("pool"), ImageName: new("base"), Tags: tags, IamRoleArn: new(role)}, needs{also(tag, arn + "fleet/pool"), also(pass, role)}},
+		{"CreateFleet", &api.CreateFleetInput{Name: new("pool"), ImageName: new("base"), Tags: tags, IamRoleArn: new(role)}, needs{also(tag, arn+"fleet/pool"), also(pass, role)}},
 		{"CreateFleet", &api.CreateFleetInput{Name: new("pool"), ImageName: new("base"), Tags: map[string]string{}, IamRoleArn: new("")}, nil},
 		{"UpdateFleet", &api.UpdateFleetInput{Name: new("pool"), IamRoleArn: new(role)}, needs{also(pass, role)}},
-		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("b"), ImageName: new("base"), Tags: tags}, needs{also(tag, arn + "image-builder/b")}},
-		{"CreateStack", &api.CreateStackInput{Name: new("desk"), Tags: tags}, needs{also(tag, arn + "stack/desk")}},
-		{"CreateImage", &service.CreateImageInput{ImageBuilderName: new("b"), Name: new("i"), Tags: tags}, needs{also(tag, arn + "image/i")}},
+		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("b"), ImageName: new("base"), Tags: tags}, needs{also(tag, arn+"image-builder/b")}},
+		{"CreateStack", &api.CreateStackInput{Name: new("desk"), Tags: tags}, needs{also(tag, arn+"stack/desk")}},
+		{"CreateImage", &service.CreateImageInput{ImageBuilderName: new("b"), Name: new("i"), Tags: tags}, needs{also(tag, arn+"image/i")}},
 		{"TagResource", &api.TagResourceInput{ResourceArn: new(arn + "fleet/pool"), Tags: tags}, nil},
 		{"DescribeFleets", &api.DescribeFleetsInput{}, nil},
 	} {

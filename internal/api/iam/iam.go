@@ -69,7 +69,12 @@ type statement struct {
 }
 
 // Warnings says what in the policy is allowed and probably not meant: a condition key that no request has, for example. Each names its statement.
-func (p *Policy) Warnings() []string { return p.warnings }
+func (p *Policy) Warnings() []string {
+	if p == nil {
+		return nil
+	}
+	return p.warnings
+}
 
 // ReadsResourceTags tells whether the decision about action depends on Request.ResourceTags.
 func (p *Policy) ReadsResourceTags(action string) bool {

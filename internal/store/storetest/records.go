@@ -286,6 +286,9 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounSession: func(name string) appstream.Record {
 			return &appstream.Session{Meta: newMeta(appstream.NounSession, name)}
 		},
+		appstream.NounAccessKey: func(name string) appstream.Record {
+			return &appstream.AccessKey{Meta: newMeta(appstream.NounAccessKey, name)}
+		},
 	}
 	abort := errors.New("abort")
 	for noun, table := range appstream.Transitions() {

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/keys"
+)
+
+type keysCommand struct {
+	List    listKeysCommand   `cmd:"" help:"List access keys."`
+	Add     addKeyCommand     `cmd:"" help:"Make an access key. What is printed is a credentials file; the secret is not shown again."`
+	Rotate  rotateKeyCommand  `cmd:"" help:"Make an access key in place of another."`
+	Disable disableKeyCommand `cmd:"" help:"Refuse requests that are signed with an access key."`
+	Enable  enableKeyCommand  `cmd:"" help:"Accept them again."`
+	Remove  removeKeyCommand  `cmd:"" help:"Remove an access key for ever."`
+}
+
+// accessKey is what the server tells of a key.
+type accessKey struct {
+	AccessKeyID    string `json:"AccessKeyId"`
+	Account        string
+	Principal      string
+	Status         string
+	Origin         string
+	CreateDate     float64
+	ExpirationDate float64
+	PolicyDocument string
+}
+
+// until says how long the key is good.
+func (k *accessKey) until() string {
+	if k.ExpirationDate == 0 {
+		return ""
+	}
+	return seconds(k.ExpirationDate).Format(time.RFC3339)
+}
+
+func seconds(s float64) time.Time { return time.UnixMilli(int64(s * 1000)).UTC().Truncate(time.Second) }
+
+// newKey is what the server tells of a key that it made.
+type newKey struct {
+	AccessKey       accessKey
+	SecretAccessKey string
+	Replaced        accessKey
+	Warnings        []string
+}
+
+// print writes the key where it can be made a file of, and what is to be known of it beside it.
+func (k *newKey) print() {
+	for _, w := range k.Warnings {
+		fmt.Fprintln(os.Stderr, "oriel: warning: the policy:", w)
+	}
+	fmt.Print(keys.Key{ID: k.AccessKey.AccessKeyID, Secret: k.SecretAccessKey}.Credentials(k.AccessKey.Principal))
+}
+
+// keyCall is what every command about keys needs.
+type keyCall struct {
+	place
+	remote
+}
+
+func (c *keyCall) call(ctx context.Context, operation string, in, out any) error {
+	cfg, err := load(c.place, machines{}, serving{})
+	if err != nil {
+		return err
+	}
+	client, err := c.connect(cfg)
+	if err != nil {
+		return err
+	}
+	return client.call(ctx, "Oriel."+operation, in, out)
+}
+
+type listKeysCommand struct {
+	keyCall
+	Account     string `help:"Of this account (default: the one of the key that asks)." placeholder:"DIGITS" xor:"account"`
+	AllAccounts bool   `help:"Of all accounts." xor:"account"`
+	Policies    bool   `help:"With their policies."`
+}
+
+// Run prints a table.
+func (c *listKeysCommand) Run(ctx context.Context) error {
+	var list []accessKey
+	for token := any(nil); ; {
+		var page struct {
+			AccessKeys []accessKey
+			NextToken  string
+		}
+		err := c.call(ctx, "ListAccessKeys", map[string]any{"Account": optional(c.Account), "AllAccounts": c.AllAccounts, "NextToken": token}, &page)
+		if err != nil {
+			return err
+		}
+		if list = append(list, page.AccessKeys...); page.NextToken == "" {
+			break
+		}
+		token = page.NextToken
+	}
+	return printKeys(os.Stdout, list, c.Policies)
+}
+
+func printKeys(w io.Writer, list []accessKey, policies bool) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tSTATUS\tPRINCIPAL\tORIGIN\tMADE\tUNTIL")
+	for _, k := range list {
+		made := ""
+		if k.CreateDate != 0 {
+			made = seconds(k.CreateDate).Format(time.DateOnly)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.AccessKeyID, k.Status, k.Principal, k.Origin, made, k.until())
+	}
+	if err := table.Flush(); err != nil || !policies {
+		return err
+	}
+	for _, k := range list {
+		policy := k.PolicyDocument
+		if policy == "" {
+			policy = "everything is allowed"
+		}
+		fmt.Fprintf(w, "\n%s:\n%s\n", k.AccessKeyID, policy)
+	}
+	return nil
+}
+
+type addKeyCommand struct {
+	keyCall
+	Name      string `help:"Name of the user whose key it is." placeholder:"NAME" xor:"who" required:""`
+	Principal string `help:"Or the ARN of a user or role." placeholder:"ARN" xor:"who" required:""`
+	Account   string `help:"Of this account (default: the one of the key that asks). Another one only with the server's own key." placeholder:"DIGITS"`
+
+	PolicyFile string `help:"File with the IAM policy that says what the key may do." type:"existingfile" placeholder:"FILE" xor:"what" required:""`
+	AllowAll   bool   `help:"The key may do everything in its account." xor:"what" required:""`
+}
+
+// maxPolicyFile is more than the server takes, in bytes.
+const maxPolicyFile = 64 << 10
+
+// Run makes the key and prints it.
+func (c *addKeyCommand) Run(ctx context.Context) error {
+	policy := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`
+	if !c.AllowAll {
+		f, err := os.Open(c.PolicyFile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		text, err := io.ReadAll(io.LimitReader(f, maxPolicyFile+1))
+		if err != nil {
+			return err
+		}
+		if len(text) > maxPolicyFile {
+			return fmt.Errorf("%s has more than %d bytes", c.PolicyFile, maxPolicyFile)
+		}
+		policy = string(text)
+	}
+	var out newKey
+	err := c.call(ctx, "CreateAccessKey", map[string]any{"UserName": optional(c.Name), "Principal": optional(c.Principal), "Account": optional(c.Account),
+		"PolicyDocument": policy}, &out)
+	if err != nil {
+		return err
+	}
+	out.print()
+	return nil
+}
+
+type rotateKeyCommand struct {
+	keyCall
+	ID    string        `arg:"" help:"The access key to replace."`
+	Grace time.Duration `help:"How long the old one still works, for example 24h; at most 30 days." default:"0s" placeholder:"TIME"`
+}
+
+// Run makes the key and prints it.
+func (c *rotateKeyCommand) Run(ctx context.Context) error {
+	if c.Grace%time.Second != 0 {
+		return errors.New("--grace must be of whole seconds")
+	}
+	var out newKey
+	err := c.call(ctx, "RotateAccessKey", map[string]any{"AccessKeyId": c.ID, "GraceSeconds": int64(c.Grace / time.Second)}, &out)
+	if err != nil {
+		return err
+	}
+	out.print()
+	if end := out.Replaced.until(); end != "" {
+		fmt.Fprintf(os.Stderr, "%s works until %s\n", c.ID, end)
+	} else {
+		fmt.Fprintf(os.Stderr, "%s does not work any more\n", c.ID)
+	}
+	return nil
+}
+
+type disableKeyCommand struct {
+	keyCall
+	ID string `arg:"" help:"The access key."`
+}
+
+// Run disables the key.
+func (c *disableKeyCommand) Run(ctx context.Context) error {
+	return c.call(ctx, "UpdateAccessKey", map[string]any{"AccessKeyId": c.ID, "Status": "Inactive"}, new(struct{}))
+}
+
+type enableKeyCommand struct {
+	keyCall
+	ID string `arg:"" help:"The access key."`
+}
+
+// Run enables the key.
+func (c *enableKeyCommand) Run(ctx context.Context) error {
+	return c.call(ctx, "UpdateAccessKey", map[string]any{"AccessKeyId": c.ID, "Status": "Active"}, new(struct{}))
+}
+
+type removeKeyCommand struct {
+	keyCall
+	ID string `arg:"" help:"The access key."`
+}
+
+// Run removes the key.
+func (c *removeKeyCommand) Run(ctx context.Context) error {
+	return c.call(ctx, "DeleteAccessKey", map[string]any{"AccessKeyId": c.ID}, new(struct{}))
+}
