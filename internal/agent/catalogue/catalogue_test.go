@@ -227,7 +227,12 @@ func TestDefaultIcon(t *testing.T) {
 	put("usr/share/applications/c.desktop", []byte("[Desktop Entry]\nExec=c\nIcon=/opt/c.png\n"))
 	put("opt/c.png", icon(16))
 	put("usr/share/applications/d.desktop", []byte("[Desktop Entry]\nExec=d\nIcon=../../../../opt/c\n"))
-	for path, want := range map[string]int{"/usr/bin/a": 128, "/opt/b/b": 32, "/usr/bin/b": 0, "/x/c": 16, "/usr/bin/d": 0, "/usr/bin/none": 0} {
+	put("usr/share/icons/hicolor/48x48/apps/e.png", icon(48)) // an icon without an entry
+	put("usr/bin/a", nil)
+	if err := os.Symlink("a", filepath.Join(root, "usr/bin/link")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/usr/bin/a": 128, "/opt/b/b": 32, "/usr/bin/e": 48, "/x/c": 16, "/usr/bin/link": 128, "/usr/bin/d": 0, "/usr/bin/none": 0} {
 		got := 0
 		if found := DefaultIcon(root, path); found != nil {
 			c, err := png.DecodeConfig(bytes.NewReader(found))

@@ -80,9 +80,17 @@ func convertIcon(text []byte) ([]byte, error) {
 }
 
 // DefaultIcon looks for the icon of the program at path as desktops do: in the
-// desktop entry that starts it. root is "/" but in tests. It returns nil when
-// there is none.
+// desktop entry that starts it, or what path links to (gimp is gimp-2.10). A
+// program without an entry may still have an icon of its name. root is "/" but
+// in tests. It returns nil when there is none.
 func DefaultIcon(root, path string) []byte {
+	target, err := filepath.EvalSymlinks(filepath.Join(root, path))
+	if err == nil {
+		target, err = filepath.Rel(root, target)
+	}
+	if err != nil {
+		target = path
+	}
 	for _, share := range []string{"usr/local/share", "usr/share"} {
 		entries, _ := filepath.Glob(filepath.Join(root, share, "applications", "*.desktop"))
 		for _, file := range entries {
@@ -95,14 +103,14 @@ func DefaultIcon(root, path string) []byte {
 			if err != nil {
 				continue
 			}
-			if program, icon := parseDesktopEntry(text); icon != "" && starts(program, path) {
+			if program, icon := parseDesktopEntry(text); icon != "" && (starts(program, path) || starts(program, filepath.Join("/", target))) {
 				if found := findIcon(root, icon); found != nil {
 					return found
 				}
 			}
 		}
 	}
-	return nil
+	return findIcon(root, filepath.Base(path))
 }
 
 // starts says whether an entry's program, a name or a path, is the file path.
