@@ -275,7 +275,7 @@ func (d *desk) screenshot(ctx context.Context, t testing.TB, name string) {
 		t.Errorf("take a screenshot: %v", err)
 		return
 	}
-	if info, err := os.Stat(file); err != nil || info.Size() < 5000 {
+	if info, err := os.Stat(file); err != nil || info.Size() < 2000 {
 		t.Errorf("the screenshot %s: %v, %v", name, info, err)
 	}
 }

@@ -182,7 +182,7 @@ func TestTwoHundred(t *testing.T) {
 	if len(sessions) != room || len(users) != room || len(instances) != room {
 		t.Errorf("%d sessions of %d users on %d instances", len(sessions), len(users), len(instances))
 	}
-	for name, want := range map[string]string{"InUseCapacity": "20", "AvailableCapacity": "0", "ActualCapacity": "20",
+	for name, want := range map[string]string{"InsufficientCapacityError": "180", "InUseCapacity": "20", "AvailableCapacity": "0", "ActualCapacity": "20",
 		"CapacityUtilization": "100"} {
 		if got := w.metric(t, name, fleet); got != want {
 			t.Errorf("%s is %s, not %s", name, got, want)

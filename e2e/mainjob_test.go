@@ -234,7 +234,7 @@ func (w *world) checkEmpty(t *testing.T) {
 }
 
 // debian makes a small Debian package: a program, its entry in the menu, and an icon.
-func debian(t *testing.T) []byte {
+func debian(t testing.TB) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) {

@@ -1,6 +1,7 @@
 // Drives a browser for the Go tests: reads commands from standard input, one JSON object a line, and answers each in a line.
 // Package stage has the other side.
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
@@ -13,9 +14,9 @@ const patience = 60_000;
 /** name → {context, page, problems} */
 const pages = new Map();
 
-async function pageOf(name) {
+async function pageOf(name, options = {}) {
   if (pages.has(name)) return pages.get(name);
-  const context = await browser.newContext({ viewport: { width: 1280, height: 720 }, permissions: ["clipboard-read", "clipboard-write"] });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 720 }, permissions: ["clipboard-read", "clipboard-write"], ...options });
   context.setDefaultTimeout(patience);
   const p = { context, page: await context.newPage(), problems: [], host: "" };
   context.on("weberror", (e) => p.problems.push(`error in the page: ${e.error().stack}`));
@@ -27,7 +28,17 @@ async function pageOf(name) {
   return p;
 }
 
+/** Brings the toolbar and presses what is in it. */
+async function press(page, selector) {
+  await page.mouse.move(640, 3);
+  await page.click(selector);
+}
+
 const commands = {
+  async context() {
+    // pageOf has made it.
+  },
+
   async open(p, { url }) {
     p.host = new URL(url).host;
     const response = await p.page.goto(url);
@@ -81,8 +92,55 @@ const commands = {
   },
 
   async click(p, { selector }) {
-    await p.page.mouse.move(640, 3);
-    await p.page.click(selector);
+    await press(p.page, selector);
+  },
+
+  async press(p, { keys }) {
+    await p.page.keyboard.press(keys);
+  },
+
+  async value(p, { selector }) {
+    return p.page.inputValue(selector);
+  },
+
+  async address(p) {
+    return p.page.url();
+  },
+
+  async shown(p, { selector, shown }) {
+    await p.page.locator(selector).first().waitFor({ state: shown ? "visible" : "hidden" });
+  },
+
+  async launch(p, { application }) {
+    if (await p.page.isHidden("#home")) await press(p.page, "#home-tool");
+    await p.page.click(`#apps [data-name="${application}"]`);
+    await p.page.waitForSelector("#home", { state: "hidden" });
+    await p.page.mouse.click(640, 400);
+    await p.page.waitForFunction(() => document.activeElement?.tagName === "CANVAS");
+  },
+
+  async desk(p) {
+    await p.page.mouse.click(1100, 500); // beside panels, which it closes, and notices
+    await p.page.waitForFunction(() => document.activeElement?.tagName === "CANVAS");
+  },
+
+  async select(p) {
+    await p.page.mouse.dblclick(12, 400);
+  },
+
+  async upload(p, { name, text }) {
+    await press(p.page, "[data-panel=files]");
+    await p.page.setInputFiles("#files-pick", { name, mimeType: "application/octet-stream", buffer: Buffer.from(text) });
+    await p.page.waitForSelector(`#files-list [data-name="${name}"]`);
+    await p.page.keyboard.press("Escape");
+  },
+
+  async download(p, { panel, selector }) {
+    if (panel && (await p.page.isHidden(`#${panel}`))) await press(p.page, `[data-panel=${panel}]`);
+    const [file] = await Promise.all([p.page.waitForEvent("download"), p.page.click(selector)]);
+    const text = readFileSync(await file.path(), "utf8");
+    if (panel) await p.page.keyboard.press("Escape");
+    return { Name: file.suggestedFilename(), Text: text };
   },
 
   async fill(p, { selector, text }) {
@@ -91,8 +149,7 @@ const commands = {
 
   async paste(p, { text }) {
     // As a person does it: into the viewer's panel, and in the terminal the keys for paste.
-    await p.page.mouse.move(640, 3);
-    await p.page.click("[data-panel=clipboard]");
+    await press(p.page, "[data-panel=clipboard]");
     await p.page.fill("#clipboard-text", text);
     await p.page.mouse.click(640, 400); // closes the panel, and is on the terminal
     await p.page.waitForFunction(() => document.activeElement?.tagName === "CANVAS");
@@ -114,7 +171,7 @@ const answer = (message) => process.stdout.write(`${JSON.stringify(message)}\n`)
 for await (const line of createInterface({ input: process.stdin })) {
   const { id, do: name, page, ...args } = JSON.parse(line);
   // Pages are independent of one another, so nobody waits for another page's command.
-  (async () => commands[name](await pageOf(page), { page, ...args }))().then(
+  (async () => commands[name](await pageOf(page, args.options), { page, ...args }))().then(
     (value) => answer({ id, value: value ?? null }),
     (error) => answer({ id, error: String(error.message ?? error) }),
   );

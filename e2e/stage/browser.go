@@ -11,7 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -124,6 +127,27 @@ func (b *Browser) Close() error {
 	return b.process.Wait()
 }
 
+// Kill ends the browser's processes with SIGKILL, as a crash does.
+func (b *Browser) Kill() {
+	var kill func(pid int)
+	kill = func(pid int) {
+		// Stopped first, so that it makes no more of them.
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+		lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+		for _, list := range lists {
+			text, _ := os.ReadFile(list)
+			for child := range strings.FieldsSeq(string(text)) {
+				if n, err := strconv.Atoi(child); err == nil {
+					kill(n)
+				}
+			}
+		}
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	kill(b.process.Process.Pid)
+	_ = b.process.Wait() // it was killed
+}
+
 // Page is a page, or tab, with cookies of its own. It is made by its first use.
 type Page struct {
 	*Browser
@@ -170,6 +194,56 @@ func (p *Page) Do(ctx context.Context, command string, args map[string]any, out 
 	case <-ctx.Done():
 		return fmt.Errorf("browser: %s: %w", command, ctx.Err())
 	}
+}
+
+// Context makes the page with options of Playwright's Browser.newContext, such as timezoneId. It must be the first use.
+func (p *Page) Context(ctx context.Context, options map[string]any) error {
+	return p.Do(ctx, "context", map[string]any{"options": options}, nil)
+}
+
+// Address is where the page is.
+func (p *Page) Address(ctx context.Context) (url string, err error) {
+	err = p.Do(ctx, "address", nil, &url)
+	return url, err
+}
+
+// Shown waits until an element is to be seen, or not.
+func (p *Page) Shown(ctx context.Context, selector string, shown bool) error {
+	return p.Do(ctx, "shown", map[string]any{"selector": selector, "shown": shown}, nil)
+}
+
+// Launch starts an application of the catalogue in the APP view, and waits for its window.
+func (p *Page) Launch(ctx context.Context, application string) error {
+	return p.Do(ctx, "launch", map[string]any{"application": application}, nil)
+}
+
+// Desk clicks on the desktop, which closes the viewer's panels.
+func (p *Page) Desk(ctx context.Context) error { return p.Do(ctx, "desk", nil, nil) }
+
+// Press presses keys, as Playwright names them.
+func (p *Page) Press(ctx context.Context, keys string) error {
+	return p.Do(ctx, "press", map[string]any{"keys": keys}, nil)
+}
+
+// Value gives what is in a field.
+func (p *Page) Value(ctx context.Context, selector string) (value string, err error) {
+	err = p.Do(ctx, "value", map[string]any{"selector": selector}, &value)
+	return value, err
+}
+
+// Select selects the word under the pointer, by two clicks in the desktop.
+func (p *Page) Select(ctx context.Context) error { return p.Do(ctx, "select", nil, nil) }
+
+// Upload brings a file into the session's folder, in the panel.
+func (p *Page) Upload(ctx context.Context, name, text string) error {
+	return p.Do(ctx, "upload", map[string]any{"name": name, "text": text}, nil)
+}
+
+// Download clicks on something that gives a file, in a panel unless that is "".
+func (p *Page) Download(ctx context.Context, panel, selector string) (name, text string, err error) {
+	var file struct{ Name, Text string }
+	err = p.Do(ctx, "download", map[string]any{"panel": panel, "selector": selector}, &file)
+	return file.Name, file.Text, err
 }
 
 // Open goes to an address and gives the HTTP status that it ends with.

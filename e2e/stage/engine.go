@@ -60,6 +60,21 @@ func (e *Engine) Machine(ctx context.Context, s *Server, builder string) (contai
 	return container.InspectResponse{}, fmt.Errorf("the image builder %s has no machine", builder)
 }
 
+// Instance gives the container of an instance of a fleet, by the ID that DescribeSessions shows.
+func (e *Engine) Instance(ctx context.Context, s *Server, id string) (container.InspectResponse, error) {
+	list, err := e.Machines(ctx, s)
+	if err != nil {
+		return container.InspectResponse{}, err
+	}
+	for _, c := range list {
+		if c.Labels["oriel.id"] == id {
+			r, err := e.ContainerInspect(ctx, c.ID, client.ContainerInspectOptions{})
+			return r.Container, err
+		}
+	}
+	return container.InspectResponse{}, fmt.Errorf("the instance %s has no machine", id)
+}
+
 // Exec runs a shell command in a container as user, "" for root, and gives its output and exit code.
 func (e *Engine) Exec(ctx context.Context, id, user, command string) (output string, code int, err error) {
 	x, err := e.ExecCreate(ctx, id, client.ExecCreateOptions{User: user, Cmd: []string{"/bin/sh", "-c", command}, TTY: true, AttachStdout: true, AttachStderr: true})
