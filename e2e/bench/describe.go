@@ -38,7 +38,7 @@ func (b *bench) describe(ctx context.Context) error {
 }
 
 func (b *bench) describeSome(ctx context.Context, n int) error {
-	s, end, err := b.server(ctx, fmt.Sprintf("describe-%d", n), stage.Config{Flags: []string{"--sim-delay=0s"}, TOML: "[quotas]\nimage_builders = 100\n"})
+	s, end, err := b.server(ctx, fmt.Sprintf("describe-%d", n), stage.Config{Flags: []string{"--sim-delay=0s"}, TOML: "[quotas]\nimage_builders = 100\n[rates]\nread = 0\n"})
 	if err != nil {
 		return err
 	}

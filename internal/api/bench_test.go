@@ -160,7 +160,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkAuthorize measures the handler alone with a key that has a policy, beside one that may do everything.
+// BenchmarkAuthorize measures the handler alone, with a rate that is not reached, with a key that has a policy, and with one that may do everything.
+// Beside it, BenchmarkHandler has neither rates nor policies.
 func BenchmarkAuthorize(b *testing.B) {
 	for name, policy := range map[string]string{
 		"root":  "",
@@ -174,7 +175,7 @@ func BenchmarkAuthorize(b *testing.B) {
 		}
 		h, err := New(Config{
 			Keys:    func(context.Context, string) (Key, bool, error) { return key, true, nil },
-			Regions: []string{testRegion},
+			Regions: []string{testRegion}, Rates: Rates{Read: 1e9, Burst: time.Second},
 		}, Service{Prefix: testTarget, IAM: "appstream", Handler: newListing(1)})
 		if err != nil {
 			b.Fatal(err)

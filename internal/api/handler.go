@@ -18,6 +18,8 @@ import (
 	"time"
 	"uuid"
 
+	"golang.org/x/time/rate"
+
 	"github.com/oriel-project/oriel/internal/api/iam"
 	"github.com/oriel-project/oriel/internal/appstream"
 )
@@ -99,6 +101,8 @@ type Config struct {
 	PublicURL string
 	// Secure tells whether a client speaks HTTPS, for policies that ask for it; nil: whether the connection is TLS.
 	Secure func(*http.Request) bool
+	// Rates limits how often operations are called; the zero value does not.
+	Rates Rates
 	// Generation counts the commits of whatever the operations read; it has counted a commit before anyone is told of
 	// it. Nil: no answers are kept.
 	Generation func() uint64
@@ -113,6 +117,9 @@ type operation struct {
 
 	tags, tagKeys int // which fields of the input have tags, and keys of tags; -1: none
 
+	rate  rate.Limit // calls each second; 0: no limit
+	burst int        // at once
+
 	repeatable bool // its answer depends on nothing but the question and the store
 }
 
@@ -122,6 +129,7 @@ type handler struct {
 	verifier   verifier
 	operations map[string]*operation // by target: Prefix.Name
 	answers    answers
+	throttle   throttle
 }
 
 // New makes a handler of the services' operations for POST / and POST /service/. The error names what of a service or
@@ -143,6 +151,9 @@ func New(cfg Config, services ...Service) (http.Handler, error) {
 		if err := h.add(&services[i]); err != nil {
 			return nil, fmt.Errorf("api: service %s: %w", services[i].Prefix, err)
 		}
+	}
+	if err := cfg.Rates.check(h.operations); err != nil {
+		return nil, err
 	}
 	return h, nil
 }
@@ -174,6 +185,7 @@ func (h *handler) add(s *Service) error {
 		}
 		op.tags = fieldOf(op.in.typ, "Tags", reflect.TypeFor[map[string]string]())
 		op.tagKeys = fieldOf(op.in.typ, "TagKeys", reflect.TypeFor[[]string]())
+		h.cfg.Rates.limitRate(op)
 		target := s.Prefix + "." + m.Name
 		if h.operations[target] != nil {
 			return fmt.Errorf("operation %s is there twice", m.Name)
@@ -207,6 +219,7 @@ type exchange struct {
 	op        *operation
 	input     reflect.Value // pointer; invalid until it is decoded
 	resources []string
+	wait      time.Duration // for whom is refused because he asks too often
 	out       writer
 }
 
@@ -262,6 +275,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		header["Content-Type"] = contentJSON
 	}
+	if x.wait > 0 {
+		seconds, milliseconds := retryAfter(x.wait)
+		header["Retry-After"], header["X-Amz-Retry-After"] = []string{seconds}, []string{milliseconds}
+	}
 	header["Content-Length"] = []string{strconv.Itoa(len(x.out.buf))}
 	status := http.StatusOK
 	if err != nil {
@@ -302,6 +319,9 @@ func (h *handler) do(x *exchange, w http.ResponseWriter, buf *bytes.Buffer) (err
 	x.caller.BaseURL = h.baseURL(x.r)
 	if x.op, err = h.find(x.r, x.cbor); err != nil {
 		return err
+	}
+	if x.wait = h.throttle.take(x.op, key.Account, region, x.start); x.wait > 0 {
+		return errThrottled
 	}
 	input, err := x.op.decode(body, x.cbor)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -52,6 +53,7 @@ func (c *Config) Check() error {
 		{"fleets", c.Quotas.Fleets}, {"fleet_instances", c.Quotas.FleetInstances}, {"stacks", c.Quotas.Stacks}} {
 		k.must(q.value >= 0 && q.value <= 1e6, "quotas."+q.key, "%d is not between 0 (AppStream's default) and 1000000", q.value)
 	}
+	c.checkRates(&k)
 	c.checkImages(&k)
 	c.checkNetworks(&k)
 	c.checkTypes(&k)
@@ -117,6 +119,18 @@ func (c *Config) checkData(k *checker) {
 		k.must(!slices.Contains(c.Region[:i], r), "region", "%s is there twice", r)
 	}
 	k.must(accountForm.MatchString(c.Account), "account", "%q does not have twelve digits", c.Account)
+}
+
+func (c *Config) checkRates(k *checker) {
+	rate := func(key string, v float64) {
+		k.must(v >= 0 && v <= 1e6, "rates."+key, "%v is not between 0 (no limit) and 1000000 each second", v)
+	}
+	rate("read", c.Rates.Read)
+	rate("write", c.Rates.Write)
+	for _, name := range slices.Sorted(maps.Keys(c.Rates.Operations)) {
+		rate("operations."+name, c.Rates.Operations[name])
+	}
+	k.must(c.Rates.Burst >= 0 && c.Rates.Burst <= Duration(3600e9), "rates.burst", "%s is not between 0s and 1h", c.Rates.Burst)
 }
 
 func (c *Config) checkImages(k *checker) {

@@ -56,6 +56,7 @@ type Config struct {
 	LogFormat string `toml:"log_format"` // auto, text or json
 
 	Quotas        Quotas         `toml:"quotas"`
+	Rates         Rates          `toml:"rates"`
 	Images        []Image        `toml:"image"`
 	Subnets       []Subnet       `toml:"subnet"`
 	Endpoints     []Endpoint     `toml:"endpoint"`
@@ -73,6 +74,14 @@ type Quotas struct {
 	Fleets         int `toml:"fleets"`          // default 10
 	FleetInstances int `toml:"fleet_instances"` // instances that one fleet may have; default 100
 	Stacks         int `toml:"stacks"`          // default 10
+}
+
+// Rates limits how often one account may call one operation in one region.
+type Rates struct {
+	Read       float64            `toml:"read"`       // calls each second of Describe…, List… and Get…; 0: no limit
+	Write      float64            `toml:"write"`      // calls each second of every other operation; 0: no limit
+	Burst      Duration           `toml:"burst"`      // so long a rest saves calls up, which may then come at once
+	Operations map[string]float64 `toml:"operations"` // of particular operations, by name
 }
 
 // Image is a public image of the sim provider.
@@ -144,6 +153,7 @@ func Default() Config {
 		Account:   DefaultAccount,
 		LogLevel:  "info",
 		LogFormat: "auto",
+		Rates:     Rates{Read: 1000, Write: 200, Burst: Duration(10 * time.Second)},
 	}
 }
 

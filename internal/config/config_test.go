@@ -40,7 +40,8 @@ func TestExample(t *testing.T) {
 		t.Errorf("the example leaves a table out: %+v", c)
 	}
 	d := Default()
-	if c.Listen != d.Listen || c.SimDelay != d.SimDelay || c.Account != d.Account || c.LogLevel != d.LogLevel || c.LogFormat != d.LogFormat {
+	if c.Listen != d.Listen || c.SimDelay != d.SimDelay || c.Account != d.Account || c.LogLevel != d.LogLevel || c.LogFormat != d.LogFormat ||
+		c.Rates.Read != d.Rates.Read || c.Rates.Write != d.Rates.Write || c.Rates.Burst != d.Rates.Burst {
 		t.Errorf("the example's defaults are not those of Default: %+v", d)
 	}
 }
@@ -52,7 +53,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := strings.Split(strings.TrimPrefix(hint([]string{"zzzzzzzzz"}), "; the keys here are "), ", ")
-	for _, table := range []string{"quotas", "image", "subnet", "endpoint", "instance_type", "key"} {
+	for _, table := range []string{"quotas", "rates", "image", "subnet", "endpoint", "instance_type", "key"} {
 		known = append(known, strings.Split(strings.TrimPrefix(hint([]string{table, "zzzzzzzzz"}), "; the keys here are "), ", ")...)
 	}
 	if len(known) < 40 {
@@ -73,6 +74,10 @@ func TestLoad(t *testing.T) {
 		region = ["eu-west-1"]
 		[quotas]
 		image_builders = 3
+		[rates]
+		read = 0
+		[rates.operations]
+		CreateFleet = 0.5
 		[[image]]
 		name = "Base"
 		[[subnet]]
@@ -92,6 +97,7 @@ func TestLoad(t *testing.T) {
 	want := Default()
 	want.Listen, want.Provider, want.SimDelay, want.Region = ":9000", Sim, Duration(90*time.Second), []string{"eu-west-1"}
 	want.Quotas.ImageBuilders = 3
+	want.Rates.Read, want.Rates.Operations = 0, map[string]float64{"CreateFleet": 0.5}
 	want.Images = []Image{{Name: "Base", Platform: "DEBIAN_12", State: "AVAILABLE"}}
 	want.Subnets = []Subnet{{ID: "subnet-a", IPv4: netip.MustParsePrefix("10.9.0.0/24")}}
 	want.InstanceTypes = []InstanceType{{Name: "stream.tiny.small", VCPU: 0.5, MemoryMB: 512}}
@@ -118,6 +124,11 @@ func TestRefusals(t *testing.T) {
 		{"plural", "regions = ['us-east-1']", "did you mean region?"},
 		{"unknown in a table", "[[subnet]]\nid = 'subnet-a'\ncidr = '10.0.0.0/8'", "oriel.toml:3: there is no key subnet.cidr; the keys here are id, internet, ipv4, ipv6"},
 		{"unknown table", "[[whatever]]\nx = 1", "there is no key whatever"},
+		{"negative rate", "[rates]\nread = -1", "rates.read: -1 is not between 0 (no limit) and 1000000"},
+		{"no rate", "[rates]\nwrite = nan", "rates.write: NaN"},
+		{"rate of an operation", "[rates.operations]\nCreateFleet = 1e9", "rates.operations.CreateFleet: 1e+09"},
+		{"burst", "[rates]\nburst = '2h'", "rates.burst: 2h0m0s is not between 0s and 1h"},
+		{"unknown rate", "[rates]\nreads = 1", "there is no key rates.reads; did you mean read?"},
 		{"duration", "\n\nsim_delay = '2 parrots'", "oriel.toml:3:"},
 		{"prefix", "trusted_proxies = ['10.0.0.1/99']", "oriel.toml:1:"},
 		{"host bits", "trusted_proxies = ['10.0.0.1/8']", "trusted_proxies: 10.0.0.1/8 has bits behind its mask; write 10.0.0.0/8"},

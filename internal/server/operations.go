@@ -28,7 +28,8 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 			return api.Key{ID: k.ID, Secret: k.Secret, Account: k.Account, Principal: k.Principal, Policy: k.Policy}, ok, nil
 		},
 		Regions: s.cfg.Region, PublicURL: s.cfg.PublicURL, Audit: s.audit, Observe: s.metrics.Request,
-		Secure: secure, Generation: s.store.Generation, Log: s.log,
+		Secure: secure, Rates: api.Rates{Read: s.cfg.Rates.Read, Write: s.cfg.Rates.Write, Operations: s.cfg.Rates.Operations, Burst: time.Duration(s.cfg.Rates.Burst)},
+		Generation: s.store.Generation, Log: s.log,
 	},
 		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
 			Repeatable: service.Repeatable},
@@ -38,9 +39,10 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 }
 
 // audit writes what the operations could not: requests that were refused or failed. What succeeded is written in the
-// transaction that did it; what only looks, and what nobody signed, is in the log alone.
+// transaction that did it; what only looks, what nobody signed, and what came too often, which would otherwise cost more than to do it, is in the
+// log alone.
 func (s *Server) audit(ctx context.Context, e api.AuditEntry) {
-	if e.Result == "" || e.Principal == "" {
+	if e.Result == "" || e.Principal == "" || e.Result == appstream.Throttling {
 		return
 	}
 	line := store.Audit{At: e.Time.UTC(), Principal: e.Principal, Operation: e.Service + ":" + e.Operation, Resource: strings.Join(e.Resources, " "),

@@ -19,6 +19,7 @@ import (
 	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
 
 	"github.com/oriel-project/oriel/internal/config"
+	"github.com/oriel-project/oriel/internal/store"
 )
 
 // denied gives the message when an error is AWS's refusal by a policy, and fails the test for any other.
@@ -124,5 +125,43 @@ func TestPolicyBehindProxy(t *testing.T) {
 				t.Errorf("trusted %v, from %q: status %d", trusted, from, resp.StatusCode)
 			}
 		}
+	}
+}
+
+// TestRates: the rates of the settings hold, also for the server's own key; the metrics count what was refused, and the audit log is not filled with it.
+func TestRates(t *testing.T) {
+	cfg := simConfig(t, t.TempDir())
+	cfg.Rates = config.Rates{Read: 1e-3, Operations: map[string]float64{"DescribeFleets": 0}}
+	s, _ := start(t, cfg)
+	c, ctx := connect(t, cfg.Data, s.URL()), t.Context()
+	must(c.DescribeStacks(ctx, &sdk.DescribeStacksInput{}))(t)
+	for range 3 {
+		_, err := c.DescribeStacks(ctx, &sdk.DescribeStacksInput{})
+		if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != "ThrottlingException" {
+			t.Fatalf("not throttled: %v", err)
+		}
+	}
+	for range 3 {
+		must(c.DescribeFleets(ctx, &sdk.DescribeFleetsInput{}))(t)
+	}
+	if _, _, text := get(t, s.URL()+"/metrics"); !strings.Contains(text, `oriel_requests_total{code="ThrottlingException",operation="DescribeStacks",protocol="json"} 3`) {
+		t.Error("the metrics do not count what was throttled")
+	}
+	if err := s.store.View(ctx, func(tx store.Tx) error {
+		lines, err := tx.Audits(0)
+		if len(lines) > 0 {
+			t.Errorf("the audit log has %+v", lines)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	cfg = simConfig(t, t.TempDir())
+	cfg.Rates.Operations = map[string]float64{"DescribeFleats": 1}
+	if err := cfg.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(ctx, cfg); err == nil || !strings.Contains(err.Error(), "rates.operations: there is no operation DescribeFleats") {
+		t.Errorf("an operation that there is not: %v", err)
 	}
 }
