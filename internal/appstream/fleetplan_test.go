@@ -30,7 +30,6 @@ func instance(f Fleet, id, state string, edit ...func(*Instance)) Instance {
 	i := f.newInstance(id, FleetSnapshot{Sizes: InstanceTypes(), Agent: "11-21-2026"}, t0)
 	i.Version = 1
 	i.Enter(state, t0)
-	i.Provisioned = state != InstancePending
 	i.Started = state == InstanceAvailable || state == InstanceInUse || state == InstanceDraining
 	for _, fn := range edit {
 		fn(&i)
@@ -101,6 +100,7 @@ func TestPlanInstance(t *testing.T) {
 		"ON_DEMAND is PREPARED":                 {InstanceSnapshot{Instance: instance(demand, "i-1", InstancePending), Fleet: &demand, Machine: halts}, 0, InstancePrepared, nil, nil, false},
 		"PREPARED keeps its machine down":       {InstanceSnapshot{Instance: instance(demand, "i-1", InstancePrepared), Fleet: &demand, Machine: runs}, 0, InstancePrepared, []string{"EnsureStopped"}, nil, false},
 		"a session starts it":                   {InstanceSnapshot{Instance: instance(demand, "i-1", InstanceInUse, with("s1"), func(i *Instance) { i.Started = false }), Fleet: &demand, Machine: halts, Sessions: []Session{active}}, 0, InstanceInUse, []string{"EnsureRunning"}, nil, false},
+		"a machine that cannot be started":      {InstanceSnapshot{Instance: instance(demand, "i-1", InstanceInUse, with("s1"), lasting, func(i *Instance) { i.Started = false }), Fleet: &demand, Machine: halts, Sessions: []Session{active}}, 0, InstanceDeleting, nil, []string{"fleet RUNNING→RUNNING", "session ACTIVE→EXPIRED"}, false},
 		"a fault gives it up and is told":       {InstanceSnapshot{Instance: instance(f, "i-1", InstancePending, lasting), Fleet: &f}, 0, InstanceDeleting, nil, []string{"fleet RUNNING→RUNNING"}, false},
 		"too long gives it up and is told":      {InstanceSnapshot{Instance: instance(f, "i-1", InstancePending), Fleet: &f, Machine: runs}, 11 * time.Minute, InstanceDeleting, nil, []string{"fleet RUNNING→RUNNING"}, false},
 		"says what is wrong":                    {InstanceSnapshot{Instance: instance(f, "i-1", InstancePending), Fleet: &f, Machine: runs, Agent: Agent{Answers: true, Problem: "no display"}}, hopeless - 1, InstancePending, nil, nil, false},
@@ -139,6 +139,18 @@ func TestPlanInstance(t *testing.T) {
 				t.Error("a change of state without a reason, or that its fleet does not hear of")
 			}
 		})
+	}
+}
+
+// A machine that was started by a pass which could not note it is not started again when it ends: what people left is on it.
+func TestMachineStartedUnnoted(t *testing.T) {
+	f := fleet(FleetRunning, 2, of(2), onDemand)
+	i := instance(f, "i-1", InstanceInUse, with("s1"), func(i *Instance) { i.Started = false })
+	s := InstanceSnapshot{Instance: i, Fleet: &f, Machine: runs, Agent: able, Sessions: []Session{session(f, "s1", SessionActive)}}
+	s.Instance = PlanInstance(s, t0).Next
+	s.Machine, s.Agent = halts, Agent{}
+	if d := PlanInstance(s, t0); d.Next.State != InstanceDeleting {
+		t.Errorf("a machine that has ended makes its instance %s, and %v is done", d.Next.State, verbs(d.Do))
 	}
 }
 
@@ -206,6 +218,24 @@ func TestPlanSession(t *testing.T) {
 				t.Error("nobody will look at it again")
 			}
 		})
+	}
+}
+
+// What goes wrong beside a session is kept for its person, also what is only known later.
+func TestSessionNotes(t *testing.T) {
+	f := fleet(FleetRunning, 1)
+	i := instance(f, "i-1", InstanceInUse, with("s1"))
+	seat := SeatStatus{Answers: true, Known: true, Ready: true, Notes: []string{"a script failed"}}
+	d := PlanSession(SessionSnapshot{session(f, "s1", SessionPending), &i, runs, seat}, t0)
+	if d.Next.State != SessionActive || !slices.Equal(d.Next.Notes, seat.Notes) {
+		t.Errorf("%s, %q", d.Next.State, d.Next.Notes)
+	}
+	seat.Notes = append(seat.Notes, "no such application")
+	if d = PlanSession(SessionSnapshot{d.Next, &i, runs, seat}, t0); !slices.Equal(d.Next.Notes, seat.Notes) {
+		t.Errorf("later: %q", d.Next.Notes)
+	}
+	if d = PlanSession(SessionSnapshot{d.Next, &i, runs, SeatStatus{}}, t0); !slices.Equal(d.Next.Notes, seat.Notes) {
+		t.Errorf("from a silent agent: %q", d.Next.Notes)
 	}
 }
 

@@ -25,7 +25,6 @@ type Instance struct {
 	OnDemand       bool     // it is stopped while nobody uses it
 	Max            int      // how many sessions it may have at a time; 0 for a single one that it is made for
 	Sessions       []string // IDs of the sessions that are on it; those that are EXPIRED and not yet cleared too
-	Provisioned    bool     // the machine has been asked for: if it is absent in a state that needs it, it is lost
 	Started        bool     // the machine has been started: if it is stopped now, it has ended
 	Network        *types.NetworkAccessConfiguration
 	SilentSince    time.Time `json:",omitzero"` // since when the agent does not answer; zero while it does
@@ -147,12 +146,16 @@ func PlanInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 		return Decision[Instance]{Next: i}
 	}
 	if s.Machine.Phase == MachineStopped {
-		if i.Started {
+		switch p := i.Problem; {
+		case i.Started:
 			return discard(s, now, "its machine ended")
+		case p != nil && p.Lasting: // its person would wait for nothing
+			return s.failed(p.Code, p.Message, now)
 		}
 		i.Started = true
 		return Decision[Instance]{Next: i, Do: []Action{EnsureRunning{i.Spec}}, Again: now, Wake: s.sessionKeys()}
 	}
+	i.Started = true                        // whoever started it: a pass may have ended before it could note that
 	if len(s.Sessions) != len(i.Sessions) { // a session that is no longer there holds no seat
 		i.Sessions = nil
 		for _, session := range s.Sessions {
@@ -208,27 +211,16 @@ func planPendingInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 		}
 		return d
 	}
-	failed := func(code, message string) Decision[Instance] {
-		d := discard(s, now, message)
-		worse := *s.Fleet
-		worse.Failures++
-		worse.Retry = now.Add(fleetBackoff(worse.Failures))
-		worse.View.FleetErrors = addFleetError(worse.View.FleetErrors, code, message)
-		worse.Due = now
-		d.Also = append(d.Also, Also{Record: &worse, From: worse.State})
-		return d
-	}
 	switch p := i.Problem; {
 	case s.Fleet == nil:
 		return discard(s, now, "its fleet is gone")
 	case p != nil && p.Lasting:
-		return failed(p.Code, p.Message)
+		return s.failed(p.Code, p.Message, now)
 	case i.Overdue(now) && !m.NextChange.After(now):
-		return failed("", "An instance was not ready within "+instanceDeadlines[InstancePending].String()+"."+lastWords(p, s.Agent))
+		return s.failed("", "An instance was not ready within "+instanceDeadlines[InstancePending].String()+"."+lastWords(p, s.Agent), now)
 	case s.Agent.Answers && !s.Agent.Ready && s.Agent.Problem != "" && now.Sub(i.Since) >= hopeless:
-		return failed("", "An instance does not get ready: "+s.Agent.Problem)
+		return s.failed("", "An instance does not get ready: "+s.Agent.Problem, now)
 	case i.OnDemand && m.Phase == MachineAbsent:
-		i.Provisioned = true
 		return Decision[Instance]{Next: i, Do: []Action{EnsureMade{i.Spec}}, Again: soon(m, now)}
 	case i.OnDemand && m.NextChange.After(now):
 		return Decision[Instance]{Next: i, Again: m.NextChange}
@@ -246,10 +238,22 @@ func planPendingInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 		}
 		return d
 	case i.Started && m.Phase == MachineStopped:
-		return failed("", "An instance ended while it was starting."+lastWords(nil, s.Agent))
+		return s.failed("", "An instance ended while it was starting."+lastWords(nil, s.Agent), now)
 	}
-	i.Provisioned, i.Started = true, true
+	i.Started = true
 	return Decision[Instance]{Next: i, Do: []Action{EnsureRunning{i.Spec}}, Again: now}
+}
+
+// failed gives up an instance that cannot be had, and tells its fleet.
+func (s InstanceSnapshot) failed(code, message string, now time.Time) Decision[Instance] {
+	d := discard(s, now, message)
+	worse := *s.Fleet
+	worse.Failures++
+	worse.Retry = now.Add(fleetBackoff(worse.Failures))
+	worse.View.FleetErrors = addFleetError(worse.View.FleetErrors, code, message)
+	worse.Due = now
+	d.Also = append(d.Also, Also{Record: &worse, From: worse.State})
+	return d
 }
 
 // discard gives an instance up, and with it the sessions that are on it.
