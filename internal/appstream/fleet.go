@@ -1,6 +1,7 @@
 package appstream
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -197,8 +198,9 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 	var unused [2][]Instance      // the fleet's own, and those that are made as it was before a change
 	var count, ready, pending int // instances that count as capacity; of these, those that are ready or in use, and those that are not yet
 	var problem *Problem          // of an instance that cannot be made
+	_, known := s.Sizes[deref(f.View.InstanceType)]
 	outdated := func(i *Instance) bool {
-		return i.Spec != f.Spec(i.ID, i.Spec.AgentVersion, s.Sizes) || i.OnDemand != f.onDemand()
+		return known && (i.Spec != f.Spec(i.ID, i.Spec.AgentVersion, s.Sizes) || i.OnDemand != f.onDemand())
 	}
 	for _, i := range s.Instances {
 		old := 0
@@ -264,6 +266,9 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 		if now.Before(f.Retry) {
 			more, d.Again = 0, f.Retry
 		}
+	}
+	if !known && more > 0 { // what it has goes on
+		more, problem = 0, &Problem{Message: fmt.Sprintf("The instance type %s is not there any more. Configure it again, or stop the fleet and give it another.", deref(f.View.InstanceType))}
 	}
 	for n := range max(more, 0) {
 		i := f.newInstance(s.IDs[n], s, now)

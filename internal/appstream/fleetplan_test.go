@@ -3,6 +3,7 @@ package appstream
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +74,15 @@ var (
 	halts = Machine{ID: "i-1", Phase: MachineStopped, AgentVersion: "11-21-2026"}
 	able  = Agent{Answers: true, Ready: true}
 )
+
+// A fleet whose instance type was taken out of the configuration says so, and makes no machine of no size.
+func TestFleetWithoutItsType(t *testing.T) {
+	f := fleet(FleetStarting, 2, func(f *Fleet) { f.View.InstanceType = new("stream.once.small") })
+	d := PlanFleet(FleetSnapshot{Fleet: f, Sizes: InstanceTypes(), Agent: "11-21-2026", IDs: newIDs(FleetBatch)}, t0)
+	if errs := d.Next.View.FleetErrors; len(d.Also) > 0 || len(errs) != 1 || !strings.Contains(*errs[0].ErrorMessage, "stream.once.small") || d.Again.IsZero() {
+		t.Errorf("it makes %v and says %+v; it looks again at %s", also(d.Also), errs, d.Again)
+	}
+}
 
 func TestPlanInstance(t *testing.T) {
 	f := fleet(FleetRunning, 1)
@@ -250,6 +260,7 @@ func TestPlanFleet(t *testing.T) {
 		return list
 	}
 	made, gone := "instance →PENDING", "instance AVAILABLE→DELETING"
+	typeless := func(f *Fleet) { f.View.InstanceType = new("stream.once.small") }
 	failing := func(retry time.Duration) func(*Fleet) {
 		return func(f *Fleet) { f.Failures, f.Retry = 2, t0.Add(retry) }
 	}
@@ -280,6 +291,7 @@ func TestPlanFleet(t *testing.T) {
 		"changed: those on their way go at once":    {f, []Instance{instance(f, "i-0", InstancePending, old), free("i-1")}, nil, FleetRunning, []string{made, "instance PENDING→DELETING"}},
 		"changed: a used one stays":                 {f, []Instance{instance(f, "i-0", InstanceInUse, with("s1"), old), free("i-1")}, nil, FleetRunning, nil},
 		"changed: a shared one takes nobody else":   {multi, []Instance{instance(multi, "i-0", InstanceInUse, with("s1"), old), instance(multi, "i-1", InstanceAvailable)}, nil, FleetRunning, []string{made, "instance IN_USE→DRAINING"}},
+		"a type that is gone: has what it has":      {fleet(FleetRunning, 3, typeless), many(2, func(id string) Instance { return free(id) }), nil, FleetRunning, nil},
 		"stopping: sessions end, unused ones go":    {fleet(FleetStopping, 2), []Instance{free("i-0"), instance(f, "i-1", InstanceInUse, with("s1"))}, []Session{session(f, "s1", SessionActive)}, FleetStopping, []string{gone, "session ACTIVE→EXPIRED"}},
 		"stopping: waits for what is being cleared": {fleet(FleetStopping, 2), []Instance{instance(f, "i-1", InstanceInUse, with("s1"))}, nil, FleetStopping, nil},
 		"stopping: nothing is left":                 {fleet(FleetStopping, 2), nil, nil, FleetStopped, nil},

@@ -479,6 +479,10 @@ func (s *Service) StartFleet(ctx context.Context, in *aws.StartFleetInput) (*aws
 		if f.State != appstream.FleetStopped {
 			return inState(appstream.OperationNotPermitted, k, f.State, "a STOPPED")
 		}
+		if _, known := s.cfg.Sizes[value(f.View.InstanceType)]; !known { // it was when the fleet was created
+			return appstream.Errorf(appstream.ResourceNotAvailable, "The instance type %s of the fleet %s is not there any more. Configure it again, or give the fleet another with UpdateFleet.",
+				value(f.View.InstanceType), f.Name)
+		}
 		image, err := imageOf(tx, &f)
 		if err != nil {
 			return err

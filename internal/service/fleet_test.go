@@ -513,6 +513,19 @@ func TestFleetLife(t *testing.T) {
 	}
 }
 
+// A fleet whose instance type was taken out of the configuration cannot start; another type helps.
+func TestStartFleetWithoutItsType(t *testing.T) {
+	f := newFixture(t)
+	f.fleet("pool", appstream.FleetStopped)
+	delete(f.cfg.Sizes, "stream.standard.medium")
+	_, err := f.StartFleet(as(me), &api.StartFleetInput{Name: new("pool")})
+	refused(t, err, appstream.ResourceNotAvailable, "The instance type stream.standard.medium of the fleet pool is not there any more.")
+	_, err = f.UpdateFleet(as(me), &api.UpdateFleetInput{Name: new("pool"), InstanceType: new("stream.standard.large")})
+	f.must(err)
+	_, err = f.StartFleet(as(me), &api.StartFleetInput{Name: new("pool")})
+	f.must(err)
+}
+
 // A fleet starts only if its image is there and may still be used; one that runs goes on without permission.
 func TestFleetAndItsImage(t *testing.T) {
 	f := newFixture(t)
