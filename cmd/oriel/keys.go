@@ -14,7 +14,7 @@ import (
 
 type keysCommand struct {
 	List    listKeysCommand   `cmd:"" help:"List access keys."`
-	Add     addKeyCommand     `cmd:"" help:"Make an access key. What is printed is a credentials file; the secret is not shown again."`
+	Add     addKeyCommand     `cmd:"" help:"Make an access key. What is printed is a credentials file; the secret is never shown again."`
 	Rotate  rotateKeyCommand  `cmd:"" help:"Make an access key in place of another."`
 	Disable disableKeyCommand `cmd:"" help:"Refuse requests that are signed with an access key."`
 	Enable  enableKeyCommand  `cmd:"" help:"Accept them again."`
@@ -51,12 +51,27 @@ type newKey struct {
 	Warnings        []string
 }
 
-// print writes the key where it can be made a file of, and what is to be known of it beside it.
-func (k *newKey) print() {
+// shown says where the secret of a new key goes.
+type shown struct {
+	File string `help:"Write the credentials file there, readable by you alone, in place of printing it." type:"path" placeholder:"FILE"`
+}
+
+// show writes the key as a credentials file, and what is to be known of it beside it. The server tells the secret once, so that what cannot be
+// written is printed.
+func (s *shown) show(k *newKey) error {
 	for _, w := range k.Warnings {
 		fmt.Fprintln(os.Stderr, "oriel: warning: the policy:", w)
 	}
-	fmt.Print(keys.Key{ID: k.AccessKey.AccessKeyID, Secret: k.SecretAccessKey}.Credentials(k.AccessKey.Principal))
+	key := keys.Key{ID: k.AccessKey.AccessKeyID, Secret: k.SecretAccessKey}
+	var err error
+	if s.File != "" {
+		if err = keys.Write(s.File, key, k.AccessKey.Principal); err == nil {
+			fmt.Println(key.ID)
+			return nil
+		}
+	}
+	fmt.Print(key.Credentials(k.AccessKey.Principal))
+	return err
 }
 
 // keyCall is what every command about keys needs.
@@ -129,6 +144,7 @@ func printKeys(w io.Writer, list []accessKey, policies bool) error {
 
 type addKeyCommand struct {
 	keyCall
+	shown
 	Name      string `help:"Name of the user whose key it is." placeholder:"NAME" xor:"who" required:""`
 	Principal string `help:"Or the ARN of a user or role." placeholder:"ARN" xor:"who" required:""`
 	Account   string `help:"Of this account (default: the one of the key that asks). Another one only with the server's own key." placeholder:"DIGITS"`
@@ -164,12 +180,12 @@ func (c *addKeyCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out.print()
-	return nil
+	return c.show(&out)
 }
 
 type rotateKeyCommand struct {
 	keyCall
+	shown
 	ID    string        `arg:"" help:"The access key to replace."`
 	Grace time.Duration `help:"How long the old one still works, for example 24h; at most 30 days." default:"0s" placeholder:"TIME"`
 }
@@ -184,13 +200,12 @@ func (c *rotateKeyCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out.print()
 	if end := out.Replaced.until(); end != "" {
 		fmt.Fprintf(os.Stderr, "%s works until %s\n", c.ID, end)
 	} else {
 		fmt.Fprintf(os.Stderr, "%s does not work any more\n", c.ID)
 	}
-	return nil
+	return c.show(&out)
 }
 
 type disableKeyCommand struct {

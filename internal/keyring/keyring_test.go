@@ -150,7 +150,7 @@ func TestLife(t *testing.T) {
 		}
 		time.Sleep(time.Hour - 1)
 		check("within the grace", true)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		check("after the grace", false)
 		_, err = f.RotateAccessKey(ctx, &keyring.RotateAccessKeyInput{AccessKeyId: &id})
 		wantKind(t, err, appstream.OperationNotPermitted, "Inactive")

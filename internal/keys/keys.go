@@ -33,9 +33,9 @@ func Ensure(file string) (k Key, made bool, err error) {
 		return k, false, err
 	}
 	k = New()
-	text := k.Credentials("The access key of this Oriel server; it may do everything. Remove this file to get another at the next start.")
-	if err := write(file, text); err != nil {
-		return Key{}, false, fmt.Errorf("keep the access key: %w", err)
+	comment := "The access key of this Oriel server; it may do everything. Remove this file to get another at the next start."
+	if err := Write(file, k, comment); err != nil {
+		return Key{}, false, err
 	}
 	return k, true, nil
 }
@@ -52,18 +52,21 @@ func (k Key) Credentials(comment string) string {
 	return "# " + comment + "\n[default]\naws_access_key_id = " + k.ID + "\naws_secret_access_key = " + k.Secret + "\n"
 }
 
-// write writes the file whole or not at all, with mode 0600.
-func write(file, text string) error {
+// Write makes a credentials file of the key, or replaces one, whole or not at all, with mode 0600.
+func Write(file string, k Key, comment string) error {
 	tmp, err := os.CreateTemp(filepath.Dir(file), ".credentials-*") // with mode 0600
 	if err != nil {
-		return err
+		return fmt.Errorf("keep the access key: %w", err)
 	}
 	defer os.Remove(tmp.Name())
-	_, err = io.WriteString(tmp, text)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
+	_, err = io.WriteString(tmp, k.Credentials(comment))
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), file)
 	}
-	return os.Rename(tmp.Name(), file)
+	if err != nil {
+		return fmt.Errorf("keep the access key: %w", err)
+	}
+	return nil
 }
 
 // Read gives the key of the profile "default" in file. Errors: fs.ErrNotExist, the file cannot be read, or it has no key.
