@@ -241,12 +241,15 @@ const planted, plantedHalf = "a-planted-secret", "a-planted-"
 // testPublished is the whole of it with AWS's command line and Chromium.
 func (w *world) testPublished(t *testing.T) {
 	needAWS(t)
+	start := time.Now()
+	step := func(name string) { t.Logf("%6.1f s  %s", time.Since(start).Seconds(), name) }
 	w.command(t, nil, "create-fleet", "--name", "pool", "--image-name", "office", "--instance-type", "stream.standard.medium", "--fleet-type", "ALWAYS_ON",
 		"--compute-capacity", "DesiredInstances=2", "--enable-default-internet-access", "--disconnect-timeout-in-seconds", "300")
 	w.command(t, nil, "create-stack", "--name", "pool", "--display-name", "The office")
 	w.command(t, nil, "associate-fleet", "--fleet-name", "pool", "--stack-name", "pool")
 	w.command(t, nil, "start-fleet", "--name", "pool")
 	w.awaitFree(t, "pool", 2)
+	step("RUNNING")
 	link := func(user string) string {
 		t.Helper()
 		var url struct{ StreamingURL string }
@@ -274,6 +277,7 @@ func (w *world) testPublished(t *testing.T) {
 	})
 	ann.screenshot(limit(t), t, "terminal")
 
+	step("an application is to be seen")
 	bob := w.sit(t, "pool", "bob", link("bob"))
 	bob.terminal(t)
 	ann.run(t, "KEPT=of-ann; echo of-ann > MyFiles/whose")
@@ -292,6 +296,8 @@ func (w *world) testPublished(t *testing.T) {
 		t.Errorf("describe-sessions: %+v", s)
 	}
 
+	step("two people work")
+
 	// Ann goes on at another computer.
 	second := w.sit(t, "pool", "ann2", link("ann@example.com"))
 	if second.session != ann.session || second.machine != ann.machine {
@@ -304,6 +310,8 @@ func (w *world) testPublished(t *testing.T) {
 	if got := second.file(t, "kept"); got != "of-ann" {
 		t.Errorf("at another computer the shell knows %q", got)
 	}
+
+	step("one goes on at another computer")
 
 	// She goes away, and finds everything as it was.
 	second.leave(t)
@@ -318,6 +326,8 @@ func (w *world) testPublished(t *testing.T) {
 	if got := back.file(t, "kept"); got != "of-ann" {
 		t.Errorf("after a while the shell knows %q", got)
 	}
+
+	step("and later")
 
 	began := time.Now()
 	back.run(t, `P=`+plantedHalf+`; P=${P}secret; for f in ~/note ~/MyFiles/note ~/.cache/note /tmp/$P /dev/shm/$P /var/tmp/note; do mkdir -p $(dirname $f); echo $P > $f; done`)
@@ -341,6 +351,7 @@ func (w *world) testPublished(t *testing.T) {
 	w.over(t, "pool", ann.session)
 	w.searchHost(t, began)
 
+	step("the session has ended, and nothing is left")
 	carl := w.sit(t, "pool", "carl", link("carl"))
 	if carl.machine == ann.machine || carl.machine == bob.machine {
 		t.Error("the next person is on a used machine")
@@ -358,6 +369,8 @@ func (w *world) testPublished(t *testing.T) {
 	if value := must(carl.Value(limit(t), "#clipboard-text"))(t); value != "" {
 		t.Errorf("the next person's clipboard has %q", value)
 	}
+
+	step("the next person has found nothing")
 
 	// The fleet is stopped with people on it.
 	w.command(t, nil, "stop-fleet", "--name", "pool")

@@ -53,12 +53,27 @@ var parts = []part{
 	{"image", true, false, (*bench).image},
 	{"frame", true, true, (*bench).frame},
 	{"memory", true, false, (*bench).memory},
+	{"claim", false, false, (*bench).claim},
+	{"idle", false, false, (*bench).idle},
+	{"session", true, true, (*bench).session},
+	{"replace", true, false, (*bench).replace},
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == bareCommand {
-		fmt.Fprintln(os.Stderr, "bench:", serveBare())
-		os.Exit(1)
+	if len(os.Args) > 1 {
+		var err error
+		switch args := os.Args[1:]; {
+		case args[0] == bareCommand:
+			err = serveBare()
+		case args[0] == displaysCommand && len(args) == 2:
+			err = serveDisplays(args[1])
+		case args[0] == gatewayCommand && len(args) == 3:
+			err = serveGateway(args[1], args[2])
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
 	}
 	b := &bench{}
 	flag.StringVar(&b.bin, "bin", os.Getenv("ORIEL_TEST_BIN"), "`directory` of oriel and oriel-agent; they are built when it is not set")
