@@ -48,22 +48,27 @@ var fleetFigures = []struct {
 }{
 	{desc: figure("ActualCapacity", "Instances that are available or in use.", fleetLabels), value: actual},
 	{desc: figure("AvailableCapacity", "Idle instances, ready for sessions.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Available) }},
-	{desc: figure("CapacityUtilization", "Instances in use, in percent of ActualCapacity.", fleetLabels), value: func(f FleetFigures) float64 { return percent(float64(f.Capacity.InUse), actual(f)) }},
+	{desc: figure("CapacityUtilization", "Instances in use, in percent of ActualCapacity; of a multi-session fleet sessions, in percent of ActualUserSessionCapacity.", fleetLabels), value: func(f FleetFigures) float64 {
+		if f.Fleet.Multi() {
+			return sessionUtilization(f)
+		}
+		return percent(float64(f.Capacity.InUse), actual(f))
+	}},
 	{desc: figure("DesiredCapacity", "Instances that are available, in use or on their way.", fleetLabels), value: func(f FleetFigures) float64 { return actual(f) + float64(f.Capacity.Pending) }},
 	{desc: figure("InUseCapacity", "Instances in use.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.InUse) }},
 	{desc: figure("PendingCapacity", "Instances on their way.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Pending) }},
 	{desc: figure("RunningCapacity", "Instances that run.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Running) }},
 
 	{desc: figure("DrainingCapacity", "Instances that take no new sessions.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Draining) }, multi: true},
-	{desc: figure("ActualUserSessionCapacity", "Sessions that there is room for on instances that run, used or not.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.ActualSessions) }, multi: true},
+	{desc: figure("ActualUserSessionCapacity", "Sessions that there is room for, used or not.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.ActualSessions) }, multi: true},
 	{desc: figure("ActiveUserSessionCapacity", "Sessions on instances.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.ActiveSessions) }, multi: true},
 	{desc: figure("AvailableUserSessionCapacity", "Sessions that there is still room for.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.AvailableSessions) }, multi: true},
-	{desc: figure("DesiredUserSessionCapacity", "Sessions that the fleet shall have room for.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Fleet.DesiredSessions) }, multi: true},
-	{desc: figure("PendingUserSessionCapacity", "Sessions that instances on their way will have room for.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Pending * f.Fleet.PerInstance()) }, multi: true},
-	{desc: figure("RunningUserSessionCapacity", "Sessions that instances that run have room for.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Running * f.Fleet.PerInstance()) }, multi: true},
-	{desc: figure("UserSessionsCapacityUtilization", "Sessions on instances, in percent of ActualUserSessionCapacity.", fleetLabels), value: func(f FleetFigures) float64 {
-		return percent(float64(f.Capacity.ActiveSessions), float64(f.Capacity.ActualSessions))
+	{desc: figure("DesiredUserSessionCapacity", "Sessions that there is room for, or will be on instances on their way.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.ActualSessions) + pendingSessions(f) }, multi: true},
+	{desc: figure("PendingUserSessionCapacity", "Sessions that instances on their way will have room for.", fleetLabels), value: pendingSessions, multi: true},
+	{desc: figure("RunningUserSessionCapacity", "Sessions that there is room for on instances that run and are not draining, used or not.", fleetLabels), value: func(f FleetFigures) float64 {
+		return float64((f.Capacity.Running - f.Capacity.Draining) * f.Fleet.PerInstance())
 	}, multi: true},
+	{desc: figure("UserSessionsCapacityUtilization", "Sessions on instances, in percent of ActualUserSessionCapacity.", fleetLabels), value: sessionUtilization, multi: true},
 	{desc: figure("DrainModeActiveUserSessionCapacity", "Sessions on draining instances.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.DrainingActive) }, multi: true},
 	{desc: figure("DrainModeUnusedUserSessionCapacity", "Room on draining instances that nobody will use.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.DrainingUnused) }, multi: true},
 }
@@ -84,6 +89,14 @@ var sessionFigures = []struct {
 }
 
 func actual(f FleetFigures) float64 { return float64(f.Capacity.Available + f.Capacity.InUse) }
+
+func pendingSessions(f FleetFigures) float64 {
+	return float64(f.Capacity.Pending * f.Fleet.PerInstance())
+}
+
+func sessionUtilization(f FleetFigures) float64 {
+	return percent(float64(f.Capacity.ActiveSessions), float64(f.Capacity.ActualSessions))
+}
 
 func percent(part, whole float64) float64 {
 	if whole == 0 {

@@ -14,7 +14,7 @@ func TestAppStreamFigures(t *testing.T) {
 	var broken error
 	one := appstream.Fleet{Meta: appstream.Meta{Key: appstream.Key{Account: "123456789012", Region: "us-east-1", Noun: appstream.NounFleet, Name: "one"}}, Desired: 5}
 	many := one
-	many.Name, many.DesiredSessions, many.View.MaxSessionsPerInstance = "many", 12, aws.Int32(4)
+	many.Name, many.DesiredSessions, many.View.MaxSessionsPerInstance = "many", 11, aws.Int32(4)
 	fleets := []FleetFigures{
 		{Fleet: one, Capacity: appstream.Capacity{Pending: 1, Available: 1, InUse: 3, Running: 4}},
 		{Fleet: many, Capacity: appstream.Capacity{Pending: 1, Available: 1, InUse: 1, Running: 3, Draining: 1, ActiveSessions: 3, AvailableSessions: 5, ActualSessions: 8, DrainingActive: 1, DrainingUnused: 3}},
@@ -33,9 +33,9 @@ func TestAppStreamFigures(t *testing.T) {
 		"appstream_ActualCapacity" + of("one") + "4", "appstream_AvailableCapacity" + of("one") + "1", "appstream_CapacityUtilization" + of("one") + "75",
 		"appstream_DesiredCapacity" + of("one") + "5", "appstream_InUseCapacity" + of("one") + "3", "appstream_PendingCapacity" + of("one") + "1",
 		"appstream_RunningCapacity" + of("one") + "4", "appstream_InsufficientCapacityError" + of("one") + "2", "appstream_InsufficientCapacityError" + of("many") + "0",
-		"appstream_ActiveUserSessionCapacity" + of("many") + "3", "appstream_PendingUserSessionCapacity" + of("many") + "4", "appstream_RunningUserSessionCapacity" + of("many") + "12",
+		"appstream_ActiveUserSessionCapacity" + of("many") + "3", "appstream_PendingUserSessionCapacity" + of("many") + "4", "appstream_RunningUserSessionCapacity" + of("many") + "8",
 		"appstream_UserSessionsCapacityUtilization" + of("many") + "37.5", "appstream_DrainingCapacity" + of("many") + "1", "appstream_DrainModeUnusedUserSessionCapacity" + of("many") + "3",
-		"appstream_DesiredUserSessionCapacity" + of("many") + "12",
+		"appstream_DesiredUserSessionCapacity" + of("many") + "12", "appstream_CapacityUtilization" + of("many") + "37.5",
 		"appstream_InSessionLatency" + session + "12.5", "appstream_FramesPerSecond" + session + "30", "appstream_Bandwidth" + session + "800", "appstream_ConnectionDuration" + session + "60",
 	} {
 		if !strings.Contains(text, want+"\n") {
