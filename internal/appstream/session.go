@@ -42,6 +42,7 @@ type Session struct {
 	Ended           time.Time `json:",omitzero"` // EXPIRED: since when
 	EndCode         EndCode   `json:",omitzero"` // EXPIRED: why
 	Cleared         bool      // EXPIRED: nothing of it is left on the instance
+	Notes           []string  `json:",omitempty"` // what its person should know, such as a session script that failed
 	EmbedDomains    []string  `json:",omitempty"` // of the stack: who may show the viewer in a frame
 	AccessEndpoints []types.AccessEndpoint
 	RedirectURL     string `json:",omitzero"` // where the browser goes afterwards
@@ -73,6 +74,7 @@ const (
 	sessionPendingTime = 5 * time.Minute  // for an instance to be started and its desktop to come up
 	sessionClearTime   = 3 * time.Minute  // for the termination scripts (at most 60 s) and for clearing the seat
 	sessionMemory      = 10 * time.Minute // how long it can be told why a session ended
+	lateNotes          = 5 * time.Second  // after which it is asked once more what went wrong: the application is started last
 	connectTime        = 15 * time.Minute // for the browser of a session that was never connected; less if the disconnect timeout is
 )
 
@@ -144,9 +146,10 @@ func (s *Session) Seat() Seat {
 // SeatStatus is what the agent of an instance reports of a session; the zero value is an agent that does not answer.
 type SeatStatus struct {
 	Answers bool
-	Known   bool   // the session is on the instance
-	Ready   bool   // its desktop has drawn
-	Problem string // what keeps it from being ready, for people
+	Known   bool     // the session is on the instance
+	Ready   bool     // its desktop has drawn
+	Problem string   // what keeps it from being ready, for people
+	Notes   []string // what went wrong and did not keep it from being ready, for its person: a session script that failed
 }
 
 // EnsureSeated begins the session Seat on an instance.
@@ -196,14 +199,20 @@ func PlanSession(s SessionSnapshot, now time.Time) Decision[Session] {
 	case session.State == SessionActive && s.Seat.Answers && !s.Seat.Known:
 		return endSession(session, EndInstanceLost, now)
 	case session.State == SessionActive:
+		if s.Seat.Answers { // its application may have failed to start since
+			session.Notes = s.Seat.Notes
+		}
 		d := Decision[Session]{Next: session, Again: session.MaxEnd}
 		if end := session.Away.Add(away); !session.Connected && end.Before(d.Again) {
 			d.Again = end
 		}
+		if late := session.Since.Add(lateNotes); now.Before(late) && late.Before(d.Again) {
+			d.Again = late
+		}
 		return d
 	case s.Seat.Ready:
 		session.Enter(SessionActive, now, 0)
-		session.Network = network(s.Machine)
+		session.Network, session.Notes = network(s.Machine), s.Seat.Notes
 		if !session.Connected {
 			session.Away = now
 		}

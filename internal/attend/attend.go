@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/agentapi"
@@ -61,7 +63,32 @@ func (a Agents) Seat(ctx context.Context, instance, session string, wait time.Du
 	case err != nil:
 		return appstream.SeatStatus{Problem: "its agent does not answer: " + err.Error()}
 	}
-	return appstream.SeatStatus{Answers: true, Known: true, Ready: status.Ready, Problem: status.Problem}
+	return appstream.SeatStatus{Answers: true, Known: true, Ready: status.Ready, Problem: text(status.Problem), Notes: notes(status.Scripts)}
+}
+
+// Bounds of what is kept of an agent's words: they come from inside an instance.
+const (
+	maxNotes = 5
+	maxText  = 300 // bytes
+)
+
+func notes(lines []string) []string {
+	var list []string
+	for _, line := range lines[:min(len(lines), maxNotes)] {
+		list = append(list, text(line))
+	}
+	return list
+}
+
+// text makes what an agent says fit to be kept and shown: a bounded length, and nothing but text.
+func text(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), maxText)], "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // Begin begins a session on an instance; see reconcile.Agents.

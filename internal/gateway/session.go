@@ -116,6 +116,7 @@ type sessionInfo struct {
 	Application  string               `json:"application,omitzero"` // that was started with it
 	EndCode      string               `json:"endCode,omitzero"`
 	Reason       string               `json:"reason,omitzero"`      // in words: why it ended, or what keeps it from beginning
+	Notes        []string             `json:"notes,omitempty"`      // what went wrong beside: a session script that failed
 	Expires      time.Time            `json:"expires"`              // until when the browser may ask
 	MaxEnd       time.Time            `json:"maxEnd"`               // when the session ends in any case
 	RedirectURL  string               `json:"redirectURL,omitzero"` // http or https
@@ -216,7 +217,7 @@ func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Sessi
 func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionApplication, expires time.Time) sessionInfo {
 	body := sessionInfo{Version: strconv.FormatInt(s.Version, 10), Kind: kindSession, Name: s.Title, State: s.State, Stack: s.Stack, Fleet: s.Fleet,
 		User: s.UserID, View: string(s.View), Application: s.Application, EndCode: string(s.EndCode), Expires: expires, MaxEnd: s.MaxEnd,
-		IdleSeconds: int(s.IdleTimeout / time.Second), AwaySeconds: int(s.AwayTimeout / time.Second), Applications: catalogue, Streams: g.Dialer != nil,
+		IdleSeconds: int(s.IdleTimeout / time.Second), AwaySeconds: int(s.AwayTimeout / time.Second), Notes: s.Notes, Applications: catalogue, Streams: g.Dialer != nil,
 		Rules: rulesInfo{CopyIn: s.Rules.CopyIn, CopyOut: s.Rules.CopyOut, CopyInMax: s.Rules.CopyInMax, CopyOutMax: s.Rules.CopyOutMax,
 			Upload: s.Rules.Upload, Download: s.Rules.Download, Print: s.Rules.Print, TimeZone: s.Rules.TimeZone}}
 	switch {

@@ -21,6 +21,8 @@ export interface SessionInfo {
   maxEnd: string;
   /** How long the session is kept without a browser, in seconds. */
   awaySeconds?: number;
+  /** What went wrong beside: a session script that failed, say. */
+  notes?: string[];
   /** After how long without keyboard and mouse the browser is disconnected, in seconds; 0 for never. */
   idleSeconds: number;
   redirectURL?: string;

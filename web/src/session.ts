@@ -16,6 +16,9 @@ const crowded = 4009;
 /** How long it takes until the person is sent on, in seconds. */
 const redirectAfter = 5;
 
+/** When it is asked once more what went wrong beside the session, in milliseconds: later than the server asks the machine. */
+const lateNotes = 7_000;
+
 /** A person's session in the viewer: what lies around its stream from the first wait to the last word. */
 class Session implements Subject {
   #notices: Notices;
@@ -137,6 +140,8 @@ class Session implements Subject {
       if (info.view === "APP") void this.#load(); // the catalogue is the first thing to be seen
       const page = document.documentElement.dataset["state"] ?? "";
       if (info.state !== "PENDING") {
+        // What its application did not do is only known after a while.
+        setTimeout(() => void getSession().then((late) => this.#tell(late), () => undefined), lateNotes);
         if (page === "waiting") this.stage.show("connecting", { icon: "spinner", tone: "wait", title: `Connecting to ${this.stage.name}` });
         return;
       }
@@ -154,6 +159,9 @@ class Session implements Subject {
   }
 
   #tell(info: SessionInfo): void {
+    for (const note of info.notes ?? []) {
+      if (!this.#info?.notes?.includes(note)) this.#notices.show(note, { icon: "alert", tone: "bad", text: note });
+    }
     this.#info = info;
     const { rules } = info;
     this.stage.light(info.state);

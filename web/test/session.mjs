@@ -322,6 +322,16 @@ const tests = {
     await slip(t.page, /too long to be copied out of the session: at most 100 characters/);
   },
 
+  async "what went wrong beside is told once"(t) {
+    const script = "The session script /opt/appstream/SessionScripts/mount ended with exit status 3.";
+    await begin(t.page, "DESKTOP", { notes: [script] });
+    await slip(t.page, /mount ended with exit status 3/);
+    await t.page.click(".slip [aria-label=Dismiss]");
+    await control("info", { notes: [script, "There is no application chess."] });
+    await slip(t.page, /no application chess/);
+    assert.doesNotMatch(await text(t.page, "#notices"), /exit status/);
+  },
+
   async "somebody on the home screen is not idle"(t) {
     await begin(t.page, "APP");
     await shown(t.page, "#home");
