@@ -30,13 +30,40 @@ func (e *Engine) sweepLoop(ctx context.Context) {
 	}
 }
 
-// Sweep wakes the records whose machine is not as their state says, removes machines and images that belong to no
+// Sweep wakes the records whose machine is not as their state says and those that wait for too long, removes machines and images that belong to no
 // record, and takes up the provider's public images.
 // One that fails does not keep the others from being done.
 func (e *Engine) Sweep(ctx context.Context) error {
 	e.sweeping.Lock()
 	defer e.sweeping.Unlock()
-	return errors.Join(e.offerPublicImages(ctx), e.sweepMachines(ctx), e.sweepImages(ctx))
+	return errors.Join(e.offerPublicImages(ctx), e.sweepWaits(ctx), e.sweepMachines(ctx), e.sweepImages(ctx))
+}
+
+// longestWait is how far ahead a record can be due, save an ACTIVE session, which is due when it ends.
+const longestWait = 15 * time.Minute
+
+// sweepWaits wakes what is due too far ahead: since that was written, the host's clock has been set back.
+func (e *Engine) sweepWaits(ctx context.Context) error {
+	limit := time.Now().Add(longestWait)
+	var wake []appstream.Key
+	err := e.Store.View(ctx, func(tx store.Tx) error {
+		for noun := range e.nouns {
+			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+				if head.Due.After(limit) && !(noun == appstream.NounSession && head.State == appstream.SessionActive) {
+					wake = append(wake, head.Key)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return e.wake(ctx, wake)
 }
 
 // steady says of each noun that has machines which phase they have in the states that the engine does not look at by itself.
