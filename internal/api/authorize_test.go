@@ -84,6 +84,12 @@ func TestPolicyContext(t *testing.T) {
 			return err
 		}
 	}
+	update := func(stage string) func(*sdk.Client) error {
+		return func(c *sdk.Client) error {
+			_, err := c.CreateUpdatedImage(t.Context(), &sdk.CreateUpdatedImageInput{ExistingImageName: aws.String("a"), NewImageName: aws.String("b"), NewImageTags: map[string]string{"stage": stage}})
+			return err
+		}
+	}
 	const role = "arn:aws:iam::123456789012:role/fleet"
 	for _, tt := range []struct {
 		name, condition string
@@ -98,6 +104,8 @@ func TestPolicyContext(t *testing.T) {
 		{"request tag with another key", `{"StringEquals":{"aws:RequestTag/stage":"test"},"ForAllValues:StringEquals":{"aws:TagKeys":["stage","owner"]}}`, tag(mine, map[string]string{"stage": "test", "price": "x"}), "AccessDeniedException", "", 0},
 		{"keys to be taken away", `{"ForAllValues:StringEquals":{"aws:TagKeys":["stage"]}}`, untag("stage"), "", "", 0},
 		{"another key to be taken away", `{"ForAllValues:StringEquals":{"aws:TagKeys":["stage"]}}`, untag("stage", "owner"), "AccessDeniedException", "", 0},
+		{"tags of the image that shall be", `{"StringEquals":{"aws:RequestTag/stage":"test"}}`, update("test"), "", "", 0},
+		{"other tags of the image that shall be", `{"StringEquals":{"aws:RequestTag/stage":"test"}}`, update("live"), "AccessDeniedException", "", 0},
 		{"account, region and principal", `{"StringEquals":{"aws:PrincipalAccount":"123456789012","aws:RequestedRegion":"us-west-2","aws:username":"ann"},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/a*"}}`, untag("k"), "", "", 0},
 		{"address", `{"IpAddress":{"aws:SourceIp":["127.0.0.0/8","::1/128"]}}`, untag("k"), "", "", 0},
 		{"plain HTTP", `{"Bool":{"aws:SecureTransport":"true"}}`, untag("k"), "AccessDeniedException", "", 0},

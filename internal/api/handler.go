@@ -183,7 +183,9 @@ func (h *handler) add(s *Service) error {
 		if op.out, err = known.of(m.Type.Out(0).Elem()); err != nil {
 			return err
 		}
-		op.tags = fieldOf(op.in.typ, "Tags", reflect.TypeFor[map[string]string]())
+		if op.tags = fieldOf(op.in.typ, "Tags", reflect.TypeFor[map[string]string]()); op.tags < 0 {
+			op.tags = fieldOf(op.in.typ, "NewImageTags", reflect.TypeFor[map[string]string]())
+		}
 		op.tagKeys = fieldOf(op.in.typ, "TagKeys", reflect.TypeFor[[]string]())
 		h.cfg.Rates.limitRate(op)
 		target := s.Prefix + "." + m.Name

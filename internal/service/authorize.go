@@ -4,13 +4,22 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
-// Resources names the resources, as ARNs, that an operation's input is about: what a policy must allow the operation on.
-// Empty means that the operation is about no resource in particular ("*").
+// The resource types of AWS's service authorization reference that are no nouns yet.
+const (
+	appBlock        appstream.Noun = "app-block"
+	appBlockBuilder appstream.Noun = "app-block-builder"
+	application     appstream.Noun = "application"
+)
+
+// Resources names the resources, as ARNs, that an operation's input is about: what a policy must allow the operation on. They are those of AWS's
+// service authorization reference, and the ones that a Describe names. Empty means that the operation is about no resource in particular ("*").
 func (s *Service) Resources(operation string, c appstream.Caller, in any) []string {
 	member := func(name string) []string { return stringsOf(reflect.Indirect(reflect.ValueOf(in)).FieldByName(name)) }
 	arns := func(noun appstream.Noun, names ...string) []string {
@@ -64,6 +73,43 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		return append(arns(appstream.NounFleet, member("FleetName")...), arns(appstream.NounStack, member("StackName")...)...)
 	case "TagResource", "UntagResource", "ListTagsForResource":
 		return member("ResourceArn")
+	case "CopyImage":
+		return arns(appstream.NounImage, member("SourceImageName")...)
+	case "CreateUpdatedImage":
+		return arns(appstream.NounImage, member("ExistingImageName")...)
+	case "CreateExportImageTask":
+		return arns(appstream.NounImage, member("ImageName")...)
+	case "AssociateSoftwareToImageBuilder", "DisassociateSoftwareFromImageBuilder", "StartSoftwareDeploymentToImageBuilder":
+		return arns(appstream.NounImageBuilder, member("ImageBuilderName")...)
+	case "DescribeSoftwareAssociations":
+		return member("AssociatedResource")
+	case "CreateEntitlement", "UpdateEntitlement", "DeleteEntitlement", "DescribeEntitlements", "ListEntitledApplications",
+		"AssociateApplicationToEntitlement", "DisassociateApplicationFromEntitlement",
+		"CreateThemeForStack", "UpdateThemeForStack", "DeleteThemeForStack", "DescribeThemeForStack":
+		return arns(appstream.NounStack, member("StackName")...)
+	case "BatchAssociateUserStack", "BatchDisassociateUserStack":
+		var names []string
+		for _, a := range reflect.Indirect(reflect.ValueOf(in)).FieldByName("UserStackAssociations").Interface().([]types.UserStackAssociation) {
+			names = append(names, value(a.StackName))
+		}
+		slices.Sort(names)
+		return arns(appstream.NounStack, slices.Compact(names)...)
+	case "DeleteAppBlock":
+		return arns(appBlock, member("Name")...)
+	case "CreateAppBlockBuilder", "UpdateAppBlockBuilder", "StartAppBlockBuilder", "StopAppBlockBuilder", "DeleteAppBlockBuilder":
+		return arns(appBlockBuilder, member("Name")...)
+	case "CreateAppBlockBuilderStreamingURL":
+		return arns(appBlockBuilder, member("AppBlockBuilderName")...)
+	case "AssociateAppBlockBuilderAppBlock", "DisassociateAppBlockBuilderAppBlock":
+		return append(member("AppBlockArn"), arns(appBlockBuilder, member("AppBlockBuilderName")...)...)
+	case "CreateApplication":
+		return member("AppBlockArn")
+	case "UpdateApplication":
+		return append(arns(application, member("Name")...), member("AppBlockArn")...)
+	case "DeleteApplication":
+		return arns(application, member("Name")...)
+	case "AssociateApplicationFleet", "DisassociateApplicationFleet":
+		return append(member("ApplicationArn"), arns(appstream.NounFleet, member("FleetName")...)...)
 	case "CreateImage":
 		return append(arns(appstream.NounImageBuilder, member("ImageBuilderName")...), arns(appstream.NounImage, member("Name")...)...)
 	}

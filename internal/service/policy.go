@@ -13,10 +13,24 @@ import (
 // created with tags, and to give a role to machines.
 func (s *Service) DependentActions(operation string, c appstream.Caller, in any) (list []appstream.DependentAction) {
 	members := reflect.Indirect(reflect.ValueOf(in))
-	if tags := members.FieldByName("Tags"); operation != "TagResource" && tags.IsValid() && tags.Len() > 0 {
-		for _, arn := range s.created(operation, c, in) {
-			list = append(list, appstream.DependentAction{Action: "appstream:TagResource", Resource: arn})
+	tagged := func(member string, noun appstream.Noun, name string) {
+		if members.FieldByName(member).Len() > 0 {
+			for _, n := range stringsOf(members.FieldByName(name)) {
+				list = append(list, appstream.DependentAction{Action: "appstream:TagResource", Resource: key(c, noun, n).ARN()})
+			}
 		}
+	}
+	switch operation {
+	case "CreateFleet":
+		tagged("Tags", appstream.NounFleet, "Name")
+	case "CreateImageBuilder":
+		tagged("Tags", appstream.NounImageBuilder, "Name")
+	case "CreateStack":
+		tagged("Tags", appstream.NounStack, "Name")
+	case "CreateImage":
+		tagged("Tags", appstream.NounImage, "Name")
+	case "CreateUpdatedImage":
+		tagged("NewImageTags", appstream.NounImage, "NewImageName")
 	}
 	for _, role := range stringsOf(members.FieldByName("IamRoleArn")) {
 		if role != "" {
@@ -24,15 +38,6 @@ func (s *Service) DependentActions(operation string, c appstream.Caller, in any)
 		}
 	}
 	return list
-}
-
-// created gives the resource that an operation makes: among those that it is about, the first; Oriel's CreateImage has the image builder before it.
-func (s *Service) created(operation string, c appstream.Caller, in any) []string {
-	resources := s.Resources(operation, c, in)
-	if operation == "CreateImage" && len(resources) > 1 {
-		return resources[1:2]
-	}
-	return resources[:min(1, len(resources))]
 }
 
 // heading is any record, of which only what all share is read.

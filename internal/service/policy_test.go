@@ -36,6 +36,9 @@ func TestDependentActions(t *testing.T) {
 		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("b"), ImageName: new("base"), Tags: tags}, needs{also(tag, arn+"image-builder/b")}},
 		{"CreateStack", &api.CreateStackInput{Name: new("desk"), Tags: tags}, needs{also(tag, arn+"stack/desk")}},
 		{"CreateImage", &service.CreateImageInput{ImageBuilderName: new("b"), Name: new("i"), Tags: tags}, needs{also(tag, arn+"image/i")}},
+		{"CreateUpdatedImage", &api.CreateUpdatedImageInput{ExistingImageName: new("i"), NewImageName: new("j"), NewImageTags: tags}, needs{also(tag, arn+"image/j")}},
+		{"CreateAppBlock", &api.CreateAppBlockInput{Name: new("a"), Tags: tags}, nil}, // the reference does not have it there
+		{"CreateAppBlockBuilder", &api.CreateAppBlockBuilderInput{Name: new("a"), IamRoleArn: new(role)}, needs{also(pass, role)}},
 		{"TagResource", &api.TagResourceInput{ResourceArn: new(arn + "fleet/pool"), Tags: tags}, nil},
 		{"DescribeFleets", &api.DescribeFleetsInput{}, nil},
 	} {
