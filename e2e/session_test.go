@@ -158,6 +158,8 @@ func (s *seat) terminal(t testing.TB) {
 		}
 		return err
 	})
+	// Its looks and keys are those of the desktop's own.
+	s.run(t, `test "$TERM" = xterm-256color`)
 }
 
 // run types a command, which has to succeed, into the terminal and waits for its end.

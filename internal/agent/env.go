@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,24 @@ func desktopEnv(c agentapi.Config, p paths) []string {
 		environ(systemVars(c)),
 	)
 }
+
+// imageEnv reads what the image gives to programs of the desktop, such as
+// where they find their looks: lines NAME=value, with $HOME for the user's
+// home. The desktop itself has it from there, too. Without the file it is
+// nothing.
+func imageEnv(file, home string) []string {
+	text, _ := os.ReadFile(file)
+	var env []string
+	for line := range strings.Lines(string(text)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if ok && variableName.MatchString(name) {
+			env = append(env, name+"="+strings.ReplaceAll(value, "$HOME", home))
+		}
+	}
+	return env
+}
+
+var variableName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 
 // locale returns the LANG and LC_* settings of Debian's /etc/default/locale,
 // or UTF-8 without a language.

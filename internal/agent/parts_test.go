@@ -137,6 +137,17 @@ func TestLocale(t *testing.T) {
 	}
 }
 
+func TestImageEnv(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "environment")
+	os.WriteFile(file, []byte("# comment=x\n\nTHEME=Adwaita\nPLACES=$HOME/a:/b\n=x\nno name=x\nlower=x\n"), 0o600)
+	if got := imageEnv(file, "/home/ann"); !slices.Equal(got, []string{"THEME=Adwaita", "PLACES=/home/ann/a:/b"}) {
+		t.Error(got)
+	}
+	if got := imageEnv(file+"x", "/home/ann"); len(got) > 0 {
+		t.Error(got)
+	}
+}
+
 func TestOutputIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	r, w := io.Pipe()

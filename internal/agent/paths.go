@@ -19,6 +19,7 @@ type paths struct {
 	catalogue   string
 	profile     string // the shell's AppStream variables
 	locale      string
+	environment string // what the image gives to programs of the desktop
 	sudo        string // the socket that sudo connects to
 	control     string // the socket of the Image Assistant and reboot
 	xvnc        string
@@ -50,6 +51,7 @@ func pathsUnder(root string) paths {
 		catalogue:   catalogue.Dir,
 		profile:     "/etc/profile.d/appstream_system_vars.sh",
 		locale:      "/etc/default/locale",
+		environment: "/etc/oriel/environment",
 		sudo:        sudo.Socket,
 		control:     control.Socket,
 		xvnc:        "/usr/bin/Xvnc",
@@ -71,7 +73,7 @@ func pathsUnder(root string) paths {
 		ipc:         "/proc/sysvipc",
 		disks:       [...]string{"/", "/tmp", "/run", "/dev/shm", "/dev/mqueue"},
 	}
-	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.sudo, &p.control, &p.xvnc, &p.session, &p.sound,
+	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.environment, &p.sudo, &p.control, &p.xvnc, &p.session, &p.sound,
 		&p.etc, &p.homes, &p.rootHome, &p.counter, &p.mail, &p.cron, &p.userProfile, &p.scripts, &p.scriptLogs, &p.localtime, &p.zones, &p.localeList, &p.ipc} {
 		*s = filepath.Join(root, *s)
 	}

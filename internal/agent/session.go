@@ -100,7 +100,7 @@ func (s *session) begin() {
 	if err != nil {
 		s.fail("The session could not be prepared: %v", err)
 	}
-	env := slices.Concat(desktopEnv(a.config, a.paths), environ(vars), s.seat.env(), s.zoneEnv(), a.languageEnv(s), more)
+	env := slices.Concat(desktopEnv(a.config, a.paths), imageEnv(a.paths.environment, s.account.home), environ(vars), s.seat.env(), s.zoneEnv(), a.languageEnv(s), more)
 	config, err := scripts.Read(a.paths.scripts)
 	if err != nil {
 		s.fail("The session scripts were left out: %v", err)
