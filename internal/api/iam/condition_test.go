@@ -212,7 +212,7 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	for name := range absences {
-		if k := keyOf(name + "x"[:len("x")*strings.Count(name, "/")]); k.present() || k.absence() == "there is no such key" {
+		if k := keyOf(name + "x"[:len("x")*strings.Count(name, "/")]); k.present() || k.absence() == "the server does not know it" {
 			t.Errorf("%s is absent and present", name)
 		}
 	}

@@ -93,7 +93,7 @@ func TestParseRefuses(t *testing.T) {
 		{"variable too early", statement(`"Effect":"Allow","Action":"*","Resource":"arn:aws:appstream:*:${aws:PrincipalAccount}:image/x"`), "behind the fifth colon"},
 		{"variable without end", statement(`"Effect":"Allow","Action":"*","Resource":"arn:aws:appstream:*:*:image/${aws:username"`), "has no end"},
 		{"variable without value", statement(`"Effect":"Allow","Action":"*","Resource":"arn:aws:appstream:*:*:image/${aws:PrincipalTag/team}"`), "principals have no tags here"},
-		{"unknown variable", statement(`"Effect":"Allow","Action":"*","Resource":"arn:aws:appstream:*:*:image/${saml:sub}"`), "there is no such key"},
+		{"unknown variable", statement(`"Effect":"Allow","Action":"*","Resource":"arn:aws:appstream:*:*:image/${saml:sub}"`), "the server does not know it"},
 		{"variable of several values", condition(`{"StringEquals":{"aws:username":"${aws:TagKeys}"}}`), "several values"},
 		{"default without quotes", condition(`{"StringEquals":{"aws:username":"${aws:username, x}"}}`), "single quotes"},
 		{"twice", statement(`"Effect":"Allow","Effect":"Deny","Action":"*","Resource":"*"`), "duplicate"},
@@ -134,10 +134,10 @@ func TestParseRefuses(t *testing.T) {
 // What IAM takes and what is probably a slip of the pen is said, and not refused.
 func TestWarnings(t *testing.T) {
 	for _, tt := range []struct{ name, version, resource, condition, want string }{
-		{"unknown key", version2012, "*", `{"StringEquals":{"aws:RequestedRegoin":"x"}}`, "aws:RequestedRegoin: there is no such key"},
+		{"unknown key", version2012, "*", `{"StringEquals":{"aws:RequestedRegoin":"x"}}`, "aws:RequestedRegoin: the server does not know it"},
 		{"absent key", version2012, "*", `{"Bool":{"aws:MultiFactorAuthPresent":"true"}}`, "without a second factor"},
 		{"absent tag", version2012, "*", `{"StringEquals":{"aws:PrincipalTag/team":"x"}}`, "principals have no tags"},
-		{"tag without a key", version2012, "*", `{"StringEquals":{"aws:ResourceTag/":"x"}}`, "no such key"},
+		{"tag without a key", version2012, "*", `{"StringEquals":{"aws:ResourceTag/":"x"}}`, "does not know it"},
 		{"set of several values", version2012, "*", `{"StringLike":{"aws:TagKeys":"x"}}`, "ForAnyValue:StringLike"},
 		{"no effect", version2012, "*", `{"StringLike":{}}`, "no effect"},
 		{"variable in an old version", version2008, "arn:aws:appstream:*:*:image/${aws:username}", `{}`, "which means itself"},

@@ -108,7 +108,7 @@ func (k key) absence() string {
 	if why, ok := absences[name]; ok {
 		return why
 	}
-	return "there is no such key"
+	return "the server does not know it"
 }
 
 // expected tells whether a key that no request has belongs into policies for AppStream all the same.
