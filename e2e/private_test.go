@@ -73,6 +73,10 @@ func TestPrivateEngine(t *testing.T) {
 		must(w.aws.StopImageBuilder(limit(t), &appstream.StopImageBuilderInput{Name: new("first")}))(t)
 		w.await(t, "first", types.ImageBuilderStateStopped)
 		w.create(t, "running", stage.BaseImage)
+		const fleet = "occupied"
+		w.publish(t, fleet, stage.BaseImage, 1, desktops)
+		v := w.come(t, fleet, "ann")
+		w.awaitSession(t, fleet, v.Session, types.SessionStateActive)
 		engine("stop")
 		in := &appstream.CreateImageBuilderInput{Name: new("new"), ImageName: new(stage.BaseImage), InstanceType: new("stream.standard.small")}
 		must(w.aws.CreateImageBuilder(limit(t), in))(t)
@@ -107,6 +111,15 @@ func TestPrivateEngine(t *testing.T) {
 				return err
 			})
 		}
+		// Who was on an instance is told that it was lost, and the next one finds a new one.
+		w.over(t, fleet, v.Session)
+		w.awaitFree(t, fleet, 1)
+		if status, text, err := v.Ask(limit(t), "GET", "info", ""); err != nil || status != http.StatusOK || !strings.Contains(text, `"instance"`) {
+			t.Errorf("the page is told %d, %v\n%s", status, err, text)
+		}
+		next := w.come(t, fleet, "bob")
+		w.awaitSession(t, fleet, next.Session, types.SessionStateActive)
+		w.withdraw(t, fleet)
 		t.Logf("all is well %s after the engine is back", time.Since(began).Round(time.Millisecond))
 		w.remove(t, "first", "new", "running")
 		w.checkEmpty(t)
