@@ -123,7 +123,7 @@ func (e *Engine) passSession(ctx context.Context, head appstream.Meta) error {
 
 // seat asks the agent of a running machine for a session. Where machines have no agents, a session is on its machine from its beginning
 // to its end.
-func (e *Engine) seat(ctx context.Context, s *appstream.SessionSnapshot) appstream.SeatStatus {
+func (e *Engine) seat(ctx context.Context, s *appstream.SessionSnapshot) (status appstream.SeatStatus) {
 	if e.Agents == nil {
 		there := s.Session.State != appstream.SessionExpired
 		return appstream.SeatStatus{Answers: true, Known: there, Ready: there && s.Machine.NextChange.IsZero()}
@@ -132,5 +132,6 @@ func (e *Engine) seat(ctx context.Context, s *appstream.SessionSnapshot) appstre
 	if s.Session.State == appstream.SessionPending {
 		wait = agentWait
 	}
-	return e.Agents.Seat(ctx, s.Instance.ID, s.Session.ID, wait)
+	e.aside(func() { status = e.Agents.Seat(ctx, s.Instance.ID, s.Session.ID, wait) })
+	return status
 }

@@ -620,3 +620,39 @@ func TestRandomSessions(t *testing.T) {
 		}
 	})
 }
+
+// late are agents that never become ready, save those of some machines, and whose answer is waited for.
+type late struct {
+	*crew
+	ready []string
+}
+
+func (l *late) Status(ctx context.Context, id string, wait time.Duration) appstream.Agent {
+	if slices.Contains(l.ready, id) {
+		return l.crew.Status(ctx, id, wait)
+	}
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
+	return appstream.Agent{Answers: true}
+}
+
+// However many machines take long to become ready, people get their desktops on those that are.
+func TestSlowMachinesKeepNobodyWaiting(t *testing.T) {
+	inFleets(t, 1, func(w *world, c *crew) {
+		w.fleet("lab", types.FleetTypeAlwaysOn, 1, 1)
+		w.reachFleet("lab", types.FleetStateRunning, 1)
+		w.agents = &late{c, []string{w.instances("lab")[0].ID}}
+		w.restart()
+		for n := range 9 {
+			w.fleet(fmt.Sprint("other", n), types.FleetTypeAlwaysOn, appstream.FleetBatch, 1)
+		}
+		time.Sleep(delay + time.Second) // all those machines run
+		session, err := w.open("lab", "ada")
+		w.must(err)
+		if took := w.reachSession(session.ID, appstream.SessionActive); took > desktopTime+100*time.Millisecond {
+			t.Errorf("PENDING → ACTIVE took %s, the desktop %s", took, desktopTime)
+		}
+	})
+}

@@ -68,11 +68,12 @@ func ask(ctx context.Context, question func(context.Context) error) error {
 }
 
 // agent asks the agent of a running machine, and waits for one that is still starting.
-func (e *Engine) agent(ctx context.Context, id string, m appstream.Machine, wait time.Duration) appstream.Agent {
+func (e *Engine) agent(ctx context.Context, id string, m appstream.Machine, wait time.Duration) (a appstream.Agent) {
 	if e.Agents == nil {
 		return appstream.Agent{Answers: true, Ready: m.NextChange.IsZero()}
 	}
-	return e.Agents.Status(ctx, id, wait)
+	e.aside(func() { a = e.Agents.Status(ctx, id, wait) })
+	return a
 }
 
 // passImage is one pass over an image.

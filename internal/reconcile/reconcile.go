@@ -37,7 +37,7 @@ type Config struct {
 	Agents   Agents // nil when the provider's machines have no agents: they are ready as soon as they run
 	Sizes    map[string]appstream.InstanceType
 	Regions  []string // where public images are offered
-	Workers  int      // how many passes at a time; default 32
+	Workers  int      // how many passes at a time, beside those that wait for an agent; default 32
 	Log      *slog.Logger
 
 	// Observe is told about every pass: the noun, what came of it ("ok", "conflict" when the record changed meanwhile, "error") and how long it took. May be nil.
@@ -64,6 +64,9 @@ type Agents interface {
 type Engine struct {
 	Config
 	nouns map[appstream.Noun]func(context.Context, appstream.Meta) error
+
+	slots chan struct{} // holds one for each pass that works
+	done  chan struct{} // says that there is a free slot again; one word is enough for many
 
 	sweeping sync.Mutex // one sweep at a time
 
@@ -92,7 +95,7 @@ func New(cfg Config) *Engine {
 	if cfg.Observe == nil {
 		cfg.Observe = func(appstream.Noun, string, time.Duration) {}
 	}
-	e := &Engine{Config: cfg, passes: map[string]pass{}}
+	e := &Engine{Config: cfg, slots: make(chan struct{}, cfg.Workers), done: make(chan struct{}, 1), passes: map[string]pass{}}
 	e.nouns = map[appstream.Noun]func(context.Context, appstream.Meta) error{
 		appstream.NounImageBuilder: e.passImageBuilder,
 		appstream.NounImage:        e.passImage,
@@ -110,15 +113,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { e.sweepLoop(ctx) })
 
-	slots := make(chan struct{}, e.Workers)
-	done := make(chan struct{}, 1) // says that there is a free slot again; one word is enough for many
 	for ctx.Err() == nil {
-		next := e.dispatch(ctx, slots, done, &wg)
+		next := e.dispatch(ctx, &wg)
 		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
-		case <-done:
+		case <-e.done:
 		case c, ok := <-changes:
 			if !ok { // the store was closed: nothing more will come
 				changes = nil
@@ -133,8 +134,8 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 // dispatch starts a pass for every due record that there is a slot for, and tells how long to wait for the next.
-func (e *Engine) dispatch(ctx context.Context, slots, done chan struct{}, wg *sync.WaitGroup) time.Duration {
-	free := cap(slots) - len(slots)
+func (e *Engine) dispatch(ctx context.Context, wg *sync.WaitGroup) time.Duration {
+	free := cap(e.slots) - len(e.slots)
 	if free == 0 {
 		return time.Hour // a finished pass wakes the loop
 	}
@@ -147,14 +148,10 @@ func (e *Engine) dispatch(ctx context.Context, slots, done chan struct{}, wg *sy
 		return time.Second
 	}
 	for _, head := range heads {
-		slots <- struct{}{}
+		e.slots <- struct{}{}
 		wg.Go(func() {
 			e.run(ctx, head)
-			<-slots
-			select {
-			case done <- struct{}{}:
-			default:
-			}
+			e.leave()
 		})
 	}
 	due, err := e.Store.NextDue(ctx)
@@ -165,6 +162,22 @@ func (e *Engine) dispatch(ctx context.Context, slots, done chan struct{}, wg *sy
 		return time.Hour
 	}
 	return max(0, time.Until(due))
+}
+
+// leave gives a pass's slot to another.
+func (e *Engine) leave() {
+	<-e.slots
+	select {
+	case e.done <- struct{}{}:
+	default:
+	}
+}
+
+// aside has a pass wait without a slot: machines that are slow to start do not keep others' passes from their work.
+func (e *Engine) aside(wait func()) {
+	e.leave()
+	wait()
+	e.slots <- struct{}{}
 }
 
 // run makes one pass under the record's lease.
