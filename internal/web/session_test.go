@@ -48,6 +48,7 @@ type person struct {
 	refuse  map[string]string // what is refused, by method and path prefix, and with which words
 	slow    int               // bytes a second of uploads; 0: as fast as it can
 	stirred int               // how often the mouse of the display was moved
+	held    chan struct{}     // closed when questions for the session are answered again; nil: they are
 	waiting int               // how many questions for news of prints are held
 	zone    string            // that the browser said it has
 }
@@ -132,6 +133,16 @@ func (p *person) handler() http.Handler {
 		png.Encode(w, icon)
 	})
 	mux.HandleFunc("GET /stream/s1/info", func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		held := p.held
+		p.mu.Unlock()
+		if held != nil {
+			select {
+			case <-held:
+			case <-r.Context().Done():
+				return
+			}
+		}
 		p.news(w, r, func(version string) any {
 			answer := maps.Clone(p.info)
 			answer["version"] = version
@@ -485,6 +496,13 @@ func (p *person) control(w http.ResponseWriter, r *http.Request) {
 					p.info[name] = value
 				}
 			}
+		})
+	case "/hold": // questions for the session, until /release
+		p.change(func() { p.held = make(chan struct{}) })
+	case "/release":
+		p.change(func() {
+			close(p.held)
+			p.held = nil
 		})
 	case "/close":
 		code, _ := strconv.Atoi(q.Get("code"))

@@ -24,6 +24,7 @@ class Session implements Subject {
   #notices: Notices;
   #info: SessionInfo | undefined;
   #panels: Promise<Panels> | undefined;
+  #shown = false; // there is a stream
   #left = false; // by "Disconnect", until the person comes back
   #over = false; // nothing comes back
   #endTimer = 0;
@@ -49,6 +50,7 @@ class Session implements Subject {
 
   shown(): void {
     this.#notices.drop("idle");
+    this.#shown = true;
     void this.#load();
   }
 
@@ -175,7 +177,7 @@ class Session implements Subject {
       ["Session ends", when(new Date(info.maxEnd))],
       ["Disconnects when idle", info.idleSeconds > 0 ? `after ${duration(info.idleSeconds)}` : undefined],
     ]);
-    void this.#panels?.then((panels) => panels.tell(info));
+    void this.#panels?.then((panels) => this.#goOn(panels), () => undefined);
   }
 
   /** Brings in what the first picture does not need, and has it go on with a new stream. */
@@ -184,16 +186,22 @@ class Session implements Subject {
     this.#panels ??= (import(panels) as Promise<typeof import("./panels")>).then(({ Panels }) =>
       new Panels({ stage: this.stage, notices: this.#notices, worklet }));
     try {
-      const loaded = await this.#panels;
-      if (this.#info) loaded.tell(this.#info);
-      if (this.#info?.state === "ACTIVE" && !this.leaving) loaded.resume();
+      this.#goOn(await this.#panels);
     } catch {
       this.#panels = undefined; // the network is away; the next stream tries again
     }
   }
 
+  /** Has the panels live with the stream. The picture, the panels and the news of the session come in any order. */
+  #goOn(panels: Panels): void {
+    if (!this.#info) return;
+    panels.tell(this.#info);
+    if (this.#shown && this.#info.state === "ACTIVE" && !this.leaving) panels.resume();
+  }
+
   /** Has everything rest that lives with the stream. */
   async #rest(): Promise<void> {
+    this.#shown = false;
     this.stage.toolbar.closePanels();
     $<HTMLDialogElement>("ending").close();
     this.#notices.drop("idle");

@@ -303,6 +303,16 @@ const tests = {
     await shown(t.page, "#prints-none");
   },
 
+  async "news that come after the picture are not missed"(t) {
+    await t.page.goto("about:blank");
+    await until("the end of earlier questions", async () => (await behind()).waiting === 0);
+    await control("hold");
+    await begin(t.page, "DESKTOP");
+    await t.page.waitForFunction((panels) => performance.getEntriesByType("resource").some((r) => r.name.includes(panels) && r.responseEnd > 0), "panels");
+    await control("release");
+    await until("a question for news", async () => (await behind()).waiting === 1);
+  },
+
   async "notices are shown and go"(t) {
     await begin(t.page, "DESKTOP");
     await control("notice", { notice: "ending", in: 300 });
