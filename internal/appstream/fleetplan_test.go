@@ -191,6 +191,7 @@ func TestPlanSession(t *testing.T) {
 		"its desktop is there":                {SessionSnapshot{session(f, "s1", SessionPending), &i, runs, ready}, 0, SessionActive, "", false, nil, nil, false},
 		"its desktop is there at last":        {SessionSnapshot{session(f, "s1", SessionPending), &i, runs, ready}, 6 * time.Minute, SessionActive, "", false, nil, nil, false},
 		"its desktop does not come":           {SessionSnapshot{session(f, "s1", SessionPending), &i, runs, known}, 5 * time.Minute, SessionExpired, EndNotStarted, false, nil, nil, false},
+		"its machine takes long to start":     {SessionSnapshot{session(f, "s1", SessionPending), &i, Machine{Phase: MachineRunning, NextChange: t0.Add(time.Hour)}, SeatStatus{}}, 5 * time.Minute, SessionPending, "", false, nil, nil, false},
 		"PENDING and its instance is going":   {SessionSnapshot{session(f, "s1", SessionPending), &going, Machine{}, SeatStatus{}}, 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
 		"its instance is gone":                {SessionSnapshot{session(f, "s1", SessionActive), nil, Machine{}, SeatStatus{}}, 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
 		"its instance does not know it":       {SessionSnapshot{session(f, "s1", SessionActive), &i, runs, empty}, 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
