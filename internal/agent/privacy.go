@@ -10,7 +10,8 @@ import (
 
 // An instance for several people hides the processes of each from the others.
 // That takes a right with which root could leave the container; the agent gives
-// it up, and the right to have it again, before it starts anything.
+// it up, and the right to have it again, and what it opened (syscalls.go),
+// before it starts anything.
 
 // ownRights are what the agent uses for itself alone.
 var ownRights = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP}
@@ -38,6 +39,9 @@ func dropRights() error {
 	has := func(right uintptr) bool { return sets[right/32].Permitted&(1<<(right%32)) != 0 }
 	if !has(unix.CAP_SYS_ADMIN) {
 		return nil
+	}
+	if err := closeCalls(); err != nil {
+		return err
 	}
 	if has(unix.CAP_SETPCAP) { // without it no program can gain a right that the agent has given up: no-new-privileges
 		for _, right := range ownRights {
