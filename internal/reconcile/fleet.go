@@ -19,13 +19,12 @@ func (e *Engine) passFleet(ctx context.Context, head appstream.Meta) error {
 		if err := tx.Find(head.ID, &s.Fleet); err != nil {
 			return err
 		}
-		instances, err := store.List[appstream.Instance](tx, store.Query{Noun: appstream.NounInstance, Region: head.Region,
+		var err error
+		s.Instances, err = store.List[appstream.Instance](tx, store.Query{Noun: appstream.NounInstance, Region: head.Region,
 			Accounts: []string{head.Account}, Prefix: appstream.InstancePrefix(head.Name)})
 		if err != nil || s.Fleet.State != appstream.FleetStopping {
-			s.Instances = instances
 			return err
 		}
-		s.Instances = instances
 		s.Sessions, err = store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: head.Region,
 			Accounts: []string{head.Account}, Prefix: appstream.SessionPrefix(head.Name, ""), States: []string{appstream.SessionPending, appstream.SessionActive}})
 		return err
@@ -57,18 +56,22 @@ func (e *Engine) passInstance(ctx context.Context, head appstream.Meta) error {
 		}
 		var fleet appstream.Fleet
 		err := tx.Get(appstream.Key{Account: head.Account, Region: head.Region, Noun: appstream.NounFleet, Name: s.Instance.Fleet}, &fleet)
-		if err == nil && fleet.ID == s.Instance.FleetID {
+		if err := ignore(err, store.ErrNotFound); err != nil {
+			return err
+		}
+		if fleet.ID == s.Instance.FleetID {
 			s.Fleet = &fleet
 		}
 		for _, id := range s.Instance.Sessions {
 			var session appstream.Session
-			found := tx.Find(id, &session)
-			if found == nil {
+			switch err := tx.Find(id, &session); {
+			case err == nil:
 				s.Sessions = append(s.Sessions, session)
+			case !errors.Is(err, store.ErrNotFound):
+				return err
 			}
-			err = errors.Join(ignore(err, store.ErrNotFound), ignore(found, store.ErrNotFound))
 		}
-		return ignore(err, store.ErrNotFound)
+		return nil
 	})
 	if err != nil {
 		return err

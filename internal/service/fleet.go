@@ -411,8 +411,7 @@ func fleetDeletes(in *aws.UpdateFleetInput) []types.FleetAttribute {
 
 // checkFleetDeletes refuses an attribute that is to be deleted and set at the same time.
 func checkFleetDeletes(in *aws.UpdateFleetInput) error {
-	deleted := fleetDeletes(in)
-	for attribute, member := range map[types.FleetAttribute]any{
+	return checkDeletes(fleetDeletes(in), map[types.FleetAttribute]any{
 		types.FleetAttributeVpcConfiguration:                 in.VpcConfig,
 		types.FleetAttributeVpcConfigurationSecurityGroupIds: in.VpcConfig,
 		types.FleetAttributeDomainJoinInfo:                   in.DomainJoinInfo,
@@ -421,16 +420,17 @@ func checkFleetDeletes(in *aws.UpdateFleetInput) error {
 		types.FleetAttributeSessionScriptS3Location:          in.SessionScriptS3Location,
 		types.FleetAttributeMaxSessionsPerInstance:           in.MaxSessionsPerInstance,
 		types.FleetAttributeVolumeConfiguration:              in.RootVolumeConfig,
-	} {
-		if slices.Contains(deleted, attribute) && !reflect.ValueOf(member).IsNil() {
-			return deletedAndSet(string(attribute))
+	})
+}
+
+// checkDeletes refuses an attribute that is among deleted and among the members that are set: those that are not nil.
+func checkDeletes[A ~string](deleted []A, members map[A]any) error {
+	for _, attribute := range deleted {
+		if member, ok := members[attribute]; ok && !reflect.ValueOf(member).IsNil() {
+			return appstream.Errorf(appstream.InvalidParameterCombination, "The attribute %s is to be deleted, and is set by the same request. Do one of the two.", attribute)
 		}
 	}
 	return nil
-}
-
-func deletedAndSet(attribute string) error {
-	return appstream.Errorf(appstream.InvalidParameterCombination, "The attribute %s is to be deleted, and is set by the same request. Do one of the two.", attribute)
 }
 
 // mayUpdate refuses changes of members that cannot be changed in the state of the fleet.

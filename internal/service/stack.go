@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"maps"
 	"net/url"
-	"reflect"
 	"slices"
 	"time"
 
@@ -301,8 +300,7 @@ func stackDeletes(in *aws.UpdateStackInput) []types.StackAttribute {
 
 // checkStackDeletes refuses an attribute that is to be deleted and set at the same time.
 func checkStackDeletes(in *aws.UpdateStackInput) error {
-	deleted := stackDeletes(in)
-	for attribute, member := range map[types.StackAttribute]any{
+	return checkDeletes(stackDeletes(in), map[types.StackAttribute]any{
 		types.StackAttributeStorageConnectors:           in.StorageConnectors,
 		types.StackAttributeRedirectUrl:                 in.RedirectURL,
 		types.StackAttributeFeedbackUrl:                 in.FeedbackURL,
@@ -312,12 +310,7 @@ func checkStackDeletes(in *aws.UpdateStackInput) error {
 		types.StackAttributeStreamingExperienceSettings: in.StreamingExperienceSettings,
 		types.StackAttributeContentRedirection:          in.ContentRedirection,
 		types.StackAttributeAgentAccessConfig:           in.AgentAccessConfig,
-	} {
-		if slices.Contains(deleted, attribute) && !reflect.ValueOf(member).IsNil() {
-			return deletedAndSet(string(attribute))
-		}
-	}
-	return nil
+	})
 }
 
 // DeleteStack deletes a stack that is associated with no fleet.
