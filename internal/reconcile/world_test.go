@@ -121,6 +121,7 @@ func (w *world) start() {
 	if w.wrap != nil {
 		machines = w.wrap(provider)
 	}
+	w.store, w.provider, w.dead = st, provider, dead // agents use them as soon as the engine runs
 	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Agents: w.agents, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -128,7 +129,6 @@ func (w *world) start() {
 			w.t.Error(err)
 		}
 	})
-	w.store, w.provider, w.dead = st, provider, dead
 	w.config = service.Config{Store: st, Blobs: blobs, Tickets: tickets, Sizes: appstream.InstanceTypes(), AgentVersions: provider.AgentVersions, Log: log}
 	w.svc = service.New(w.config)
 	w.engineStop = func() {
