@@ -263,7 +263,7 @@ func (d *display) prepare() error {
 		os.Remove(d.socket(n))
 	}
 	for _, dir := range []string{d.dir, d.runtime} {
-		os.RemoveAll(dir)
+		removeAll(dir)
 		if err := mkdir(dir, 0o700, d.account.uid, d.account.gid); err != nil {
 			return err
 		}
@@ -296,11 +296,11 @@ func emptyPublicDir(dir string) error {
 	if err == nil && info.IsDir() && info.Sys().(*syscall.Stat_t).Uid == uint32(os.Geteuid()) {
 		entries, err := os.ReadDir(dir)
 		for _, e := range entries {
-			os.RemoveAll(filepath.Join(dir, e.Name()))
+			removeAll(filepath.Join(dir, e.Name()))
 		}
 		return errors.Join(err, os.Chmod(dir, 0o777|fs.ModeSticky))
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := removeAll(dir); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {

@@ -11,11 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/oriel-project/oriel/internal/agentapi"
@@ -279,13 +281,15 @@ func TestRemoveOwned(t *testing.T) {
 	}
 	os.MkdirAll(filepath.Join(dir, "theirs/deep/er"), 0o755)
 	os.MkdirAll(filepath.Join(dir, "public/mine"), 0o755)
-	for _, f := range []string{"theirs/deep/er/x", "theirs/mine", "public/theirs", "public/mine/x", "public/mine/theirs"} {
+	os.MkdirAll(filepath.Join(dir, "another's"), 0o755)
+	for _, f := range []string{"theirs/deep/er/x", "theirs/mine", "another's/theirs", "public/theirs", "public/mine/x", "public/mine/theirs"} {
 		os.WriteFile(filepath.Join(dir, f), nil, 0o600)
 	}
 	os.WriteFile(filepath.Join(outside, "precious"), nil, 0o600)
 	os.Lchown(filepath.Join(outside, "precious"), 20000, 20000)
 	os.Symlink(outside, filepath.Join(dir, "link"))
-	own(20000, "theirs", "theirs/deep", "theirs/deep/er", "theirs/deep/er/x", "public/theirs", "public/mine/theirs", "link")
+	own(20000, "theirs", "theirs/deep", "theirs/deep/er", "theirs/deep/er/x", "public/theirs", "public/mine/theirs", "another's/theirs", "link")
+	own(20001, "another's")
 	if err := removeOwned(dir, 20000); err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +298,7 @@ func TestRemoveOwned(t *testing.T) {
 		left = append(left, strings.TrimPrefix(path, dir))
 		return err
 	})
-	if want := []string{"", "/public", "/public/mine", "/public/mine/x"}; !slices.Equal(left, want) {
+	if want := []string{"", "/another's", "/another's/theirs", "/public", "/public/mine", "/public/mine/x"}; !slices.Equal(left, want) {
 		t.Errorf("left: %q, want %q", left, want)
 	}
 	if _, err := os.Stat(filepath.Join(outside, "precious")); err != nil {
@@ -302,6 +306,62 @@ func TestRemoveOwned(t *testing.T) {
 	}
 	if err := removeOwned(filepath.Join(dir, "nothing"), 1); err != nil {
 		t.Error(err)
+	}
+}
+
+// A person can make folders in folders deeper than files can be open, and
+// folders fuller than the agent should remember.
+func TestRemoveAll(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	precious := filepath.Join(outside, "precious")
+	os.WriteFile(precious, nil, 0o600)
+	os.Mkdir(filepath.Join(dir, "tree"), 0o700)
+	fd, err := unix.Open(filepath.Join(dir, "tree"), unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.Repeat("x", 200)
+	for n := range 3000 {
+		unix.Symlinkat(outside, fd, "link")
+		for file := range n % 3 {
+			unix.Mknodat(fd, "file"+strconv.Itoa(file), unix.S_IFREG|0o600, 0)
+		}
+		err := errors.Join(unix.Mkdirat(fd, name, 0o700), unix.Mkdirat(fd, "empty", 0))
+		sub, e := unix.Openat(fd, name, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		unix.Close(fd)
+		if fd = sub; err != nil || e != nil {
+			t.Fatal(err, e)
+		}
+	}
+	for n := range 3 * someNames {
+		unix.Mknodat(fd, strconv.Itoa(n), unix.S_IFIFO|0o600, 0)
+	}
+	unix.Close(fd)
+
+	var limit, few unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few = limit
+	few.Cur = 128
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	err = removeAll(filepath.Join(dir, "tree"))
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	if err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Error(err)
+	}
+	for _, gone := range []string{"tree", "no/where"} {
+		if err := removeAll(filepath.Join(dir, gone)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -151,6 +151,7 @@ func TestManySessions(t *testing.T) {
 	t.Run("end", func(t *testing.T) {
 		anna.must(`setsid sh -c 'trap "" TERM HUP; while :; do sleep 100; done' >/dev/null 2>&1 &
 			mkdir -p /tmp/a/b /var/tmp/c; echo x >/tmp/a/b/x; echo x >/var/tmp/c/x; echo x >/run/lock/x; echo x >/dev/shm/x; ln -s /etc /tmp/a/link
+			perl -e 'for (1..20000) { $n = "x" x 100; mkdir $n and chdir $n or die }'
 			perl -e 'syscall(29, 4242, 4096, 0x1ff | 01000) >= 0 or die; syscall(64, 4242, 1, 0x1ff | 01000) >= 0 or die; syscall(68, 4242, 0x1ff | 01000) >= 0 or die'`)
 		errs := make(chan error, 2)
 		for range 2 {
