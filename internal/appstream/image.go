@@ -16,15 +16,18 @@ import (
 //	                   ▼            ▼
 //	                FAILED ─────▶ DELETING ──▶ (gone)
 //
+//	CopyImage ──▶ COPYING ──▶ AVAILABLE or FAILED
+//
 // An image is PENDING while its builder is SNAPSHOTTING: the builder's plan stops the machine, the image's plan
-// captures its disk. DeleteImage is accepted in every state but DELETING. Public images come from the provider and
-// are AVAILABLE from the start, or have the state that the configuration gives them (DEPRECATED, for example).
+// captures its disk. DeleteImage is accepted in every state but DELETING; it gives up what is under way. Public images come
+// from the provider and are AVAILABLE from the start, or have the state that the configuration gives them (DEPRECATED, for example).
 type Image struct {
 	Meta
 	View types.Image // what clients see, but for the members that DescribeTo fills from the rest
 
 	Ref         string                            // what the provider boots: an OCI image reference under docker
 	BuilderID   string                            // the record ID of the builder that it is made of
+	CopyOf      string                            // of a copy: the Ref of the image that it is made of
 	Permissions map[string]types.ImagePermissions // the accounts it is shared with
 	Icons       map[string]string                 // application name → name of its icon in the blob store
 	VolumeGB    int                               // of the builder that it is made of; a machine from it has no less
@@ -73,6 +76,8 @@ var imageTransitions = imageTable([]Transition{
 	{ImageAvailable, "", "the public image is no longer there"},
 	{ImageFailed, "", "the public image is no longer there"},
 	{ImagePending, ImageAvailable, "the disk is captured"},
+	{"", ImageCopying, "CopyImage"},
+	{ImageCopying, ImageAvailable, "the image is copied"},
 	{ImageDeleting, "", "the image's data are gone"},
 })
 
@@ -153,7 +158,7 @@ type ImageSnapshot struct {
 	Image   Image
 	Builder *ImageBuilder // the builder that it is made of; nil when there is none (any more)
 	Machine Machine       // of that builder
-	Exists  bool          // the provider has the whole image
+	Exists  bool          // the provider has the whole image; only looked at while the image is being made
 }
 
 // PlanImage decides the next step of an image. It is pure.
@@ -162,6 +167,8 @@ func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
 	switch i.State {
 	case ImagePending:
 		return planCapture(s, now)
+	case ImageCopying:
+		return planCopy(s, now)
 	case ImageDeleting:
 		if p := i.Problem; p != nil && i.Overdue(now) { // the problem of the last try: there was one
 			return failImage(i, now, types.ImageStateChangeReasonCodeInternalError,
@@ -169,7 +176,7 @@ func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
 		}
 		return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}, Remove: true, Wake: i.builderKeys(), Why: "the image's data are gone"}
 	case ImageFailed:
-		if i.BuilderID != "" { // what a capture may have left
+		if i.BuilderID != "" || i.CopyOf != "" { // what a capture or a copy may have left
 			return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}}
 		}
 	}
@@ -199,7 +206,22 @@ func planCapture(s ImageSnapshot, now time.Time) Decision[Image] {
 	return Decision[Image]{Next: i, Again: now.Add(5 * time.Second)} // the builder's plan wakes it when it has stopped the machine
 }
 
-// failImage gives up. What a capture may have left is removed from FAILED, as often as that takes.
+func planCopy(s ImageSnapshot, now time.Time) Decision[Image] {
+	i := s.Image
+	const reason = types.ImageStateChangeReasonCodeImageCopyFailure
+	switch p := i.Problem; {
+	case s.Exists:
+		i.Enter(ImageAvailable, now)
+		return Decision[Image]{Next: i, Why: "the image is copied"}
+	case p != nil && p.Lasting:
+		return failImage(i, now, reason, p.Message)
+	case i.Overdue(now):
+		return failImage(i, now, reason, fmt.Sprintf("The image was not copied within %s.%s", imageDeadlines[i.State], lastWords(p, Agent{})))
+	}
+	return Decision[Image]{Next: i, Do: []Action{EnsureImageCopied{i.CopyOf, i.Ref}}, Again: now.Add(pollAfter(now.Sub(i.Since)))}
+}
+
+// failImage gives up. What a capture or a copy may have left is removed from FAILED, as often as that takes.
 func failImage(i Image, now time.Time, reason types.ImageStateChangeReasonCode, message string) Decision[Image] {
 	i.Enter(ImageFailed, now)
 	i.View.StateChangeReason = &types.ImageStateChangeReason{Code: reason, Message: new(message)}

@@ -70,12 +70,16 @@ type EnsureGone struct{ ID string }
 // EnsureCaptured makes the image Ref of the disk of a stopped machine. Either the whole image exists afterwards or none.
 type EnsureCaptured struct{ ID, Ref string }
 
+// EnsureImageCopied makes the image To of the image From. Each lasts as long as it is wanted, whatever becomes of the other.
+type EnsureImageCopied struct{ From, To string }
+
 // EnsureImageGone removes an image, and what is left of one that was only half made.
 type EnsureImageGone struct{ Ref string }
 
-func (a EnsureMade) String() string      { return "EnsureMade " + a.Spec.ID }
-func (a EnsureRunning) String() string   { return "EnsureRunning " + a.Spec.ID }
-func (a EnsureStopped) String() string   { return "EnsureStopped " + a.ID }
-func (a EnsureGone) String() string      { return "EnsureGone " + a.ID }
-func (a EnsureCaptured) String() string  { return "EnsureCaptured " + a.ID + " " + a.Ref }
-func (a EnsureImageGone) String() string { return "EnsureImageGone " + a.Ref }
+func (a EnsureMade) String() string        { return "EnsureMade " + a.Spec.ID }
+func (a EnsureRunning) String() string     { return "EnsureRunning " + a.Spec.ID }
+func (a EnsureStopped) String() string     { return "EnsureStopped " + a.ID }
+func (a EnsureGone) String() string        { return "EnsureGone " + a.ID }
+func (a EnsureCaptured) String() string    { return "EnsureCaptured " + a.ID + " " + a.Ref }
+func (a EnsureImageCopied) String() string { return "EnsureImageCopied " + a.From + " " + a.To }
+func (a EnsureImageGone) String() string   { return "EnsureImageGone " + a.Ref }

@@ -129,6 +129,9 @@ func TestPlanImage(t *testing.T) {
 		}
 		return i
 	}
+	copied := func(state string, edit ...func(*Image)) Image {
+		return image(state, append(edit, func(i *Image) { i.BuilderID, i.CopyOf, i.View.ImageBuilderName = "", "source", nil })...)
+	}
 	snapshotting := builder(BuilderSnapshotting, func(b *ImageBuilder) { b.CapturingID = "img-1" })
 	deleting := builder(BuilderDeleting)
 	stopped := Machine{Phase: MachineStopped}
@@ -153,6 +156,12 @@ func TestPlanImage(t *testing.T) {
 		"DELETING late, but not tried yet":      {ImageSnapshot{Image: image(ImageDeleting)}, time.Hour, ImageDeleting, []string{"EnsureImageGone"}, true},
 		"FAILED cleans up":                      {ImageSnapshot{Image: image(ImageFailed)}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
 		"a failed public image is left alone":   {ImageSnapshot{Image: image(ImageFailed, func(i *Image) { i.BuilderID = "" })}, 0, ImageFailed, nil, false},
+		"a copy is made":                        {ImageSnapshot{Image: copied(ImageCopying)}, 0, ImageCopying, []string{"EnsureImageCopied"}, false},
+		"a whole copy is AVAILABLE":             {ImageSnapshot{Image: copied(ImageCopying), Exists: true}, 5 * time.Hour, ImageAvailable, nil, false},
+		"a copy that is announced is asked for": {ImageSnapshot{Image: copied(ImageCopying)}, time.Hour, ImageCopying, []string{"EnsureImageCopied"}, false},
+		"no space left for a copy":              {ImageSnapshot{Image: copied(ImageCopying, func(i *Image) { i.Problem = &Problem{Lasting: true, Message: "no space left"} })}, 0, ImageFailed, nil, false},
+		"a copy takes too long":                 {ImageSnapshot{Image: copied(ImageCopying)}, 4 * time.Hour, ImageFailed, nil, false},
+		"a failed copy cleans up":               {ImageSnapshot{Image: copied(ImageFailed)}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
 		"an announced capture is waited for":    {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: Machine{Phase: MachineStopped, NextChange: t0.Add(4 * time.Hour)}}, 3 * time.Hour, ImagePending, []string{"EnsureCaptured"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -214,6 +223,53 @@ func TestPlanProperties(t *testing.T) {
 			if running, ok := a.(EnsureRunning); ok && running.Spec.ID != b.ID {
 				t.Fatalf("a machine under another ID: %v", a)
 			}
+		}
+	})
+}
+
+// As TestPlanProperties, for images that are captured or copied.
+func TestImagePlanProperties(t *testing.T) {
+	allowed := map[[2]string]bool{}
+	for _, tr := range imageTransitions {
+		allowed[[2]string{tr.From, tr.To}] = true
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		i := Image{Meta: Meta{Key: Key{"123456789012", "us-east-1", NounImage, "img"}, ID: "img-1"}, Ref: "r"}
+		if rapid.Bool().Draw(t, "copied") {
+			i.CopyOf = "source"
+			i.Enter(rapid.SampledFrom([]string{ImageCopying, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
+		} else {
+			i.BuilderID, i.View.ImageBuilderName = "ib-1", new("hello")
+			i.Enter(rapid.SampledFrom([]string{ImagePending, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
+		}
+		if rapid.Bool().Draw(t, "problem") {
+			i.Problem = &Problem{Message: "m", Lasting: rapid.Bool().Draw(t, "lasting"), Count: rapid.IntRange(1, 100).Draw(t, "count")}
+		}
+		s := ImageSnapshot{Image: i, Exists: rapid.Bool().Draw(t, "exists"),
+			Machine: Machine{Phase: rapid.SampledFrom([]Phase{MachineAbsent, MachineRunning, MachineStopped}).Draw(t, "phase")}}
+		if rapid.Bool().Draw(t, "builder") {
+			b := builder(rapid.SampledFrom([]string{BuilderSnapshotting, BuilderDeleting, BuilderStopped}).Draw(t, "builder state"))
+			b.CapturingID = rapid.SampledFrom([]string{"img-1", "img-2"}).Draw(t, "capturing")
+			s.Builder = &b
+		}
+		now := t0.Add(time.Duration(rapid.IntRange(0, 10*3600).Draw(t, "seconds")) * time.Second)
+		d := PlanImage(s, now)
+
+		to := d.Next.State
+		if d.Remove {
+			to = ""
+		}
+		if i.State != to && !allowed[[2]string{i.State, to}] {
+			t.Fatalf("%q → %q is not in the table", i.State, to)
+		}
+		if imageDeadlines[d.Next.State] > 0 && !d.Remove && d.Again.IsZero() {
+			t.Fatalf("%s would never be looked at again", d.Next.State)
+		}
+		if to == ImageAvailable && i.State != ImageAvailable && !s.Exists {
+			t.Fatal("AVAILABLE without its data")
+		}
+		if to == ImageFailed && i.State != ImageFailed && d.Next.View.StateChangeReason == nil {
+			t.Fatal("FAILED without a reason")
 		}
 	})
 }

@@ -51,11 +51,14 @@ type Provider interface {
 	// EnsureCaptured makes the image ref of the disk of the stopped machine id; all of it or nothing. Faults: the machine is
 	// absent; there is no space left.
 	EnsureCaptured(ctx context.Context, id, ref string) error
+	// EnsureImageCopied makes the image to, which nothing else is called, of the image from. Either can be removed afterwards without
+	// the other. Nothing is done when to is there. Faults: from is absent; there is no space left.
+	EnsureImageCopied(ctx context.Context, from, to string) error
 	// HasImage tells whether the whole image ref is there.
 	HasImage(ctx context.Context, ref string) (bool, error)
 	// EnsureImageGone removes the image ref. Machines that run from it are not disturbed.
 	EnsureImageGone(ctx context.Context, ref string) error
-	// ListImages gives the refs of all images that EnsureCaptured of this installation made.
+	// ListImages gives the refs of all images that EnsureCaptured and EnsureImageCopied of this installation made.
 	ListImages(ctx context.Context) ([]string, error)
 	// PublicImages gives the images that everyone may use.
 	PublicImages(ctx context.Context) ([]PublicImage, error)

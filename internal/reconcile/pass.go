@@ -98,7 +98,8 @@ func (e *Engine) passImage(ctx context.Context, head appstream.Meta) error {
 	}
 	s.Image.Excuse(time.Since(head.Due), time.Now())
 	return finish(ctx, e, s.Image, func() (appstream.Decision[appstream.Image], error) {
-		if s.Image.State == appstream.ImagePending {
+		switch s.Image.State {
+		case appstream.ImagePending, appstream.ImageCopying:
 			err := ask(ctx, func(ctx context.Context) (err error) {
 				s.Exists, err = e.Provider.HasImage(ctx, s.Image.Ref)
 				return err
@@ -225,6 +226,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			err = e.Provider.EnsureGone(ctx, a.ID)
 		case appstream.EnsureCaptured:
 			err = e.Provider.EnsureCaptured(ctx, a.ID, a.Ref)
+		case appstream.EnsureImageCopied:
+			err = e.Provider.EnsureImageCopied(ctx, a.From, a.To)
 		case appstream.EnsureImageGone:
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)
 		case appstream.EnsureSeated:
@@ -258,6 +261,8 @@ func verb(a appstream.Action) string {
 		return "removing the machine"
 	case appstream.EnsureCaptured:
 		return "capturing the disk"
+	case appstream.EnsureImageCopied:
+		return "copying the image"
 	case appstream.EnsureSeated:
 		return "beginning the session"
 	case appstream.EnsureUnseated:

@@ -98,8 +98,8 @@ func TestNewerAgentPassesThroughUpdatingAgent(t *testing.T) {
 
 // A process that is killed before or after any action of the engine loses nothing: the next one comes to the same end.
 func TestCrashAroundEveryAction(t *testing.T) {
-	script := []string{"create", "image", "start", "stop", "delete"}
-	end := map[string]string{"create": "RUNNING", "image": "STOPPED", "start": "RUNNING", "stop": "STOPPED", "delete": ""}
+	script := []string{"create", "image", "copy", "start", "stop", "delete"}
+	end := map[string]string{"create": "RUNNING", "image": "STOPPED", "copy": "STOPPED", "start": "RUNNING", "stop": "STOPPED", "delete": ""}
 	for crash := range 200 {
 		var where string
 		synctest.Test(t, func(t *testing.T) {
@@ -124,12 +124,22 @@ func TestCrashAroundEveryAction(t *testing.T) {
 					if w.dead.Load() {
 						w.restart()
 					}
+					if op == "copy" && w.image("copy-of-hello").State != types.ImageStateAvailable {
+						return false
+					}
 					return w.builder("hello") == end[op]
 				})
 			}
 			if image := w.image("image-of-hello"); image == nil || image.State != types.ImageStateAvailable {
 				t.Errorf("crash %s: image = %+v", where, image)
 			}
+			w.must(w.do("delete copy", "hello"))
+			w.wait("copy gone", time.Minute, func() bool {
+				if w.dead.Load() {
+					w.restart()
+				}
+				return w.image("copy-of-hello") == nil
+			})
 			w.check()
 		})
 		if t.Failed() {
@@ -156,7 +166,7 @@ func TestRandomLives(t *testing.T) {
 		}
 		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 			return step{
-				rapid.SampledFrom([]string{"create", "create", "start", "stop", "delete", "image", "delete image", "kill", "restart"}).Draw(t, "op"),
+				rapid.SampledFrom([]string{"create", "create", "start", "stop", "delete", "image", "delete image", "copy", "delete copy", "kill", "restart"}).Draw(t, "op"),
 				rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
 				time.Duration(rapid.IntRange(0, 6000).Draw(t, "wait ms")) * time.Millisecond,
 			}
@@ -173,7 +183,7 @@ func TestRandomLives(t *testing.T) {
 					return fmt.Errorf("injected: %w", compute.ErrUnavailable)
 				case f == 1:
 					return errors.New("injected")
-				case f == 2 && method == "EnsureCaptured":
+				case f == 2 && (method == "EnsureCaptured" || method == "EnsureImageCopied"):
 					return &compute.Fault{Message: "injected: no space left"}
 				}
 				return nil
@@ -302,6 +312,92 @@ func TestDeleteOfAPendingImageFreesItsBuilder(t *testing.T) {
 		w.must(w.do("delete image", "hello"))
 		w.reach("hello", "STOPPED")
 		w.wait("image gone", time.Minute, func() bool { return w.image("image-of-hello") == nil })
+		w.check()
+	})
+}
+
+// A copy goes into another region, and each of the two lives on without the other.
+func TestCopyIntoAnotherRegion(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		w.must(w.do("image", "hello"))
+		w.reach("hello", "STOPPED")
+		far := appstream.Key{Account: caller.Account, Region: "eu-west-1", Noun: appstream.NounImage, Name: "far"}
+		state := func() string {
+			var image appstream.Image
+			err := w.store.View(w.ctx(), func(tx store.Tx) error { return tx.Get(far, &image) })
+			if errors.Is(err, store.ErrNotFound) {
+				return ""
+			}
+			w.must(err)
+			return image.State
+		}
+		_, err := w.svc.CopyImage(w.ctx(), &appstreamapi.CopyImageInput{SourceImageName: new("image-of-hello"), DestinationImageName: &far.Name, DestinationRegion: &far.Region})
+		w.must(err)
+		if got := state(); got != "COPYING" {
+			t.Errorf("after CopyImage: %s", got)
+		}
+		if took := w.wait("copied", time.Minute, func() bool { return state() == "AVAILABLE" }); took < delay || took > delay+3*time.Second {
+			t.Errorf("COPYING → AVAILABLE took %s, a copy takes %s", took, delay)
+		}
+		w.check()
+		w.must(w.do("delete image", "hello"))
+		w.wait("source gone", time.Minute, func() bool { return w.image("image-of-hello") == nil })
+		time.Sleep(time.Minute) // sweeps
+		w.check()
+		if got := state(); got != "AVAILABLE" {
+			t.Errorf("without its source the copy is %s", got)
+		}
+	})
+}
+
+// A copy that is deleted while it is made is given up; its source can be deleted then, not before.
+func TestDeleteGivesACopyUp(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		w.must(w.do("image", "hello"))
+		w.reach("hello", "STOPPED")
+		w.must(w.do("copy", "hello"))
+		if err := w.do("delete image", "hello"); appstream.KindOf(err) != appstream.ResourceInUse {
+			t.Errorf("the source of a copy that is COPYING was deleted: %v", err)
+		}
+		w.must(w.do("delete copy", "hello"))
+		if took := w.wait("copy gone", time.Minute, func() bool { return w.image("copy-of-hello") == nil }); took > delay {
+			t.Errorf("gone only after %s", took)
+		}
+		w.must(w.do("delete image", "hello"))
+		w.wait("source gone", time.Minute, func() bool { return w.image("image-of-hello") == nil })
+		time.Sleep(time.Minute)
+		w.check()
+	})
+}
+
+// When there is no room, the copy says so, and the next one is not hindered by what is left of it.
+func TestNoSpaceWhileCopying(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		w.must(w.do("image", "hello"))
+		w.reach("hello", "STOPPED")
+		w.setInject(func(method, _ string, when sim.When) error {
+			if method == "EnsureImageCopied" && when == sim.After {
+				return &compute.Fault{Message: "no space left on device"}
+			}
+			return nil
+		})
+		w.must(w.do("copy", "hello"))
+		w.wait("FAILED", time.Minute, func() bool { return w.image("copy-of-hello").State == types.ImageStateFailed })
+		image := w.image("copy-of-hello")
+		if r := image.StateChangeReason; r == nil || r.Code != types.ImageStateChangeReasonCodeImageCopyFailure || !strings.Contains(*r.Message, "no space left") || len(image.ImageErrors) != 1 {
+			t.Errorf("reason %+v, errors %v", r, image.ImageErrors)
+		}
+		w.setInject(nil)
+		w.must(w.do("delete copy", "hello"))
+		w.wait("copy gone", time.Minute, func() bool { return w.image("copy-of-hello") == nil })
+		w.must(w.do("copy", "hello"))
+		w.wait("AVAILABLE", time.Minute, func() bool { return w.image("copy-of-hello").State == types.ImageStateAvailable })
 		w.check()
 	})
 }

@@ -129,7 +129,8 @@ func (w *world) start() {
 			w.t.Error(err)
 		}
 	})
-	w.config = service.Config{Store: st, Blobs: blobs, Tickets: tickets, Sizes: appstream.InstanceTypes(), AgentVersions: provider.AgentVersions, Log: log}
+	w.config = service.Config{Store: st, Blobs: blobs, Tickets: tickets, Sizes: appstream.InstanceTypes(), AgentVersions: provider.AgentVersions,
+		Regions: []string{"us-east-1", "eu-west-1"}, Log: log}
 	w.svc = service.New(w.config)
 	w.engineStop = func() {
 		cancel()
@@ -249,6 +250,12 @@ func (w *world) do(op, name string) error {
 		_, err = w.svc.CreateImage(w.ctx(), &service.CreateImageInput{ImageBuilderName: &name, Name: &image})
 	case "delete image":
 		image := "image-of-" + name
+		_, err = w.svc.DeleteImage(w.ctx(), &appstreamapi.DeleteImageInput{Name: &image})
+	case "copy":
+		_, err = w.svc.CopyImage(w.ctx(), &appstreamapi.CopyImageInput{SourceImageName: aws.String("image-of-" + name),
+			DestinationImageName: aws.String("copy-of-" + name), DestinationRegion: aws.String("us-east-1")})
+	case "delete copy":
+		image := "copy-of-" + name
 		_, err = w.svc.DeleteImage(w.ctx(), &appstreamapi.DeleteImageInput{Name: &image})
 	}
 	return err

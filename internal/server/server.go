@@ -104,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
 	sizes := cfg.Sizes()
-	operations := service.Config{Store: s.store, Blobs: blobs, Tickets: signer, Sizes: sizes, AgentVersions: s.provider.AgentVersions,
+	operations := service.Config{Store: s.store, Blobs: blobs, Tickets: signer, Sizes: sizes, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
 	engine := reconcile.Config{Store: s.store, Provider: s.provider, Sizes: sizes, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)

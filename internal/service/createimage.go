@@ -79,15 +79,7 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 		if b.State != appstream.BuilderRunning {
 			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
 		}
-		if err := s.room(tx, image.Key, &appstream.Image{}, s.cfg.Quotas.Images, "An image with the given name already exists: %s."); err != nil {
-			return err
-		}
-		// Who asks for an image by name gets his own rather than the public one: a private image must not hide it.
-		public := image.Key
-		public.Account = ""
-		if err := tx.Get(public, &appstream.Image{}); err == nil {
-			return appstream.Errorf(appstream.ResourceAlreadyExists, "An image with the given name already exists: %s is a public image. Choose another name.", image.Name)
-		} else if !errors.Is(err, store.ErrNotFound) {
+		if err := s.roomForImage(tx, image.Key); err != nil {
 			return err
 		}
 		var base appstream.Image // the builder's image may be deleted by now
@@ -153,12 +145,14 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 }
 
 func checkCreateImage(in *CreateImageInput) error {
-	name := value(in.Name)
 	switch {
 	case value(in.ImageBuilderName) == "":
 		return appstream.Errorf(appstream.Validation, "ImageBuilderName is missing. Name the image builder to make the image of.")
-	case !imageName.MatchString(name):
-		return appstream.Errorf(appstream.Validation, "The image name %.120q is not valid: 1 to 100 letters, digits, _, - and ., beginning with a letter or digit.", name)
+	}
+	if err := checkImageName(value(in.Name)); err != nil {
+		return err
+	}
+	switch {
 	case len([]rune(value(in.DisplayName))) > 256:
 		return appstream.Errorf(appstream.Validation, "DisplayName is longer than 256 characters.")
 	case len([]rune(value(in.Description))) > 256:
@@ -167,11 +161,6 @@ func checkCreateImage(in *CreateImageInput) error {
 		return appstream.Errorf(appstream.LimitExceeded, "Tags has %d tags. Limit: %d", len(in.Tags), maxTags)
 	case len(in.Applications) > agentapi.MaxApplications:
 		return appstream.Errorf(appstream.LimitExceeded, "Applications has %d applications. Limit: %d", len(in.Applications), agentapi.MaxApplications)
-	}
-	for _, prefix := range reservedNames {
-		if strings.HasPrefix(strings.ToLower(name), prefix) {
-			return appstream.Errorf(appstream.Validation, "The image name %s begins with %s, which is reserved. Choose another name.", name, prefix)
-		}
 	}
 	for k, v := range in.Tags {
 		if n := len([]rune(k)); n < 1 || n > 128 || len([]rune(v)) > 256 || strings.HasPrefix(k, "aws:") {
@@ -187,6 +176,35 @@ func checkCreateImage(in *CreateImageInput) error {
 			return appstream.Errorf(appstream.Validation, "Applications[%d]: there is another application named %s.", n, *app.Name)
 		}
 		seen[*app.Name] = true
+	}
+	return nil
+}
+
+// checkImageName checks the name of a new image, by the rules of the Image Assistant.
+func checkImageName(name string) error {
+	if !imageName.MatchString(name) {
+		return appstream.Errorf(appstream.Validation, "The image name %.120q is not valid: 1 to 100 letters, digits, _, - and ., beginning with a letter or digit.", name)
+	}
+	for _, prefix := range reservedNames {
+		if strings.HasPrefix(strings.ToLower(name), prefix) {
+			return appstream.Errorf(appstream.Validation, "The image name %s begins with %s, which is reserved. Choose another name.", name, prefix)
+		}
+	}
+	return nil
+}
+
+// roomForImage refuses a new image when its name is taken or the account has as many as it may.
+func (s *Service) roomForImage(tx store.Tx, k appstream.Key) error {
+	if err := s.room(tx, k, &appstream.Image{}, s.cfg.Quotas.Images, "An image with the given name already exists: %s."); err != nil {
+		return err
+	}
+	// Who asks for an image by name gets his own rather than the public one: a private image must not hide it.
+	public := k
+	public.Account = ""
+	if err := tx.Get(public, &appstream.Image{}); err == nil {
+		return appstream.Errorf(appstream.ResourceAlreadyExists, "An image with the given name already exists: %s is a public image. Choose another name.", k.Name)
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
 	}
 	return nil
 }

@@ -157,6 +157,11 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 			}
 			return appstream.Errorf(appstream.ResourceInUse, "The image %s is in use by %s. Give the fleet another image, or delete it.", k.Name, who)
 		}
+		if user, err := copyingFrom(tx, image); err != nil {
+			return err
+		} else if user != nil {
+			return appstream.Errorf(appstream.ResourceInUse, "The image %s is being copied to %s in %s. Wait until the copy is AVAILABLE, or delete the copy.", k.Name, user.Name, user.Region)
+		}
 		from := image.State
 		image.Enter(appstream.ImageDeleting, now)
 		if err := move(tx, &image.Meta, from, now, "DeleteImage"); err != nil {

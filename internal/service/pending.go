@@ -50,10 +50,6 @@ func (pending) BatchDisassociateUserStack(context.Context, *aws.BatchDisassociat
 	return nil, pendingOperation("BatchDisassociateUserStack")
 }
 
-func (pending) CopyImage(context.Context, *aws.CopyImageInput) (*aws.CopyImageOutput, error) {
-	return nil, pendingOperation("CopyImage")
-}
-
 func (pending) CreateAppBlock(context.Context, *aws.CreateAppBlockInput) (*aws.CreateAppBlockOutput, error) {
 	return nil, pendingOperation("CreateAppBlock")
 }

@@ -25,6 +25,7 @@ type Config struct {
 	Sizes   map[string]appstream.InstanceType
 	// AgentVersions gives the agent versions that can be put into machines, the newest last.
 	AgentVersions func() []string
+	Regions       []string // where resources can be: those that an image can be copied to
 	// Agents reaches the agent of a machine; nil when machines have none.
 	Agents func(id string) *agentapi.Client
 	Quotas Quotas
@@ -36,6 +37,7 @@ type Quotas struct {
 	ImageBuilders  int // default 10
 	Images         int // default 10
 	ImageShares    int // accounts that one image may be shared with; default 100
+	ImageCopies    int // that are under way at a time to one region; default 2
 	Fleets         int // default 10
 	FleetInstances int // instances that one fleet may have; default 100
 	Stacks         int // default 10
@@ -53,7 +55,7 @@ func New(cfg Config) *Service {
 	for _, d := range []struct {
 		quota *int
 		value int
-	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10}} {
+	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10}} {
 		if *d.quota <= 0 {
 			*d.quota = d.value
 		}

@@ -62,6 +62,7 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		{"cancelled", (*suite).cancelled},
 		{"capture", (*suite).capture},
 		{"captureFaults", (*suite).captureFaults},
+		{"copy", (*suite).copy},
 		{"imageInUse", (*suite).imageInUse},
 		{"reopened", (*suite).reopened},
 		{"list", (*suite).list},
@@ -199,6 +200,35 @@ func (s *suite) captured(id, ref string) {
 	s.ok(s.Provider.EnsureCaptured(s.ctx, id, ref))
 	s.settle(id, s.observe(id).Phase)
 	s.hasImage(ref, true)
+}
+
+func (s *suite) copied(from, to string) {
+	s.Helper()
+	s.ok(s.Provider.EnsureImageCopied(s.ctx, from, to))
+	s.settleImage(to)
+}
+
+// settleImage waits until the image is there.
+func (s *suite) settleImage(ref string) {
+	s.Helper()
+	for end := time.Now().Add(s.Patience); ; s.pause(time.Now(), end) {
+		if has, err := s.Provider.HasImage(s.ctx, ref); err != nil || has {
+			s.ok(err)
+			return
+		}
+	}
+}
+
+// listed checks which images there are.
+func (s *suite) listed(want ...string) {
+	s.Helper()
+	refs, err := s.Provider.ListImages(s.ctx)
+	s.ok(err)
+	slices.Sort(refs)
+	slices.Sort(want)
+	if !slices.Equal(refs, want) {
+		s.Errorf("ListImages() = %v, want %v", refs, want)
+	}
 }
 
 func (s *suite) hasImage(ref string, want bool) {
@@ -382,6 +412,9 @@ func (s *suite) concurrent() {
 	s.all(3, func(int) error { return s.Provider.EnsureCaptured(s.ctx, spec.ID, ref) })
 	s.settle(spec.ID, appstream.MachineStopped)
 	s.hasImage(ref, true)
+	copied := s.ref()
+	s.all(4, func(int) error { return s.Provider.EnsureImageCopied(s.ctx, ref, copied) })
+	s.settleImage(copied)
 	s.all(6, func(n int) error { // whatever the outcome, it is one
 		if n%2 == 0 {
 			return s.Provider.EnsureRunning(s.ctx, spec)
@@ -446,6 +479,12 @@ func (s *suite) cancelled() {
 	cut(func(ctx context.Context) error { return s.Provider.EnsureCaptured(ctx, spec.ID, ref) })
 	s.settle(spec.ID, appstream.MachineStopped)
 	s.hasImage(ref, true)
+	copied := s.ref()
+	cut(func(ctx context.Context) error { return s.Provider.EnsureImageCopied(ctx, ref, copied) })
+	s.settleImage(copied)
+	cut(func(ctx context.Context) error { return s.Provider.EnsureImageGone(ctx, copied) })
+	s.hasImage(copied, false)
+	s.hasImage(ref, true)
 	cut(func(ctx context.Context) error { return s.Provider.EnsureImageGone(ctx, ref) })
 
 	// A capture that is given up leaves no image, not even later.
@@ -478,14 +517,7 @@ func (s *suite) capture() {
 	s.captured(second.ID, two)
 	s.gone(second.ID)
 
-	refs, err := s.Provider.ListImages(s.ctx)
-	s.ok(err)
-	slices.Sort(refs)
-	want := []string{one, two}
-	slices.Sort(want)
-	if !slices.Equal(refs, want) {
-		s.Errorf("ListImages() = %v, want %v", refs, want)
-	}
+	s.listed(one, two)
 	public, err := s.Provider.PublicImages(s.ctx)
 	s.ok(err)
 	if slices.ContainsFunc(public, func(i compute.PublicImage) bool { return i.Ref == one || i.Ref == two || i.Name == "" }) {
@@ -498,6 +530,44 @@ func (s *suite) capture() {
 	third.ImageRef = two
 	s.running(third)
 	s.exec(third.ID, "cat /opt/one /opt/two | tr '\\n' ' '", "one two")
+}
+
+// copy: a copy has what the image has, and neither needs the other.
+func (s *suite) copy() {
+	maker, user := s.spec(), s.spec()
+	one, two, three := s.ref(), s.ref(), s.ref()
+	s.fault(s.Provider.EnsureImageCopied(s.ctx, one, two), "")
+	s.hasImage(two, false)
+	s.running(maker)
+	s.exec(maker.ID, "echo one >/opt/one; cat /opt/one", "one")
+	s.stopped(maker.ID)
+	s.captured(maker.ID, one)
+	s.copied(one, two)
+	s.copied(one, two)
+	s.listed(one, two)
+	if err := s.Provider.EnsureImageCopied(s.ctx, one, "not a/../reference:"+strings.Repeat("x", 600)); err == nil {
+		s.Error("an impossible image reference was accepted")
+	}
+
+	s.ok(s.Provider.EnsureImageGone(s.ctx, one))
+	s.hasImage(one, false)
+	s.listed(two)
+	s.ok(s.Provider.EnsureImageCopied(s.ctx, one, two)) // the copy is there: it is as it shall be
+	s.gone(maker.ID)
+	user.ImageRef = two
+	s.running(user)
+	s.exec(user.ID, "cat /opt/one", "one")
+	s.copied(two, three) // of a copy
+	s.ok(s.Provider.EnsureImageGone(s.ctx, two))
+	s.hasImage(two, false)
+	if m := s.observe(user.ID); m.Phase != appstream.MachineRunning {
+		s.Errorf("the machine is %q when its image is removed", m.Phase)
+	}
+	s.listed(three)
+	if s.Reopen != nil {
+		s.Provider = s.Reopen()
+		s.listed(three)
+	}
 }
 
 func (s *suite) captureFaults() {
@@ -601,9 +671,10 @@ func (s *suite) random() {
 		spec := s.spec()
 		phase := appstream.MachineAbsent
 		image, ref := false, s.ref()
+		second, copied := false, s.ref()
 		for range rapid.IntRange(1, 8).Draw(t, "steps") {
 			s.Steps--
-			switch rapid.SampledFrom([]string{"make", "run", "stop", "gone", "capture", "image gone"}).Draw(t, "verb") {
+			switch rapid.SampledFrom([]string{"make", "run", "stop", "gone", "capture", "image gone", "copy", "copy gone"}).Draw(t, "verb") {
 			case "make":
 				s.ok(s.Provider.EnsureMade(s.ctx, spec))
 				if phase == appstream.MachineAbsent {
@@ -632,10 +703,22 @@ func (s *suite) random() {
 			case "image gone":
 				s.ok(s.Provider.EnsureImageGone(s.ctx, ref))
 				image = false
+			case "copy":
+				err := s.Provider.EnsureImageCopied(s.ctx, ref, copied)
+				if can := second || image; can != (err == nil) {
+					t.Fatalf("copy of an image that is there: %v, with copy %v: %v", image, second, err)
+				} else if can {
+					second = true
+					s.settleImage(copied)
+				}
+			case "copy gone":
+				s.ok(s.Provider.EnsureImageGone(s.ctx, copied))
+				second = false
 			}
 			if rapid.Bool().Draw(t, "wait") {
 				s.settle(spec.ID, phase)
 				s.hasImage(ref, image)
+				s.hasImage(copied, second)
 			}
 		}
 		s.settle(spec.ID, phase)

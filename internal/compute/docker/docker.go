@@ -59,7 +59,7 @@ const (
 	labelID           = "oriel.id"           // on a container: the machine
 	labelResource     = "oriel.resource"     // on a container: the ARN that it belongs to
 	labelSubnet       = "oriel.subnet"       // on a container and a network: the subnet's ID
-	labelRef          = "oriel.ref"          // on a captured image: what it was captured as
+	labelRef          = "oriel.ref"          // on a captured image and its copies: what it was captured as
 	labelParent       = "oriel.parent"       // on a captured image: the engine's ID of the one that its machine was made from
 
 	labelImageName        = "oriel.image.name" // on a public image

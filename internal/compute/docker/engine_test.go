@@ -601,6 +601,39 @@ func TestPublicImages(t *testing.T) {
 	}
 }
 
+// Names that somebody else gives an image in the engine are his: they are not listed, and stay when Oriel's are gone.
+func TestForeignNames(t *testing.T) {
+	p, base := open(t)
+	ctx, spec, ref := t.Context(), machineSpec(base), "oriel/image:"+unique()
+	if err := errors.Join(p.EnsureMade(ctx, spec), p.EnsureCaptured(ctx, spec.ID, ref)); err != nil {
+		t.Fatal(err)
+	}
+	backup := "oriel-test/backup:" + unique()
+	if _, err := p.engine.ImageTag(ctx, client.ImageTagOptions{Source: ref, Target: backup}); err != nil {
+		t.Fatal(err)
+	}
+	if refs, err := p.ListImages(ctx); err != nil || !slices.Equal(refs, []string{ref}) {
+		t.Errorf("ListImages() = %v, %v", refs, err)
+	}
+	if err := errors.Join(p.EnsureGone(ctx, spec.ID), p.EnsureImageGone(ctx, ref)); err != nil {
+		t.Fatal(err)
+	}
+	if has, err := p.HasImage(ctx, backup); err != nil || !has {
+		t.Errorf("HasImage(%s) = %v, %v", backup, has, err)
+	}
+	r, err := p.engine.ImageInspect(ctx, backup)
+	if err == nil {
+		_, err = p.engine.ImageRemove(ctx, r.ID, client.ImageRemoveOptions{Force: true})
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	var fault *compute.Fault
+	if err := p.EnsureImageCopied(ctx, base, ref); !errors.As(err, &fault) {
+		t.Errorf("an image that this server did not make was copied: %v", err)
+	}
+}
+
 func TestImportFails(t *testing.T) {
 	p, _ := open(t)
 	ref := "oriel/base:" + unique()

@@ -100,6 +100,33 @@ func (p *Provider) removeHalf(ctx context.Context, ref string) error {
 	return errors.Join(errs...)
 }
 
+// EnsureImageCopied gives the image from a second name. An image in an engine is not changed any more, so the two need no
+// data of their own: EnsureImageGone takes one name away and leaves the data to the other.
+func (p *Provider) EnsureImageCopied(ctx context.Context, from, to string) error {
+	if err := errors.Join(checkRef(from), checkRef(to)); err != nil {
+		return &compute.Fault{Message: err.Error(), Cause: err}
+	}
+	return p.captures.finish(ctx, to, func(ctx context.Context) error {
+		if has, err := p.HasImage(ctx, to); has || err != nil {
+			return err
+		}
+		r, err := p.engine.ImageInspect(ctx, from)
+		if err == nil && (r.Config == nil || r.Config.Labels[labelInstallation] != p.config.Installation) {
+			return &compute.Fault{Message: "the image " + from + " was not made by this server: it is not copied"}
+		}
+		if err == nil {
+			_, err = p.engine.ImageTag(ctx, client.ImageTagOptions{Source: r.ID, Target: to})
+		}
+		switch {
+		case cerrdefs.IsNotFound(err):
+			return &compute.Fault{Message: "the image " + from + " does not exist (any more): there is nothing to copy", Cause: err}
+		case err != nil:
+			return fail("copy the image "+from, err)
+		}
+		return nil
+	})
+}
+
 // HasImage tells whether there is an image of that name.
 func (p *Provider) HasImage(ctx context.Context, ref string) (bool, error) {
 	_, err := p.engine.ImageInspect(ctx, ref)
@@ -175,7 +202,8 @@ func (p *Provider) removeUnused(ctx context.Context, imageID string) error {
 	return nil
 }
 
-// ListImages gives the refs of the captured images, with one call to the engine.
+// ListImages gives the refs of the captured images and of their copies, with one call to the engine. All have the repository of
+// the first name, which the label keeps also when that name is gone; names that somebody else gave them are not Oriel's.
 func (p *Provider) ListImages(ctx context.Context) ([]string, error) {
 	r, err := p.engine.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.
 		Add("dangling", "false").Add("label", labelInstallation+"="+p.config.Installation)})
@@ -184,22 +212,22 @@ func (p *Provider) ListImages(ctx context.Context) ([]string, error) {
 	}
 	var refs []string
 	for _, i := range r.Items {
-		if ref := i.Labels[labelRef]; ref != "" && hasTag(i.RepoTags, ref) {
-			refs = append(refs, ref)
+		ours := repository(i.Labels[labelRef])
+		for _, tag := range i.RepoTags {
+			if ours != "" && repository(tag) == ours {
+				refs = append(refs, familiar(tag))
+			}
 		}
 	}
 	return refs, nil
 }
 
-// hasTag looks for ref among the names that the engine gives, with or without the registry.
-func hasTag(tags []string, ref string) bool {
-	want, err := reference.ParseNormalizedNamed(ref)
-	for _, tag := range tags {
-		if got, e := reference.ParseNormalizedNamed(tag); err == nil && e == nil && got.String() == want.String() {
-			return true
-		}
+// repository gives what comes before the tag of a name, in the same form for all engines; "" for what is no name.
+func repository(ref string) string {
+	if named, err := reference.ParseNormalizedNamed(ref); err == nil {
+		return named.Name()
 	}
-	return false
+	return ""
 }
 
 // PublicImages gives the images with a label oriel.image.name and a name in the engine, with one call to it. Of several with

@@ -36,7 +36,7 @@ type Config struct {
 	// Dir is where the machines and images are kept, made when it is missing. It is written without fsync: the state
 	// survives the end of the process, however sudden, but not a power cut.
 	Dir string
-	// Delay is how long each start, stop, capture and removal of a machine takes; 0 is none.
+	// Delay is how long each start, stop, capture and removal of a machine and each copy of an image takes; 0 is none.
 	Delay time.Duration
 	// Images are offered to everyone. One whose Ref is empty gets its name as Ref.
 	Images []compute.PublicImage
@@ -86,11 +86,11 @@ type machine struct {
 	IPv4    netip.Addr
 }
 
-// image is the file of one captured image.
+// image is the file of one captured or copied image.
 type image struct {
 	Ref     string
-	Machine string    // that it is made of
-	At      time.Time // when the capture is complete; before, there is no image
+	Machine string    // that it is captured from; "" for a copy
+	At      time.Time // when the capture or the copy is complete; before, there is no image
 }
 
 // New reads what is in config.Dir.
@@ -226,9 +226,6 @@ func (p *Provider) EnsureGone(ctx context.Context, id string) error {
 // EnsureCaptured begins to make the image. The machine may be started meanwhile.
 func (p *Provider) EnsureCaptured(ctx context.Context, id, ref string) error {
 	return p.do(ctx, "EnsureCaptured", id, func(now time.Time) error {
-		if ref == "" || len(ref) > 512 {
-			return &compute.Fault{Message: fmt.Sprintf("the image reference %.60q is empty or too long", ref)}
-		}
 		if p.images[ref] != nil {
 			return nil
 		}
@@ -241,16 +238,27 @@ func (p *Provider) EnsureCaptured(ctx context.Context, id, ref string) error {
 		}
 		next := *m
 		next.Capture = now.Add(p.config.Delay)
-		i := &image{Ref: ref, Machine: id, At: next.Capture}
-		if err := save(p.imageFile(ref), i); err != nil {
+		if err := p.putImage(image{Ref: ref, Machine: id, At: next.Capture}); err != nil {
 			return err
 		}
-		p.images[ref] = i
 		return p.put(next)
 	})
 }
 
-// HasImage tells whether the capture of ref is complete, or ref is a public image.
+// EnsureImageCopied begins to make the image to. What becomes of from meanwhile is all the same.
+func (p *Provider) EnsureImageCopied(ctx context.Context, from, to string) error {
+	return p.do(ctx, "EnsureImageCopied", to, func(now time.Time) error {
+		if p.images[to] != nil {
+			return nil
+		}
+		if !p.hasImage(from, now) {
+			return &compute.Fault{Message: fmt.Sprintf("the image %s does not exist (any more): there is nothing to copy", from)}
+		}
+		return p.putImage(image{Ref: to, At: now.Add(p.config.Delay)})
+	})
+}
+
+// HasImage tells whether the capture or the copy ref is complete, or ref is a public image.
 func (p *Provider) HasImage(ctx context.Context, ref string) (has bool, err error) {
 	err = p.do(ctx, "HasImage", ref, func(now time.Time) error {
 		has = p.hasImage(ref, now)
@@ -259,12 +267,12 @@ func (p *Provider) HasImage(ctx context.Context, ref string) (has bool, err erro
 	return has, err
 }
 
-// EnsureImageGone removes the image, or ends its capture. It takes no time.
+// EnsureImageGone removes the image, or ends its capture or copy. It takes no time.
 func (p *Provider) EnsureImageGone(ctx context.Context, ref string) error {
 	return p.do(ctx, "EnsureImageGone", ref, func(time.Time) error { return p.forgetImage(ref) })
 }
 
-// ListImages gives the refs of the images whose capture is complete, in order.
+// ListImages gives the refs of the images whose capture or copy is complete, in order.
 func (p *Provider) ListImages(ctx context.Context) (refs []string, err error) {
 	err = p.do(ctx, "ListImages", "", func(now time.Time) error {
 		for ref, i := range p.images {
@@ -382,6 +390,17 @@ func (p *Provider) put(m machine) error {
 	}
 	p.machines[m.ID] = &m
 	p.taken[m.IPv4] = true
+	return nil
+}
+
+func (p *Provider) putImage(i image) error {
+	if i.Ref == "" || len(i.Ref) > 512 {
+		return &compute.Fault{Message: fmt.Sprintf("the image reference %.60q is empty or too long", i.Ref)}
+	}
+	if err := save(p.imageFile(i.Ref), &i); err != nil {
+		return err
+	}
+	p.images[i.Ref] = &i
 	return nil
 }
 
