@@ -27,6 +27,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -206,7 +207,7 @@ func (a *agent) listenServer() error {
 	if os.Getpid() == 1 {
 		l = outsiders{l}
 	}
-	a.serve(l, a.serverAPI())
+	a.serve(l, newServer(a.serverAPI(), a.log))
 	return nil
 }
 
@@ -215,13 +216,35 @@ func (a *agent) listenControl() error {
 	if err != nil {
 		return err
 	}
-	a.serve(l, a.controlAPI())
+	s := newServer(a.controlAPI(), a.log)
+	s.ConnState = atMost(maxCallers)
+	a.serve(l, s)
 	return nil
 }
 
-func (a *agent) serve(l net.Listener, h http.Handler) {
+// maxCallers is how many programs of the instance can be connected to the
+// control socket, which is everyone's.
+const maxCallers = 64
+
+// atMost has a server close connections when it has n others, none of which is
+// hijacked.
+func atMost(n int64) func(net.Conn, http.ConnState) {
+	var open atomic.Int64
+	return func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if open.Add(1) > n {
+				c.Close()
+			}
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+}
+
+func (a *agent) serve(l net.Listener, s *http.Server) {
 	go func() {
-		err := newServer(h, a.log).Serve(l)
+		err := s.Serve(l)
 		a.log.Error("socket", "address", l.Addr().String(), "error", err)
 		a.stop(1) // an instance that cannot be reached is of no use
 	}()

@@ -25,6 +25,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -39,6 +40,7 @@ const (
 	maxDocuments = 512 << 20 // bytes, all together
 	maxJobs      = 100       // that are remembered; those with documents are not forgotten
 	maxTitle     = 200       // bytes
+	maxPrograms  = 64        // that are connected at the same time
 )
 
 // ErrNoPrint means that there is no such document.
@@ -111,6 +113,17 @@ func New(dir, socket, user string, uid int, log *slog.Logger) (*Printer, error) 
 		Handler: p, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Minute, IdleTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	var programs atomic.Int64
+	p.http.ConnState = func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if programs.Add(1) > maxPrograms {
+				c.Close()
+			}
+		case http.StateClosed:
+			programs.Add(-1)
+		}
 	}
 	return p, nil
 }

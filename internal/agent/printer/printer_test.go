@@ -57,6 +57,50 @@ func (p *Printer) ask(t testing.TB, op goipp.Op, document string, attrs ...goipp
 	return &out
 }
 
+// A program that connects again and again takes nothing of the agent but the
+// place of others of its person.
+func TestManyPrograms(t *testing.T) {
+	p := newPrinter(t)
+	socket := filepath.Join(t.TempDir(), "socket")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go p.Serve(l)
+	defer p.Close()
+	get := func(c net.Conn) error {
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(c, "GET /printers/Oriel.ppd HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, err := io.ReadFull(c, make([]byte, 12))
+		return err
+	}
+	var conns []net.Conn
+	dial := func() net.Conn {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	for range maxPrograms {
+		c := dial()
+		if err := get(c); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	if err := get(dial()); err == nil {
+		t.Error("one program more is served")
+	}
+	conns[0].Close()
+	for deadline := time.Now().Add(10 * time.Second); get(dial()) != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("a place that was left is not taken again")
+		}
+	}
+}
+
 func value(attrs goipp.Attributes, name string) string {
 	for _, a := range attrs {
 		if a.Name == name {
