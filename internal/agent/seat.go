@@ -189,13 +189,15 @@ func (p *pool) waitForSeat(ctx context.Context) {
 func (a *agent) fleetStatus() agentapi.Status {
 	s := agentapi.Status{Version: agentapi.Version, Role: a.config.Role, StartedAt: a.started}
 	var displays []*display
+	var next *display
 	a.pool.read(func() {
 		s.Problem = a.pool.problem
 		for _, session := range a.pool.sessions {
 			displays = append(displays, session.seat.display)
 		}
 		if a.pool.next != nil {
-			displays = append(displays, a.pool.next.display)
+			next = a.pool.next.display
+			displays = append(displays, next)
 		}
 	})
 	for _, d := range displays {
@@ -204,11 +206,12 @@ func (a *agent) fleetStatus() agentapi.Status {
 			if d.lastErr != "" {
 				s.LastDisplayError = d.lastErr
 			}
-			if d.desktop == nil { // it is the next session's
-				s.Problem = d.problem
-				if s.Ready = d.up; d.up {
-					s.ReadyAt = d.upAt
-				}
+			if d != next {
+				return // of one whose start scripts run, a session cannot begin
+			}
+			s.Problem = d.problem
+			if s.Ready = d.up; d.up {
+				s.ReadyAt = d.upAt
 			}
 		})
 	}

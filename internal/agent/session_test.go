@@ -66,6 +66,28 @@ func status(err error) int {
 	return 0
 }
 
+// TestStatusWhileScriptsRun: the display of a session whose desktop has not
+// begun is no place for another.
+func TestStatusWhileScriptsRun(t *testing.T) {
+	w := newFleet(t, 1, nil)
+	began := filepath.Join(w.root, "began")
+	slow := w.script("slow", "touch "+began+"; sleep 987654")
+	w.put("opt/appstream/SessionScripts/config.json", `{"SessionStart": {"executables": [{"context": "system", "filename": "`+slow+`"}]}}`)
+	w.start()
+	w.ready()
+	c := w.client.Session("one")
+	if err := c.Begin(t.Context(), spec("one")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { _, err := os.Stat(began); return err == nil })
+	if s, err := w.client.Status(t.Context()); err != nil || s.Ready {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := c.End(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSession(t *testing.T) {
 	w := newFleet(t, 1, nil)
 	os.Symlink(filepath.Join(w.paths.zones, "Europe/Berlin"), w.paths.localtime)

@@ -48,6 +48,9 @@ var (
 // listed, and cannot be asked for.
 const partial = ".oriel-partial-"
 
+// maxLooked is how many names of a folder are looked at to list it.
+const maxLooked = 10 * agentapi.MaxFolder
+
 // Folder is the folder of one person.
 type Folder struct {
 	home, name string
@@ -101,8 +104,12 @@ func (d *Folder) List(p string) (agentapi.Folder, error) {
 			return err
 		}
 		list.Free = int64(disk.Bavail) * disk.Bsize
-		for !list.More {
+		for looked := 0; !list.More; {
 			names, err := dir.Readdirnames(256)
+			if looked += len(names); looked > maxLooked { // of things that are not listed there may be any number
+				list.More = true
+				break
+			}
 			for _, name := range names {
 				if checkName(name) != nil {
 					continue

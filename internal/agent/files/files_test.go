@@ -194,6 +194,23 @@ func TestListMany(t *testing.T) {
 	}
 }
 
+// TestListNothing: there may be more of what is not listed than can be looked
+// at while somebody waits.
+func TestListNothing(t *testing.T) {
+	d, dir := folder(t)
+	if _, err := d.List(""); err != nil {
+		t.Fatal(err)
+	}
+	for n := range maxLooked + 256 {
+		if err := unix.Mkfifo(filepath.Join(dir, fmt.Sprint(n)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := d.List(""); err != nil || !list.More {
+		t.Errorf("%d entries, more: %v, %v", len(list.Files), list.More, err)
+	}
+}
+
 // TestNotRoot: the agent does for a person what the person may do, no more.
 func TestNotRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
