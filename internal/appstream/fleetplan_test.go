@@ -148,6 +148,9 @@ func TestPlanInstance(t *testing.T) {
 			if d.Next.State != test.snapshot.Instance.State && (d.Why == "" || len(d.Wake) == 0) {
 				t.Error("a change of state without a reason, or that its fleet does not hear of")
 			}
+			if !test.remove && d.Next.State != InstanceDeleting && len(d.Next.Sessions) != len(test.snapshot.Sessions) {
+				t.Errorf("the sessions %v are on it, and %d there are", d.Next.Sessions, len(test.snapshot.Sessions))
+			}
 		})
 	}
 }
@@ -215,6 +218,9 @@ func TestPlanSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := PlanSession(test.snapshot, t0.Add(test.after))
+			if d.Next.State == SessionExpired && d.Next.Connected {
+				t.Error("a session that is over counts as connected")
+			}
 			if d.Next.State != test.state || d.Remove != test.remove || d.Next.EndCode != test.end || d.Next.Cleared != test.cleared {
 				t.Errorf("state %s %q, cleared %v, remove %v; want %s %q, %v, %v (why: %s)", d.Next.State, d.Next.EndCode, d.Next.Cleared, d.Remove,
 					test.state, test.end, test.cleared, test.remove, d.Why)

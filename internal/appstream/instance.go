@@ -22,11 +22,10 @@ type Instance struct {
 
 	Fleet, FleetID string // name and record ID
 	Spec           MachineSpec
-	OnDemand       bool     // it is stopped while nobody uses it
-	Max            int      // how many sessions it may have at a time; 0 for a single one that it is made for
-	Sessions       []string // IDs of the sessions that are on it; those that are EXPIRED and not yet cleared too
-	Started        bool     // the machine has been started: if it is stopped now, it has ended
-	Network        *types.NetworkAccessConfiguration
+	OnDemand       bool      // it is stopped while nobody uses it
+	Max            int       // how many sessions it may have at a time; 0 for a single one that it is made for
+	Sessions       []string  // IDs of the sessions that are on it; those that are EXPIRED and not yet cleared too
+	Started        bool      // the machine has been started: if it is stopped now, it has ended
 	SilentSince    time.Time `json:",omitzero"` // since when the agent does not answer; zero while it does
 }
 
@@ -72,7 +71,6 @@ func InstancePrefix(fleet string) string { return fleet + "/" }
 // Enter moves the instance to a state, with the deadline that the state has.
 func (i *Instance) Enter(state string, now time.Time) {
 	i.Meta.Enter(state, now, instanceDeadlines[state])
-	i.SilentSince = time.Time{}
 }
 
 // Multi tells whether several people may use the instance.
@@ -189,7 +187,6 @@ func planUsedInstance(i Instance, s InstanceSnapshot, now time.Time) Decision[In
 	default:
 		return discard(s, now, "its agent has not answered for "+instanceSilence.String())
 	}
-	d.Next.Network = network(s.Machine)
 	return d
 }
 
@@ -229,7 +226,7 @@ func planPendingInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 	case i.OnDemand: // someone started it behind our back
 		return Decision[Instance]{Next: i, Do: []Action{EnsureStopped{i.ID}}, Again: soon(m, now)}
 	case m.Phase == MachineRunning && s.Agent.Ready:
-		i.Started, i.Network = true, network(m)
+		i.Started = true
 		return ready(InstanceAvailable, "the machine runs and is ready for a session")
 	case m.Phase == MachineRunning:
 		d := Decision[Instance]{Next: i, Again: m.NextChange}
