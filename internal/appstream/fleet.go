@@ -274,6 +274,9 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 		i := f.newInstance(s.IDs[n], s, now)
 		d.Also = append(d.Also, Also{Record: &i, Why: "the fleet has less than it shall have"})
 	}
+	if pending == 0 && count >= f.Desired { // perhaps because less is wanted than before
+		d.Next.Failures, d.Next.Retry, d.Next.View.FleetErrors = 0, time.Time{}, nil
+	}
 	if problem != nil {
 		d.Next.View.FleetErrors = addFleetError(nil, problem.Code, problem.Message)
 	}

@@ -84,6 +84,21 @@ func TestFleetWithoutItsType(t *testing.T) {
 	}
 }
 
+// A fleet that has what it shall have has nothing to complain of, even if that is because it shall have less.
+func TestFleetThatWantsNoMore(t *testing.T) {
+	f := fleet(FleetRunning, 1, func(f *Fleet) {
+		f.Failures, f.Retry, f.View.FleetErrors = 3, t0.Add(time.Minute), addFleetError(nil, "", "it failed")
+	})
+	s := FleetSnapshot{Fleet: f, Sizes: InstanceTypes(), Agent: "11-21-2026", IDs: newIDs(FleetBatch)}
+	if d := PlanFleet(s, t0); len(d.Next.View.FleetErrors) != 1 || d.Next.Failures != 3 {
+		t.Errorf("without an instance: %d errors, %d failures", len(d.Next.View.FleetErrors), d.Next.Failures)
+	}
+	s.Instances = []Instance{instance(f, "i-1", InstanceInUse, with("s1"))}
+	if d := PlanFleet(s, t0); len(d.Next.View.FleetErrors) != 0 || d.Next.Failures != 0 {
+		t.Errorf("with the one that it shall have: %d errors, %d failures", len(d.Next.View.FleetErrors), d.Next.Failures)
+	}
+}
+
 func TestPlanInstance(t *testing.T) {
 	f := fleet(FleetRunning, 1)
 	ill := fleet(FleetStarting, 1, func(f *Fleet) { f.Failures = 3 })
