@@ -60,6 +60,7 @@ type Server struct {
 	cert     *certificate // nil without TLS
 
 	http, metricsHTTP         *http.Server
+	unused                    unused       // connections of http
 	listener, metricsListener net.Listener // the second is nil when metrics are beside the API
 	closers                   []func() error
 }
@@ -159,6 +160,7 @@ func (s *Server) listen(routes http.Handler) (err error) {
 			WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	}
 	s.http = newServer(routes)
+	s.http.ConnState = s.unused.follow
 	if s.cfg.TLSCert != "" {
 		if s.cert, err = loadCertificate(s.cfg.TLSCert, s.cfg.TLSKey, s.log); err != nil {
 			return err
@@ -255,6 +257,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var draining sync.WaitGroup // streams hold requests open, so both at once
 	draining.Go(func() { s.gateway.Close(drain) })
 	draining.Go(func() {
+		defer time.AfterFunc(unusedTime, s.unused.close).Stop()
 		if s.http.Shutdown(drain) != nil {
 			s.http.Close()
 		}
