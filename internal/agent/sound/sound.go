@@ -37,6 +37,7 @@ const (
 	healthy      = 30 * time.Second // a program that lived so long starts anew
 	queue        = 25               // packets that wait for one listener: half a second
 	backlog      = 64               // of connections to the sound server
+	ahead        = time.Second      // of the clock, that sound may come
 )
 
 // Process is a program that runs as the session's user.
@@ -258,17 +259,25 @@ func (s *Sound) record(ctx context.Context) error {
 	return err
 }
 
-// encode sends what it reads to the listeners.
+// encode sends what it reads to the listeners, no faster than it is heard: the
+// recorder is the person's, whose programs can have it write anything.
 func (s *Sound) encode(r io.Reader) error {
 	e, err := newEncoder()
 	if err != nil {
 		return err
 	}
 	frame := make([]byte, frameBytes)
+	heard := time.Now() // when what has come is over
 	for {
 		if _, err := io.ReadFull(r, frame); err != nil {
 			return fmt.Errorf("the recorder ended: %w", err)
 		}
+		now := time.Now()
+		if heard.Before(now) {
+			heard = now
+		}
+		heard = heard.Add(agentapi.SoundFrame)
+		time.Sleep(heard.Sub(now) - ahead)
 		packet, err := e.encode(frame)
 		if err != nil {
 			return err

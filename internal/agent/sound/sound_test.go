@@ -1,8 +1,10 @@
 package sound
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/thesyncim/gopus"
@@ -239,6 +242,22 @@ func TestServerEnds(t *testing.T) {
 		server.end()
 		st.none(t)
 	}
+}
+
+// TestPace: a recorder that writes without end costs no more than one that
+// records.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Sound{changed: make(chan struct{}), listeners: map[*Listener]struct{}{}}
+		began := time.Now()
+		const seconds = 5
+		if err := s.encode(bytes.NewReader(make([]byte, seconds*50*frameBytes))); !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != seconds*time.Second-ahead {
+			t.Errorf("%d seconds of sound took %v", seconds, took)
+		}
+	})
 }
 
 func TestEncoderSilence(t *testing.T) {
