@@ -221,13 +221,25 @@ func TestClientCalls(t *testing.T) {
 }
 
 func TestClientBoundsAnswers(t *testing.T) {
-	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for range 10 {
-			w.Write(bytes.Repeat([]byte(" "), maxAnswer/8))
+	for what, limit := range map[string]int{"status": maxAnswer, "session": maxList} {
+		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for range 10 {
+				w.Write(bytes.Repeat([]byte(" "), limit/8))
+			}
+		}))
+		_, err := c.Status(t.Context())
+		if what == "session" {
+			_, err = c.Session("one").Folder(t.Context(), "")
 		}
+		if err == nil || !strings.Contains(err.Error(), "longer than") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Long", strings.Repeat("x", 2*maxHeader))
 	}))
-	if _, err := c.Status(t.Context()); err == nil || !strings.Contains(err.Error(), "longer than") {
-		t.Error(err)
+	if _, err := c.Status(t.Context()); err == nil {
+		t.Error("a header without end is taken")
 	}
 }
 

@@ -21,6 +21,8 @@ import (
 const (
 	maxAnswer       = 256 << 10
 	maxApplications = 32 << 20 // 50 applications with uncompressible icons: 18 MiB
+	maxList         = 4 << 20  // MaxFolder names, or the titles of the windows: 2 MiB
+	maxHeader       = 64 << 10
 )
 
 // MaxWait is the longest that a call which waits is held by the agent.
@@ -80,6 +82,8 @@ func NewClient(dial Dialer) *Client {
 			MaxIdleConnsPerHost: 2,
 			IdleConnTimeout:     time.Minute,
 			DisableCompression:  true,
+
+			MaxResponseHeaderBytes: maxHeader,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -252,7 +256,7 @@ func upgrade(ctx context.Context, conn net.Conn, path string) (*DisplayConn, err
 	}
 	// The head of the answer is bounded by the limit; what comes after it is
 	// in the reader's buffer or still in conn.
-	limited := &io.LimitedReader{R: conn, N: 64 << 10}
+	limited := &io.LimitedReader{R: conn, N: maxHeader}
 	r := bufio.NewReaderSize(limited, 4<<10)
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {

@@ -161,7 +161,7 @@ func (s *SessionClient) RemoveFile(ctx context.Context, path string) error {
 }
 
 func (s *SessionClient) call(ctx context.Context, timeout time.Duration, method, target string, in, out any) error {
-	_, err := s.client.call(ctx, timeout, method, s.path+target, in, out, maxApplications)
+	_, err := s.client.call(ctx, timeout, method, s.path+target, in, out, maxList)
 	return noSession(err)
 }
 
