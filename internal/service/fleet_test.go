@@ -513,6 +513,34 @@ func TestFleetLife(t *testing.T) {
 	}
 }
 
+// A fleet starts from its image as that is now, and an update has the engine try again at once.
+func TestFleetTriesAnew(t *testing.T) {
+	f := newFixture(t)
+	f.fleet("pool", appstream.FleetStopped)
+	f.must(f.store.Update(context.Background(), func(tx store.Tx) error {
+		var image appstream.Image
+		if err := tx.Get(appstream.Key{Region: "us-west-2", Noun: appstream.NounImage, Name: "base"}, &image); err != nil {
+			return err
+		}
+		image.Ref = "built anew"
+		return tx.Put(&image)
+	}))
+	_, err := f.StartFleet(as(me), &api.StartFleetInput{Name: new("pool")})
+	f.must(err)
+	r := f.editFleet("pool", func(r *appstream.Fleet) {
+		r.Enter(appstream.FleetRunning, time.Now(), 0)
+		r.Failures, r.Retry, r.Due = 3, time.Now().Add(time.Minute), time.Now().Add(time.Minute)
+	})
+	if r.ImageRef != "built anew" {
+		t.Errorf("its machines are made from %q", r.ImageRef)
+	}
+	_, err = f.UpdateFleet(as(me), &api.UpdateFleetInput{Name: new("pool"), DisplayName: new("Pool")})
+	f.must(err)
+	if r = f.editFleet("pool", func(*appstream.Fleet) {}); r.Failures != 0 || !r.Retry.IsZero() || r.Due.After(time.Now()) {
+		t.Errorf("after an update: %d failures, the next try at %v, due at %v", r.Failures, r.Retry, r.Due)
+	}
+}
+
 // A fleet whose instance type was taken out of the configuration cannot start; another type helps.
 func TestStartFleetWithoutItsType(t *testing.T) {
 	f := newFixture(t)

@@ -66,10 +66,7 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 				return err
 			}
 		}
-		if err := errors.Join(tx.Put(&instance), move(tx, &session.Meta, "", now, "a streaming URL was opened"), tx.Insert(&session)); err != nil {
-			return err
-		}
-		return tx.Wake(fleet.Key, now)
+		return errors.Join(tx.Put(&instance), move(tx, &session.Meta, "", now, "a streaming URL was opened"), tx.Insert(&session))
 	})
 	return session, existing, err
 }
