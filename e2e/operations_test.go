@@ -17,7 +17,7 @@ import (
 
 // performed is what has behaviour. All other operations of the SDK answer 501.
 var performed = []string{
-	"AssociateFleet", "CreateFleet", "CreateImageBuilder", "CreateImageBuilderStreamingURL", "CreateStack",
+	"AssociateFleet", "CopyImage", "CreateFleet", "CreateImageBuilder", "CreateImageBuilderStreamingURL", "CreateStack",
 	"CreateStreamingURL", "DeleteFleet", "DeleteImage", "DeleteImageBuilder", "DeleteImagePermissions", "DeleteStack",
 	"DescribeFleets", "DescribeImageBuilders", "DescribeImagePermissions", "DescribeImages", "DescribeSessions",
 	"DescribeStacks", "DisassociateFleet", "DrainSessionInstance", "ExpireSession", "ListAssociatedFleets",
