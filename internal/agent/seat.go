@@ -75,7 +75,10 @@ func (s *seat) endPrograms(a *agent) error {
 // remove removes everything of the account, and the account. Its programs have
 // ended.
 func (s *seat) remove(a *agent) error {
-	dirs := []string{s.dir, filepath.Join(a.paths.mail, s.account.name), filepath.Join(a.paths.cron, s.account.name)}
+	dirs := []string{filepath.Join(a.paths.mail, s.account.name), filepath.Join(a.paths.cron, s.account.name)}
+	if s.dir != "" {
+		dirs = append(dirs, s.dir)
+	}
 	if s.tmp != "" {
 		dirs = append(dirs, s.tmp)
 	}

@@ -173,6 +173,10 @@ func TestSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
+	diary := filepath.Join(home, "MyFiles/diary") // the next seat's home has the same name
+	if err := os.WriteFile(diary, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.End(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +184,7 @@ func TestSession(t *testing.T) {
 	if _, err := io.Copy(io.Discard, d); os.IsTimeout(err) {
 		t.Error("the stream goes on")
 	}
-	for _, gone := range []string{home, w.paths.userProfile, filepath.Join(w.paths.private, "seats/20000"), filepath.Join(w.root, "run/user/20000")} {
+	for _, gone := range []string{diary, w.paths.userProfile, filepath.Join(w.paths.private, "seats/20000"), filepath.Join(w.root, "run/user/20000")} {
 		if _, err := os.Lstat(gone); err == nil {
 			t.Errorf("%s is still there", gone)
 		}
