@@ -86,15 +86,19 @@ func (ps *procs) start(c command) (*proc, error) {
 	return p, nil
 }
 
-// startAs starts c as a, in its home and with out as standard output and error.
+// startAs starts c as a, in its home and, unless c has files, with out as
+// standard output and error.
 func (ps *procs) startAs(a account, c command, out *os.File) (*proc, error) {
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return nil, err
+	if c.files == nil {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return nil, err
+		}
+		defer null.Close()
+		c.files = []*os.File{null, out, out}
 	}
-	defer null.Close()
 	c.env = append(c.env, "HOME="+a.home, "USER="+a.name, "LOGNAME="+a.name)
-	c.files, c.owner = []*os.File{null, out, out}, a.name
+	c.owner = a.name
 	for _, dir := range []string{c.dir, a.home, "/"} {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {
 			c.dir = dir

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/agent/files"
@@ -131,16 +130,10 @@ func (a *agent) startSound(s *session, argv, env []string, files []*os.File) (so
 			files[n] = out.write
 		}
 	}
-	person := s.account
-	c := command{
-		argv: argv, dir: "/", files: files, owner: person.name,
-		env: slices.Concat(desktopEnv(a.config, a.paths), env,
-			[]string{"HOME=" + person.home, "USER=" + person.name, "LOGNAME=" + person.name, "XDG_RUNTIME_DIR=" + s.runtime}),
-	}
-	if person.uid != os.Geteuid() {
-		c.cred = &syscall.Credential{Uid: uint32(person.uid), Gid: uint32(person.gid), Groups: person.groups}
-	}
-	p, err := a.procs.start(c)
+	p, err := a.procs.startAs(s.account, command{
+		argv: argv, dir: "/", files: files,
+		env: slices.Concat(desktopEnv(a.config, a.paths), env, []string{"XDG_RUNTIME_DIR=" + s.runtime}),
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
