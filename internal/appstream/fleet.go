@@ -32,6 +32,7 @@ type Fleet struct {
 	Stacks          []string // names of the stacks that it is associated with, in order
 
 	Failures int       // instances in a row that could not be made
+	Young    int       // instances in a row that were ready and ended within youngTime
 	Retry    time.Time `json:",omitzero"` // when to try the next one; zero: at once
 }
 
@@ -198,6 +199,8 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 	var unused [2][]Instance      // the fleet's own, and those that are made as it was before a change
 	var count, ready, pending int // instances that count as capacity; of these, those that are ready or in use, and those that are not yet
 	var problem *Problem          // of an instance that cannot be made
+	tries := 0                    // those that were made after others had ended young
+	lasting := false              // one of these has been ready for long enough
 	_, known := s.Sizes[deref(f.View.InstanceType)]
 	outdated := func(i *Instance) bool {
 		return known && (i.Spec != f.Spec(i.ID, i.Spec.AgentVersion, s.Sizes) || i.OnDemand != f.onDemand())
@@ -221,6 +224,10 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 		case InstancePrepared, InstanceAvailable:
 			count, ready = count+1, ready+1
 			unused[old] = append(unused[old], i)
+			if f.Young > 0 && !i.Created.Before(f.Retry) {
+				tries++
+				lasting = lasting || now.Sub(i.Since) >= youngTime
+			}
 		case InstanceInUse:
 			if i.Multi() && old == 1 { // nobody else shall come to it
 				next := i
@@ -230,6 +237,7 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 				continue
 			}
 			count, ready = count+1, ready+1
+			lasting = lasting || f.Young > 0 && !i.Created.Before(f.Retry) // somebody works on it
 		}
 	}
 
@@ -261,8 +269,8 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 		more = min(more, len(unused[1]))
 		more = max(more, min(f.Desired-count, FleetBatch-pending, len(s.IDs)))
 	}
-	if f.Failures > 0 {
-		more = min(more, 1-pending) // a probe
+	if f.Failures+f.Young > 0 {
+		more = min(more, 1-pending-tries) // a probe, which must have lasted before there is another
 		if now.Before(f.Retry) {
 			more, d.Again = 0, f.Retry
 		}
@@ -274,7 +282,14 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 		i := f.newInstance(s.IDs[n], s, now)
 		d.Also = append(d.Also, Also{Record: &i, Why: "the fleet has less than it shall have"})
 	}
-	if pending == 0 && count >= f.Desired { // perhaps because less is wanted than before
+	if lasting { // the others are made as usual
+		d.Next.Young, d.Next.Retry = 0, time.Time{}
+	}
+	switch {
+	case pending > 0 || count < f.Desired:
+	case d.Next.Young > 0:
+		d.Again = now.Add(fleetPoll)
+	default: // perhaps because less is wanted than before
 		d.Next.Failures, d.Next.Retry, d.Next.View.FleetErrors = 0, time.Time{}, nil
 	}
 	if problem != nil {
@@ -292,6 +307,9 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 	}
 	return d
 }
+
+// youngTime is how long an instance must have been ready to be more than a try.
+const youngTime = time.Minute
 
 // readiness orders unused instances: those that are least useful first.
 func readiness(state string) int {

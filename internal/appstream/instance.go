@@ -1,6 +1,7 @@
 package appstream
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -135,7 +136,7 @@ func PlanInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 	case s.Fleet == nil:
 		return discard(s, now, "its fleet is gone")
 	case s.Machine.Phase == MachineAbsent:
-		return discard(s, now, "its machine vanished")
+		return s.lost("its machine vanished", now)
 	}
 	if i.State == InstancePrepared {
 		if s.Machine.Phase == MachineRunning { // someone started it behind our back
@@ -146,7 +147,7 @@ func PlanInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 	if s.Machine.Phase == MachineStopped {
 		switch p := i.Problem; {
 		case i.Started:
-			return discard(s, now, "its machine ended")
+			return s.lost("its machine ended", now)
 		case p != nil && p.Lasting: // its person would wait for nothing
 			return s.failed(p.Code, p.Message, now)
 		}
@@ -203,7 +204,10 @@ func planPendingInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 		d.Next.Enter(state, now)
 		if f := s.Fleet; f.Failures > 0 || len(f.View.FleetErrors) > 0 {
 			healed := *f
-			healed.Failures, healed.Retry, healed.View.FleetErrors, healed.Due = 0, time.Time{}, nil, now
+			healed.Failures, healed.Due = 0, now
+			if f.Young == 0 { // else it has yet to last
+				healed.Retry, healed.View.FleetErrors = time.Time{}, nil
+			}
 			d.Also = []Also{{Record: &healed, From: healed.State}}
 		}
 		return d
@@ -241,12 +245,25 @@ func planPendingInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 	return Decision[Instance]{Next: i, Do: []Action{EnsureRunning{i.Spec}}, Again: now}
 }
 
+// lost gives up an instance whose machine is gone. If it had just become ready, its fleet is told: the next one may do the same.
+func (s InstanceSnapshot) lost(why string, now time.Time) Decision[Instance] {
+	if s.Instance.State != InstanceAvailable || s.Instance.OnDemand || now.Sub(s.Instance.Since) >= youngTime {
+		return discard(s, now, why)
+	}
+	return s.blame(0, 1, "", fmt.Sprintf("An instance was given up less than %s after it was ready: %s.", youngTime, why), now)
+}
+
 // failed gives up an instance that cannot be had, and tells its fleet.
 func (s InstanceSnapshot) failed(code, message string, now time.Time) Decision[Instance] {
+	return s.blame(1, 0, code, message, now)
+}
+
+// blame gives up an instance and counts that against its fleet, which waits longer with each until it makes another.
+func (s InstanceSnapshot) blame(failures, young int, code, message string, now time.Time) Decision[Instance] {
 	d := discard(s, now, message)
 	worse := *s.Fleet
-	worse.Failures++
-	worse.Retry = now.Add(fleetBackoff(worse.Failures))
+	worse.Failures, worse.Young = worse.Failures+failures, worse.Young+young
+	worse.Retry = now.Add(fleetBackoff(worse.Failures + worse.Young))
 	worse.View.FleetErrors = addFleetError(worse.View.FleetErrors, code, message)
 	worse.Due = now
 	d.Also = append(d.Also, Also{Record: &worse, From: worse.State})

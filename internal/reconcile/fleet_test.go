@@ -370,6 +370,35 @@ func TestFleetThatCannotHaveMachines(t *testing.T) {
 	})
 }
 
+// A fleet whose machines end as soon as they are ready makes them ever more seldom, says why, and recovers by itself.
+func TestFleetOfShortLivedMachines(t *testing.T) {
+	inFleets(t, 1, func(w *world, c *crew) {
+		w.fleet("lab", types.FleetTypeAlwaysOn, 2, 1)
+		w.reachFleet("lab", types.FleetStateRunning, 2)
+		seen := map[string]bool{}
+		for end := time.Now().Add(time.Hour); time.Now().Before(end); time.Sleep(5 * time.Second) {
+			for _, i := range w.instances("lab") {
+				if i.State == appstream.InstanceAvailable {
+					seen[i.ID] = true
+					w.must(w.provider.EnsureStopped(w.ctx(), i.ID))
+					w.must(w.wakeKey(i.Key))
+				}
+			}
+			synctest.Wait()
+		}
+		if len(seen) > 90 {
+			t.Errorf("%d machines were made in an hour", len(seen))
+		}
+		if f := w.describeFleet("lab"); len(f.FleetErrors) == 0 || !strings.Contains(*f.FleetErrors[0].ErrorMessage, "after it was ready") {
+			t.Errorf("its errors are %+v", f.FleetErrors)
+		}
+		w.reachFleet("lab", types.FleetStateRunning, 2)
+		w.wait("its errors are forgotten", 10*time.Minute, func() bool { return len(w.describeFleet("lab").FleetErrors) == 0 })
+		w.settleFleets("lab")
+		w.checkFleets()
+	})
+}
+
 // An instance that ends, vanishes or falls silent takes its session with it, and is replaced.
 func TestInstanceLost(t *testing.T) {
 	for name, lose := range map[string]func(w *world, c *crew, id string){
