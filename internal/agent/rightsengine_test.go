@@ -27,6 +27,8 @@ mount -o remount,hidepid=0 /proc 2>/dev/null && echo remount
 perl -e 'exit(syscall(56, 0x10000000 | 17, 0, 0, 0, 0) == -1)' 2>/dev/null && echo clone
 perl -e 'exit(syscall(435, 0, 0) != -1 || $! != 38)' 2>/dev/null || echo clone3
 perl -e 'exit(syscall(321, 0, 0, 0) != -1 || $! != 1)' 2>/dev/null || echo bpf
+perl -e 'exit(!defined shmget(0, 4096, 01777))' 2>/dev/null && echo shared memory for others
+perl -e 'exit(!defined shmget(0, 4096, 01700))' 2>/dev/null || echo no shared memory at all
 perl -e 'exit(syscall(0x40000000 | 272, 0x10000000) == -1)' 2>/dev/null && echo x32
 :
 END

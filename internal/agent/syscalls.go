@@ -20,10 +20,15 @@ type callSet struct {
 	closed []uint32 // refused
 	clone  uint32   // refused with a flag for a new namespace
 	clone3 uint32   // said not to exist: its flags cannot be seen, and programs use clone instead
+	shmget uint32   // refused for memory that others could attach to, as old programs ask for without need
+	ipc    uint32   // the same call and others like it in one, whose flags cannot be seen: refused; 0 for none
 }
 
 // namespaceFlags are those of clone that make namespaces.
 const namespaceFlags = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+
+// othersMode are the bits of a mode that are not the owner's.
+const othersMode = 0o077
 
 // nativeCalls are those of this program's own kind.
 var nativeCalls = callSet{
@@ -33,7 +38,7 @@ var nativeCalls = callSet{
 		unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR,
 		unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD, unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME, unix.SYS_SYSLOG, unix.SYS_LOOKUP_DCOOKIE,
 	},
-	clone: unix.SYS_CLONE, clone3: unix.SYS_CLONE3,
+	clone: unix.SYS_CLONE, clone3: unix.SYS_CLONE3, shmget: unix.SYS_SHMGET,
 }
 
 // x86Calls are those of 32-bit programs on amd64.
@@ -41,7 +46,7 @@ var x86Calls = callSet{
 	arch: unix.AUDIT_ARCH_I386,
 	closed: []uint32{310, 346, 21, 22, 52, 357, 336, 338, // unshare, setns, mount, umount, umount2, bpf, perf_event_open, fanotify_init
 		428, 429, 430, 431, 432, 433, 442, 131, 443, 74, 121, 103, 253}, // and the rest as above
-	clone: 120, clone3: 435,
+	clone: 120, clone3: 435, shmget: 395, ipc: 117,
 }
 
 // closeCalls gives the calls up. It needs CAP_SYS_ADMIN, which the caller gives
@@ -67,7 +72,7 @@ func closeCalls() error {
 // kind of program that no set is for do not exist.
 func callFilter(sets []callSet) []unix.SockFilter {
 	const (
-		number, arch, flags = 0, 4, 16 // where struct seccomp_data has them; flags: the lower half of the first argument
+		number, arch, first, third = 0, 4, 16, 32 // where struct seccomp_data has them; of arguments, the lower half
 
 		load    = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal   = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -96,8 +101,13 @@ func callFilter(sets []callSet) []unix.SockFilter {
 		for _, n := range s.closed {
 			rules = append(rules, unless(equal, n, 1), do(answer, refuse))
 		}
+		if s.ipc != 0 {
+			rules = append(rules, unless(equal, s.ipc, 1), do(answer, refuse))
+		}
 		rules = append(rules,
-			unless(equal, s.clone, 3), do(load, flags), unless(anyOf, namespaceFlags, 1), do(answer, refuse),
+			unless(equal, s.shmget, 3), do(load, third), unless(anyOf, othersMode, 1), do(answer, refuse),
+			do(load, number), // the third argument is in its place
+			unless(equal, s.clone, 3), do(load, first), unless(anyOf, namespaceFlags, 1), do(answer, refuse),
 			do(answer, unix.SECCOMP_RET_ALLOW))
 		program = append(program, do(load, arch), unless(equal, s.arch, len(rules)))
 		program = append(program, rules...)
