@@ -73,6 +73,21 @@ type EnsureCaptured struct{ ID, Ref string }
 // EnsureImageCopied makes the image To of the image From. Each lasts as long as it is wanted, whatever becomes of the other.
 type EnsureImageCopied struct{ From, To string }
 
+// EnsureExported writes the image Ref as the archive, whole or not at all.
+type EnsureExported struct {
+	Ref, Archive string
+	Notes        ExportNotes
+}
+
+// ExportNotes is what an archive says of itself.
+type ExportNotes struct {
+	Name        string            // NAME:TAG that an engine gives the image when it loads the archive
+	Annotations map[string]string // for example org.opencontainers.image.title
+}
+
+// EnsureArchiveGone removes an archive.
+type EnsureArchiveGone struct{ Archive string }
+
 // EnsureImageGone removes an image, and what is left of one that was only half made.
 type EnsureImageGone struct{ Ref string }
 
@@ -82,4 +97,6 @@ func (a EnsureStopped) String() string     { return "EnsureStopped " + a.ID }
 func (a EnsureGone) String() string        { return "EnsureGone " + a.ID }
 func (a EnsureCaptured) String() string    { return "EnsureCaptured " + a.ID + " " + a.Ref }
 func (a EnsureImageCopied) String() string { return "EnsureImageCopied " + a.From + " " + a.To }
+func (a EnsureExported) String() string    { return "EnsureExported " + a.Ref + " " + a.Archive }
+func (a EnsureArchiveGone) String() string { return "EnsureArchiveGone " + a.Archive }
 func (a EnsureImageGone) String() string   { return "EnsureImageGone " + a.Ref }

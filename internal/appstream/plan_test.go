@@ -274,6 +274,56 @@ func TestImagePlanProperties(t *testing.T) {
 	})
 }
 
+func TestPlanExportImageTask(t *testing.T) {
+	task := func(state string, edit ...func(*ExportImageTask)) ExportImageTask {
+		e := ExportImageTask{Meta: Meta{Key: Key{"123456789012", "us-east-1", NounExportTask, "id"}, ID: "exp-1"}, AmiID: "ami-1", Ref: "r",
+			View: types.ExportImageTask{AmiName: new("my export")}}
+		e.Enter(state, t0)
+		for _, fn := range edit {
+			fn(&e)
+		}
+		return e
+	}
+	faulty := func(lasting bool) func(*ExportImageTask) {
+		return func(e *ExportImageTask) { e.Problem = &Problem{Message: "no space left", Lasting: lasting} }
+	}
+	for name, test := range map[string]struct {
+		task  ExportImageTask
+		after time.Duration
+		state string
+		do    []string
+		says  string
+	}{
+		"the archive is written":           {task(ExportExporting), 0, ExportCompleted, []string{"EnsureExported"}, ""},
+		"a passing problem is tried again": {task(ExportExporting, faulty(false)), time.Hour, ExportCompleted, []string{"EnsureExported"}, ""},
+		"a lasting one is not":             {task(ExportExporting, faulty(true)), 0, ExportFailed, nil, "no space left"},
+		"too long":                         {task(ExportExporting, faulty(false)), exportTime, ExportTimedOut, nil, "not exported within 4h0m0s. Last problem: no space left"},
+		"COMPLETED stays":                  {task(ExportCompleted), 1000 * time.Hour, ExportCompleted, nil, ""},
+		"FAILED cleans up":                 {task(ExportFailed), 0, ExportFailed, []string{"EnsureArchiveGone"}, ""},
+		"TIMED_OUT cleans up":              {task(ExportTimedOut), 0, ExportTimedOut, []string{"EnsureArchiveGone"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := PlanExportImageTask(test.task, t0.Add(test.after))
+			if d.Next.State != test.state || d.Remove {
+				t.Errorf("state %s, remove %v; want %s", d.Next.State, d.Remove, test.state)
+			}
+			if diff := cmp.Diff(test.do, verbs(d.Do)); diff != "" {
+				t.Errorf("actions (-want +got):\n%s", diff)
+			}
+			v := d.Next.Describe()
+			if test.says == "" && len(v.ErrorDetails) > 0 || test.says != "" && (len(v.ErrorDetails) != 1 || !strings.Contains(*v.ErrorDetails[0].ErrorMessage, test.says)) {
+				t.Errorf("ErrorDetails = %+v, want %q", v.ErrorDetails, test.says)
+			}
+			if (v.AmiId != nil) != (test.state == ExportCompleted) {
+				t.Errorf("%s with AmiId %v", test.state, v.AmiId)
+			}
+			if (test.state == ExportFailed || test.state == ExportTimedOut) && test.do == nil && d.Again.IsZero() {
+				t.Error("nobody cleans up")
+			}
+		})
+	}
+}
+
 func TestEveryPassingStateHasAWayOut(t *testing.T) {
 	for noun, table := range Transitions() {
 		deadlines := map[Noun]map[string]time.Duration{NounImageBuilder: builderDeadlines, NounImage: imageDeadlines}[noun]

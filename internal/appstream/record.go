@@ -17,6 +17,7 @@ const (
 	NounStack        Noun = "stack"
 	NounInstance     Noun = "instance" // of a fleet; the API has no such resource
 	NounSession      Noun = "session"
+	NounExportTask   Noun = "export-image-task"
 	NounAccessKey    Noun = "access-key" // of an account, in no region; its name is the key's ID
 )
 
@@ -124,6 +125,7 @@ func Transitions() map[Noun][]Transition {
 	return map[Noun][]Transition{
 		NounImageBuilder: imageBuilderTransitions, NounImage: imageTransitions, NounFleet: fleetTransitions, NounStack: stackTransitions,
 		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
+		NounExportTask: exportTransitions,
 	}
 }
 

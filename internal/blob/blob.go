@@ -1,4 +1,5 @@
-// Package blob keeps small files that belong to records, such as application icons, under the hash of their content.
+// Package blob keeps files that belong to records: small ones such as application icons under the hash of their content, and archives of
+// images under names of their own.
 package blob
 
 import (

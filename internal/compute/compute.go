@@ -6,6 +6,7 @@ package compute
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -54,6 +55,8 @@ type Provider interface {
 	// EnsureImageCopied makes the image to, which nothing else is called, of the image from. Either can be removed afterwards without
 	// the other. Nothing is done when to is there. Faults: from is absent; there is no space left.
 	EnsureImageCopied(ctx context.Context, from, to string) error
+	// SaveImage writes the image ref to w as an OCI archive, with constant memory. It can take long, and ends when w refuses. Faults: ref is absent.
+	SaveImage(ctx context.Context, ref string, notes appstream.ExportNotes, w io.Writer) error
 	// HasImage tells whether the whole image ref is there.
 	HasImage(ctx context.Context, ref string) (bool, error)
 	// EnsureImageGone removes the image ref. Machines that run from it are not disturbed.

@@ -71,6 +71,7 @@ type Quotas struct {
 	ImageBuilders  int `toml:"image_builders"`  // default 10
 	Images         int `toml:"images"`          // default 10
 	ImageShares    int `toml:"image_shares"`    // accounts that one image may be shared with; default 100
+	ImageExports   int `toml:"image_exports"`   // archives of exported images, in all regions; default 10
 	ImageCopies    int `toml:"image_copies"`    // that are under way at a time to one region; default 2
 	Fleets         int `toml:"fleets"`          // default 10
 	FleetInstances int `toml:"fleet_instances"` // instances that one fleet may have; default 100

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"syscall"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -113,6 +115,30 @@ func (e *Engine) passImage(ctx context.Context, head appstream.Meta) error {
 		}
 		return appstream.PlanImage(s, time.Now().UTC()), nil
 	})
+}
+
+// passExport is one pass over the export of an image.
+func (e *Engine) passExport(ctx context.Context, head appstream.Meta) error {
+	var t appstream.ExportImageTask
+	if err := e.Store.View(ctx, func(tx store.Tx) error { return tx.Find(head.ID, &t) }); err != nil {
+		return err
+	}
+	t.Excuse(time.Since(head.Due), time.Now())
+	return finish(ctx, e, t, func() (appstream.Decision[appstream.ExportImageTask], error) {
+		return appstream.PlanExportImageTask(t, time.Now().UTC()), nil
+	})
+}
+
+// export writes an image as an archive.
+func (e *Engine) export(ctx context.Context, a appstream.EnsureExported) error {
+	if e.Archives == nil {
+		return &compute.Fault{Message: "this server has no place for archives"}
+	}
+	err := e.Archives.Save(ctx, a.Archive, func(w io.Writer) error { return e.Provider.SaveImage(ctx, a.Ref, a.Notes, w) })
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &compute.Fault{Message: "there is no space left for the archive; make room and export the image again", Cause: err}
+	}
+	return err
 }
 
 // finish decides, acts and commits. rec is the record as it was read.
@@ -228,6 +254,12 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			err = e.Provider.EnsureCaptured(ctx, a.ID, a.Ref)
 		case appstream.EnsureImageCopied:
 			err = e.Provider.EnsureImageCopied(ctx, a.From, a.To)
+		case appstream.EnsureExported:
+			err = e.export(ctx, a)
+		case appstream.EnsureArchiveGone:
+			if e.Archives != nil {
+				err = e.Archives.Remove(a.Archive)
+			}
 		case appstream.EnsureImageGone:
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)
 		case appstream.EnsureSeated:
@@ -263,6 +295,10 @@ func verb(a appstream.Action) string {
 		return "capturing the disk"
 	case appstream.EnsureImageCopied:
 		return "copying the image"
+	case appstream.EnsureExported:
+		return "exporting the image"
+	case appstream.EnsureArchiveGone:
+		return "removing the archive"
 	case appstream.EnsureSeated:
 		return "beginning the session"
 	case appstream.EnsureUnseated:

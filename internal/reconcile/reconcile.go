@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -34,7 +35,8 @@ const (
 type Config struct {
 	Store    store.Store
 	Provider compute.Provider
-	Agents   Agents // nil when the provider's machines have no agents: they are ready as soon as they run
+	Archives Archives // nil: images cannot be exported
+	Agents   Agents   // nil when the provider's machines have no agents: they are ready as soon as they run
 	Sizes    map[string]appstream.InstanceType
 	Regions  []string // where public images are offered
 	Workers  int      // how many passes at a time, beside those that wait for an agent; default 32
@@ -42,6 +44,14 @@ type Config struct {
 
 	// Observe is told about every pass: the noun, what came of it ("ok", "conflict" when the record changed meanwhile, "error") and how long it took. May be nil.
 	Observe func(noun appstream.Noun, outcome string, d time.Duration)
+}
+
+// Archives keeps images that were exported.
+type Archives interface {
+	// Save keeps what write writes, whole or not at all. It does nothing when the archive is there.
+	Save(ctx context.Context, name string, write func(io.Writer) error) error
+	// Remove removes an archive. One that is not there is no error.
+	Remove(name string) error
 }
 
 // Agents reaches the agents inside machines.
@@ -99,6 +109,7 @@ func New(cfg Config) *Engine {
 	e.nouns = map[appstream.Noun]func(context.Context, appstream.Meta) error{
 		appstream.NounImageBuilder: e.passImageBuilder,
 		appstream.NounImage:        e.passImage,
+		appstream.NounExportTask:   e.passExport,
 		appstream.NounFleet:        e.passFleet,
 		appstream.NounInstance:     e.passInstance,
 		appstream.NounSession:      e.passSession,

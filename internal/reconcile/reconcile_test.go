@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,8 +99,8 @@ func TestNewerAgentPassesThroughUpdatingAgent(t *testing.T) {
 
 // A process that is killed before or after any action of the engine loses nothing: the next one comes to the same end.
 func TestCrashAroundEveryAction(t *testing.T) {
-	script := []string{"create", "image", "copy", "start", "stop", "delete"}
-	end := map[string]string{"create": "RUNNING", "image": "STOPPED", "copy": "STOPPED", "start": "RUNNING", "stop": "STOPPED", "delete": ""}
+	script := []string{"create", "image", "copy", "export", "start", "stop", "delete"}
+	end := map[string]string{"create": "RUNNING", "image": "STOPPED", "copy": "STOPPED", "export": "STOPPED", "start": "RUNNING", "stop": "STOPPED", "delete": ""}
 	for crash := range 200 {
 		var where string
 		synctest.Test(t, func(t *testing.T) {
@@ -107,7 +108,7 @@ func TestCrashAroundEveryAction(t *testing.T) {
 			defer func() { w.stop() }()
 			calls := 0
 			w.setInject(func(method, id string, when sim.When) error {
-				if strings.HasPrefix(method, "Ensure") {
+				if strings.HasPrefix(method, "Ensure") || method == "SaveImage" {
 					if calls++; calls == crash+1 {
 						where = fmt.Sprint(when, " ", method)
 						w.kill()
@@ -125,6 +126,9 @@ func TestCrashAroundEveryAction(t *testing.T) {
 						w.restart()
 					}
 					if op == "copy" && w.image("copy-of-hello").State != types.ImageStateAvailable {
+						return false
+					}
+					if op == "export" && w.exports()[0].State != types.ExportImageTaskStateCompleted {
 						return false
 					}
 					return w.builder("hello") == end[op]
@@ -166,7 +170,7 @@ func TestRandomLives(t *testing.T) {
 		}
 		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 			return step{
-				rapid.SampledFrom([]string{"create", "create", "start", "stop", "delete", "image", "delete image", "copy", "delete copy", "kill", "restart"}).Draw(t, "op"),
+				rapid.SampledFrom([]string{"create", "create", "start", "stop", "delete", "image", "delete image", "copy", "delete copy", "export", "kill", "restart"}).Draw(t, "op"),
 				rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
 				time.Duration(rapid.IntRange(0, 6000).Draw(t, "wait ms")) * time.Millisecond,
 			}
@@ -183,7 +187,7 @@ func TestRandomLives(t *testing.T) {
 					return fmt.Errorf("injected: %w", compute.ErrUnavailable)
 				case f == 1:
 					return errors.New("injected")
-				case f == 2 && (method == "EnsureCaptured" || method == "EnsureImageCopied"):
+				case f == 2 && (method == "EnsureCaptured" || method == "EnsureImageCopied" || method == "SaveImage"):
 					return &compute.Fault{Message: "injected: no space left"}
 				}
 				return nil
@@ -372,6 +376,66 @@ func TestDeleteGivesACopyUp(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.check()
 	})
+}
+
+// DeleteImage gives up the exports of the image that are under way; archives that are complete stay.
+func TestDeleteGivesAnExportUp(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		w.must(w.do("image", "hello"))
+		w.reach("hello", "STOPPED")
+		w.must(w.do("export", "hello"))
+		if took := w.wait("COMPLETED", time.Minute, func() bool { return w.exports()[0].State == "COMPLETED" }); took < delay || took > delay+time.Second {
+			t.Errorf("EXPORTING → COMPLETED took %s, an export takes %s", took, delay)
+		}
+		w.must(w.do("export", "hello"))
+		time.Sleep(delay / 2)
+		w.must(w.do("delete image", "hello"))
+		second := w.exports()[1]
+		if second.State != types.ExportImageTaskStateFailed || second.AmiId != nil || !strings.Contains(*second.ErrorDetails[0].ErrorMessage, "image-of-hello was deleted") {
+			t.Errorf("after DeleteImage the export is %+v", second)
+		}
+		if first := w.exports()[0]; first.State != types.ExportImageTaskStateCompleted {
+			t.Errorf("the complete export is %s", first.State)
+		}
+		w.wait("image gone", time.Minute, func() bool { return w.image("image-of-hello") == nil })
+		time.Sleep(time.Minute)
+		w.check()
+	})
+}
+
+// An export that finds no room fails and leaves nothing; one that always meets trouble is given up in the end.
+func TestExportFails(t *testing.T) {
+	for _, test := range []struct {
+		err   error
+		state types.ExportImageTaskState
+		after time.Duration
+	}{
+		{fmt.Errorf("write: %w", syscall.ENOSPC), "FAILED", time.Minute},
+		{&compute.Fault{Message: "the image does not exist"}, "FAILED", time.Minute},
+		{errors.New("the engine stumbled"), "TIMED_OUT", 5 * time.Hour},
+	} {
+		in(t, func(w *world) {
+			w.must(w.create("hello"))
+			w.reach("hello", "RUNNING")
+			w.must(w.do("image", "hello"))
+			w.reach("hello", "STOPPED")
+			w.setInject(func(method, _ string, when sim.When) error {
+				if method == "SaveImage" && when == sim.After {
+					return test.err
+				}
+				return nil
+			})
+			w.must(w.do("export", "hello"))
+			w.wait(string(test.state), test.after, func() bool { return w.exports()[0].State == test.state })
+			if e := w.exports()[0]; len(e.ErrorDetails) != 1 || *e.ErrorDetails[0].ErrorMessage == "" {
+				t.Errorf("%s with %+v", e.State, e.ErrorDetails)
+			}
+			time.Sleep(time.Minute)
+			w.check()
+		})
+	}
 }
 
 // When there is no room, the copy says so, and the next one is not hindered by what is left of it.

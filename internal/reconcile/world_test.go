@@ -49,6 +49,7 @@ type world struct {
 
 	store    *sqlite.Store
 	provider *sim.Provider
+	archives *blob.Archives
 	svc      *service.Service
 	config   service.Config
 	dead     *atomic.Bool // of the running incarnation: a killed process does nothing any more
@@ -111,6 +112,10 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	archives, err := blob.OpenArchives(filepath.Join(w.dir, "exports"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	tickets, err := ticket.NewSigner(bytes.Repeat([]byte{1}, ticket.KeySize))
 	if err != nil {
 		w.t.Fatal(err)
@@ -121,15 +126,15 @@ func (w *world) start() {
 	if w.wrap != nil {
 		machines = w.wrap(provider)
 	}
-	w.store, w.provider, w.dead = st, provider, dead // agents use them as soon as the engine runs
-	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Agents: w.agents, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
+	w.store, w.provider, w.archives, w.dead = st, provider, archives, dead // agents use them as soon as the engine runs
+	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: archives, Agents: w.agents, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := engine.Run(ctx); err != nil {
 			w.t.Error(err)
 		}
 	})
-	w.config = service.Config{Store: st, Blobs: blobs, Tickets: tickets, Sizes: appstream.InstanceTypes(), AgentVersions: provider.AgentVersions,
+	w.config = service.Config{Store: st, Blobs: blobs, Archives: archives, Tickets: tickets, Sizes: appstream.InstanceTypes(), AgentVersions: provider.AgentVersions,
 		Regions: []string{"us-east-1", "eu-west-1"}, Log: log}
 	w.svc = service.New(w.config)
 	w.engineStop = func() {
@@ -254,6 +259,9 @@ func (w *world) do(op, name string) error {
 	case "copy":
 		_, err = w.svc.CopyImage(w.ctx(), &appstreamapi.CopyImageInput{SourceImageName: aws.String("image-of-" + name),
 			DestinationImageName: aws.String("copy-of-" + name), DestinationRegion: aws.String("us-east-1")})
+	case "export":
+		_, err = w.svc.CreateExportImageTask(w.ctx(), &appstreamapi.CreateExportImageTaskInput{ImageName: aws.String("image-of-" + name),
+			AmiName: aws.String(fmt.Sprintf("export-of-%s-%d", name, time.Now().UnixNano())), IamRoleArn: aws.String("arn:aws:iam::123456789012:role/x")})
 	case "delete copy":
 		image := "copy-of-" + name
 		_, err = w.svc.DeleteImage(w.ctx(), &appstreamapi.DeleteImageInput{Name: &image})
@@ -295,10 +303,20 @@ func (w *world) image(name string) *types.Image {
 	return &out.Images[0]
 }
 
+// exports gives the exports, the oldest first.
+func (w *world) exports() []types.ExportImageTask {
+	w.t.Helper()
+	out, err := w.svc.ListExportImageTasks(w.ctx(), &appstreamapi.ListExportImageTasksInput{MaxResults: new(int32(500))})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out.ExportImageTasks
+}
+
 func (w *world) states() map[string]string {
 	states := map[string]string{}
 	err := w.store.View(context.Background(), func(tx store.Tx) error {
-		for _, noun := range []appstream.Noun{appstream.NounImageBuilder, appstream.NounImage} {
+		for _, noun := range []appstream.Noun{appstream.NounImageBuilder, appstream.NounImage, appstream.NounExportTask} {
 			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
 				states[fmt.Sprintf("%s/%s", noun, head.Name)] = head.State
 				return nil
@@ -317,7 +335,7 @@ func (w *world) states() map[string]string {
 
 // steady tells whether no record is on its way.
 func (w *world) steady() bool {
-	passing := []string{"RUNNING", "STOPPED", "FAILED", "AVAILABLE", "DEPRECATED"}
+	passing := []string{"RUNNING", "STOPPED", "FAILED", "AVAILABLE", "DEPRECATED", "COMPLETED", "TIMED_OUT"}
 	for _, state := range w.states() {
 		if !slices.Contains(passing, state) {
 			return false
@@ -374,6 +392,27 @@ func (w *world) check() {
 			}
 			refs = slices.DeleteFunc(refs, func(ref string) bool { return ref == i.Ref })
 			w.history(tx, i.Meta, allowed)
+		}
+		tasks, err := store.List[appstream.ExportImageTask](tx, store.Query{Noun: appstream.NounExportTask})
+		if err != nil {
+			return err
+		}
+		archives, err := w.archives.Count(caller.Account)
+		if err != nil {
+			return err
+		}
+		for _, e := range tasks {
+			has, err := w.archives.Has(e.Archive())
+			if err != nil || has != (e.State == "COMPLETED") {
+				w.t.Errorf("export %s is %s, its archive exists: %v, %v", e.Name, e.State, has, err)
+			}
+			if has {
+				archives--
+			}
+			w.history(tx, e.Meta, allowed)
+		}
+		if archives != 0 {
+			w.t.Errorf("%d archives without a record", archives)
 		}
 		return nil
 	})

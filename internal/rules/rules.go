@@ -40,7 +40,7 @@ var directions = []direction{
 	{"internal/store", []string{"internal/appstream"}, "a contract knows the domain and no implementation"},
 	{"internal/compute", []string{"internal/appstream"}, "a contract knows the domain and no implementation"},
 	{"internal/store/...", []string{"internal/appstream", "internal/store"}, "stores do not know one another, so that each can be left out"},
-	{"internal/compute/...", []string{"internal/appstream", "internal/compute", "internal/agentapi"}, "providers do not know one another, so that each can be left out"},
+	{"internal/compute/...", []string{"internal/appstream", "internal/compute", "internal/agentapi", "internal/oci"}, "providers do not know one another, so that each can be left out"},
 
 	{"internal/service", contracts, "operations write what is wanted; who carries it out, and on which store, they do not know"},
 	{"internal/reconcile", contracts, "the engine knows contracts, so that it can be simulated with crashes anywhere"},
@@ -56,6 +56,7 @@ var directions = []direction{
 	{"internal/bootstrap/...", []string{"images"}, "it makes a root file system, and knows no engine"},
 	{"internal/awsclient", []string{"internal/keys"}, "a client is made of a key and an address, as users make theirs"},
 	{"internal/blob", nil, "a leaf"},
+	{"internal/oci", nil, "a leaf"},
 	{"internal/proxy", nil, "a leaf"},
 	{"internal/rfb", nil, "a leaf: what may pass is decided without a stream"},
 	{"internal/keys", nil, "a leaf"},

@@ -94,6 +94,10 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	if err != nil {
 		return s, err
 	}
+	archives, err := blob.OpenArchives(filepath.Join(cfg.Data, "exports"))
+	if err != nil {
+		return s, err
+	}
 	installation, signer, err := s.settings(ctx)
 	if err != nil {
 		return s, err
@@ -105,9 +109,9 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
 	sizes := cfg.Sizes()
-	operations := service.Config{Store: s.store, Blobs: blobs, Tickets: signer, Sizes: sizes, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
+	operations := service.Config{Store: s.store, Blobs: blobs, Archives: archives, Tickets: signer, Sizes: sizes, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
-	engine := reconcile.Config{Store: s.store, Provider: s.provider, Sizes: sizes, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
+	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: archives, Sizes: sizes, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)
 	if dialer != nil {
 		agents := attend.Agents{Dialer: dialer}

@@ -124,7 +124,7 @@ func (s *Service) describe(c appstream.Caller, i *appstream.Image) types.Image {
 }
 
 // DeleteImage deletes an image. One that is still being made is given up, and its builder becomes STOPPED (AWS
-// refuses that).
+// refuses that). Exports of it that are under way are given up too.
 func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*aws.DeleteImageOutput, error) {
 	c := appstream.CallerFrom(ctx)
 	k := key(c, appstream.NounImage, value(in.Name))
@@ -161,6 +161,9 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 			return err
 		} else if user != nil {
 			return appstream.Errorf(appstream.ResourceInUse, "The image %s is being copied to %s in %s. Wait until the copy is AVAILABLE, or delete the copy.", k.Name, user.Name, user.Region)
+		}
+		if err := cancelExports(tx, image, now); err != nil {
+			return err
 		}
 		from := image.State
 		image.Enter(appstream.ImageDeleting, now)

@@ -74,10 +74,6 @@ func (pending) CreateEntitlement(context.Context, *aws.CreateEntitlementInput) (
 	return nil, pendingOperation("CreateEntitlement")
 }
 
-func (pending) CreateExportImageTask(context.Context, *aws.CreateExportImageTaskInput) (*aws.CreateExportImageTaskOutput, error) {
-	return nil, pendingOperation("CreateExportImageTask")
-}
-
 func (pending) CreateImportedImage(context.Context, *aws.CreateImportedImageInput) (*aws.CreateImportedImageOutput, error) {
 	return nil, pendingOperation("CreateImportedImage")
 }
@@ -206,16 +202,8 @@ func (pending) EnableUser(context.Context, *aws.EnableUserInput) (*aws.EnableUse
 	return nil, pendingOperation("EnableUser")
 }
 
-func (pending) GetExportImageTask(context.Context, *aws.GetExportImageTaskInput) (*aws.GetExportImageTaskOutput, error) {
-	return nil, pendingOperation("GetExportImageTask")
-}
-
 func (pending) ListEntitledApplications(context.Context, *aws.ListEntitledApplicationsInput) (*aws.ListEntitledApplicationsOutput, error) {
 	return nil, pendingOperation("ListEntitledApplications")
-}
-
-func (pending) ListExportImageTasks(context.Context, *aws.ListExportImageTasksInput) (*aws.ListExportImageTasksOutput, error) {
-	return nil, pendingOperation("ListExportImageTasks")
 }
 
 func (pending) StartAppBlockBuilder(context.Context, *aws.StartAppBlockBuilderInput) (*aws.StartAppBlockBuilderOutput, error) {

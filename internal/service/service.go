@@ -17,7 +17,7 @@ import (
 	"uuid"
 )
 
-// Config is what the operations work with. All but Agents and Quotas are required.
+// Config is what the operations work with. All but Archives, Agents and Quotas are required.
 type Config struct {
 	Store   store.Store
 	Blobs   *blob.Dir
@@ -26,6 +26,10 @@ type Config struct {
 	// AgentVersions gives the agent versions that can be put into machines, the newest last.
 	AgentVersions func() []string
 	Regions       []string // where resources can be: those that an image can be copied to
+	// Archives counts the exported images of an account; nil when they are not counted.
+	Archives interface {
+		Count(account string) (int, error)
+	}
 	// Agents reaches the agent of a machine; nil when machines have none.
 	Agents func(id string) *agentapi.Client
 	Quotas Quotas
@@ -37,6 +41,7 @@ type Quotas struct {
 	ImageBuilders  int // default 10
 	Images         int // default 10
 	ImageShares    int // accounts that one image may be shared with; default 100
+	ImageExports   int // archives of exported images, in all regions; default 10
 	ImageCopies    int // that are under way at a time to one region; default 2
 	Fleets         int // default 10
 	FleetInstances int // instances that one fleet may have; default 100
@@ -55,7 +60,7 @@ func New(cfg Config) *Service {
 	for _, d := range []struct {
 		quota *int
 		value int
-	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10}} {
+	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.ImageExports, 10}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10}} {
 		if *d.quota <= 0 {
 			*d.quota = d.value
 		}
@@ -138,8 +143,11 @@ func inState(kind appstream.Kind, k appstream.Key, state, needed string) error {
 
 // spoken is the noun as messages name it.
 func spoken(n appstream.Noun) string {
-	if n == appstream.NounImageBuilder {
+	switch n {
+	case appstream.NounImageBuilder:
 		return "image builder"
+	case appstream.NounExportTask:
+		return "export image task"
 	}
 	return string(n)
 }

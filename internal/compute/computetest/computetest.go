@@ -2,9 +2,12 @@
 package computetest
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/oci"
 )
 
 // Subject is a provider under test and what the suite needs to know of it.
@@ -63,6 +67,7 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		{"capture", (*suite).capture},
 		{"captureFaults", (*suite).captureFaults},
 		{"copy", (*suite).copy},
+		{"save", (*suite).save},
 		{"imageInUse", (*suite).imageInUse},
 		{"reopened", (*suite).reopened},
 		{"list", (*suite).list},
@@ -569,6 +574,58 @@ func (s *suite) copy() {
 		s.listed(three)
 	}
 }
+
+// save: what is written is an OCI archive with the image's disk, and it ends when its writer does.
+func (s *suite) save() {
+	spec, ref := s.spec(), s.ref()
+	notes := appstream.ExportNotes{Name: "oriel/export:x", Annotations: map[string]string{"org.opencontainers.image.title": "my export"}}
+	s.fault(s.Provider.SaveImage(s.ctx, ref, notes, io.Discard), "")
+	s.running(spec)
+	s.exec(spec.ID, "echo 'the mark' >/opt/one; cat /opt/one", "the mark")
+	s.stopped(spec.ID)
+	s.captured(spec.ID, ref)
+	s.gone(spec.ID)
+
+	var archive bytes.Buffer
+	s.ok(s.Provider.SaveImage(s.ctx, ref, notes, &archive))
+	blobs, index := 0, ""
+	for in := tar.NewReader(bytes.NewReader(archive.Bytes())); ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		s.ok(err)
+		content, err := io.ReadAll(in)
+		s.ok(err)
+		if digest, ok := strings.CutPrefix(h.Name, "blobs/sha256/"); ok {
+			if blobs++; oci.Digest(content) != "sha256:"+digest {
+				s.Errorf("the blob %s has the digest %s", digest, oci.Digest(content))
+			}
+		}
+		if h.Name == "index.json" {
+			index = string(content)
+		}
+	}
+	if blobs < 2 || !strings.Contains(index, "my export") {
+		s.Errorf("an archive with %d blobs and the index %s", blobs, index)
+	}
+	if s.Exec != nil && !bytes.Contains(archive.Bytes(), []byte("the mark\n")) {
+		s.Error("the archive has not what was on the disk")
+	}
+	full := errors.New("no space left")
+	if err := s.Provider.SaveImage(s.ctx, ref, notes, writer(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) {
+		s.Errorf("to a writer that is full: %v", err)
+	}
+	dead, cancel := context.WithCancel(s.ctx)
+	cancel()
+	if err := s.Provider.SaveImage(dead, ref, notes, io.Discard); !errors.Is(err, context.Canceled) {
+		s.Errorf("SaveImage with a cancelled context: %v", err)
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 func (s *suite) captureFaults() {
 	spec, ref := s.spec(), s.ref()

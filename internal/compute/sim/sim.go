@@ -14,6 +14,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -29,6 +30,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/oci"
 )
 
 // Config says what to simulate.
@@ -258,6 +260,25 @@ func (p *Provider) EnsureImageCopied(ctx context.Context, from, to string) error
 	})
 }
 
+// SaveImage writes an archive without layers, after the delay.
+func (p *Provider) SaveImage(ctx context.Context, ref string, notes appstream.ExportNotes, w io.Writer) error {
+	return p.do(ctx, "SaveImage", ref, func(now time.Time) error {
+		if !p.hasImage(ref, now) {
+			return &compute.Fault{Message: fmt.Sprintf("the image %s does not exist (any more): there is nothing to export", ref)}
+		}
+		return nil
+	}, func() error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(p.config.Delay):
+		}
+		platform := oci.Platform{Architecture: "amd64", OS: "linux"}
+		config := fmt.Sprintf(`{"architecture":%q,"os":%q,"config":{},"rootfs":{"type":"layers","diff_ids":[]}}`, platform.Architecture, platform.OS)
+		return oci.Write(w, oci.Image{Config: []byte(config), Platform: platform, Annotations: notes.Annotations, Name: notes.Name})
+	})
+}
+
 // HasImage tells whether the capture or the copy ref is complete, or ref is a public image.
 func (p *Provider) HasImage(ctx context.Context, ref string) (has bool, err error) {
 	err = p.do(ctx, "HasImage", ref, func(now time.Time) error {
@@ -311,8 +332,8 @@ func (p *Provider) Check(context.Context) []compute.Finding {
 // idForm is what may name a machine. It is also the name of the machine's file.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
 
-// do runs one method's work under the lock, between the calls of Inject.
-func (p *Provider) do(ctx context.Context, method, id string, work func(now time.Time) error) error {
+// do runs one method's work under the lock, and then what is slow without it, between the calls of Inject.
+func (p *Provider) do(ctx context.Context, method, id string, work func(now time.Time) error, slow ...func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -323,6 +344,11 @@ func (p *Provider) do(ctx context.Context, method, id string, work func(now time
 	}
 	if err := p.locked(work); err != nil {
 		return err
+	}
+	for _, work := range slow {
+		if err := work(); err != nil {
+			return err
+		}
 	}
 	if p.config.Inject != nil {
 		return p.config.Inject(method, id, After)
