@@ -329,6 +329,8 @@ func (d *display) xvncFlags() []string {
 		"-auth", d.xauthority(), "-nolisten", "tcp", "-noreset",
 		"-SecurityTypes", "None", "-rfbunixpath", d.rfb(), "-rfbunixmode", "0600", "-rfbport", "-1",
 		"-AlwaysShared", "-AcceptSetDesktopSize=1", "-desktop", "Oriel", "-Log", "*:stderr:10", // errors and changes of state
+		"-SendPrimary=0",          // what is only selected is not copied: the clipboard of the person's computer stays as it is
+		"-MaxCutText", "20971520", // bytes; the most that a stack can allow (AppStream's MaximumLength)
 		"-s", "0", "-dpms", // an idle desktop is not blanked: the viewer decides
 	}
 }
