@@ -716,6 +716,49 @@ func BenchmarkCapture(b *testing.B) {
 	compare(b, oriel, bare)
 }
 
+// BenchmarkSave compares SaveImage with the engine's own save, both into a file.
+func BenchmarkSave(b *testing.B) {
+	p, base := open(b)
+	ctx := b.Context()
+	spec, ref := machineSpec(base), "oriel/image:"+unique()
+	mustRun(b, p, spec)
+	if _, err := p.shell(ctx, spec.ID, "cat /bin/* >/opt/a; for n in 1 2 3 4 5 6; do cat /opt/a /opt/a >/opt/b; cat /opt/b >/opt/a; done"); err != nil {
+		b.Fatal(err)
+	}
+	if err := errors.Join(p.EnsureStopped(ctx, spec.ID), p.EnsureCaptured(ctx, spec.ID, ref)); err != nil {
+		b.Fatal(err)
+	}
+	var size int64
+	into := func(save func(io.Writer) error) (time.Duration, error) {
+		f, err := os.Create(filepath.Join(b.TempDir(), "archive"))
+		if err != nil {
+			return 0, err
+		}
+		began := time.Now()
+		err = errors.Join(save(f), f.Sync())
+		took := time.Since(began)
+		if info, err := f.Stat(); err == nil {
+			size = info.Size()
+		}
+		return took, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	oriel := func() (time.Duration, error) {
+		return into(func(w io.Writer) error { return p.SaveImage(ctx, ref, appstream.ExportNotes{}, w) })
+	}
+	bare := func() (time.Duration, error) {
+		return into(func(w io.Writer) error {
+			r, err := p.engine.ImageSave(ctx, []string{ref})
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(w, r)
+			return errors.Join(err, r.Close())
+		})
+	}
+	compare(b, oriel, bare)
+	b.ReportMetric(float64(size)/(1<<20), "MB")
+}
+
 // compare takes turns, and lets neither always be the first: the machine that we measure on has other things to do.
 func compare(b *testing.B, oriel, bare func() (time.Duration, error)) {
 	var total [2]time.Duration
