@@ -28,7 +28,7 @@ type Image struct {
 	Name        string            // NAME:TAG that an engine gives the image when it loads the archive; "" for none
 }
 
-// A Layer is a tar file with the changes of one layer, not compressed.
+// A Layer is a tar file with the changes of one layer, not compressed. Who gives it vouches for the digest, which he had to find out.
 type Layer struct {
 	Digest string // "sha256:" and 64 hexadecimal digits
 	Size   int64
@@ -70,8 +70,7 @@ func Digest(content []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Write writes an archive. Equal images give equal archives, byte for byte. It needs no more memory than the configuration does. The
-// content of a layer that is not as its digest says is an error.
+// Write writes an archive. Equal images give equal archives, byte for byte. It needs no more memory than the configuration does.
 func Write(w io.Writer, image Image) error {
 	config := descriptor{MediaType: TypeConfig, Digest: Digest(image.Config), Size: int64(len(image.Config))}
 	m := manifest{SchemaVersion: 2, MediaType: TypeManifest, Config: &config, Layers: []descriptor{}}
@@ -129,12 +128,8 @@ func writeLayer(out *tar.Writer, l Layer) error {
 	if err := out.WriteHeader(header(path(l.Digest), l.Size)); err != nil {
 		return err
 	}
-	hash := sha256.New()
-	if _, err := io.CopyN(io.MultiWriter(out, hash), l.Open(), l.Size); err != nil {
+	if _, err := io.CopyN(out, l.Open(), l.Size); err != nil {
 		return fmt.Errorf("the layer %s: %w", l.Digest, err)
-	}
-	if got := "sha256:" + hex.EncodeToString(hash.Sum(nil)); got != l.Digest {
-		return fmt.Errorf("the layer %s is damaged: its content has the digest %s", l.Digest, got)
 	}
 	return nil
 }

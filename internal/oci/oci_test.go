@@ -103,13 +103,11 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-func TestDamagedLayers(t *testing.T) {
-	damaged, short := layer("good"), layer("good")
-	damaged.Open = func() io.Reader { return strings.NewReader("evil") }
+// A layer that ends too early makes no archive.
+func TestShortLayer(t *testing.T) {
+	short := layer("good")
 	short.Open = func() io.Reader { return strings.NewReader("go") }
-	for want, l := range map[string]oci.Layer{"is damaged": damaged, "EOF": short} {
-		if err := oci.Write(io.Discard, oci.Image{Config: []byte("{}"), Layers: []oci.Layer{l}}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want an error with %q", err, want)
-		}
+	if err := oci.Write(io.Discard, oci.Image{Config: []byte("{}"), Layers: []oci.Layer{short}}); !errors.Is(err, io.EOF) || !strings.Contains(err.Error(), short.Digest) {
+		t.Errorf("got %v, want an early end of %s", err, short.Digest)
 	}
 }
