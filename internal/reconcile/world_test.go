@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -86,24 +87,25 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	provider, err := sim.New(sim.Config{
-		Dir: filepath.Join(w.dir, "sim"), Delay: delay, Agents: []string{"01-01-2026", "11-21-2026"},
-		Images: w.images,
-		Inject: func(method, id string, when sim.When) error {
+	inject := func(method, id string, when sim.When) error {
+		if dead.Load() {
+			return errKilled
+		}
+		w.injectMu.Lock()
+		defer w.injectMu.Unlock()
+		if w.inject != nil {
+			err := w.inject(method, id, when)
 			if dead.Load() {
 				return errKilled
 			}
-			w.injectMu.Lock()
-			defer w.injectMu.Unlock()
-			if w.inject != nil {
-				err := w.inject(method, id, when)
-				if dead.Load() {
-					return errKilled
-				}
-				return err
-			}
-			return nil
-		},
+			return err
+		}
+		return nil
+	}
+	provider, err := sim.New(sim.Config{
+		Dir: filepath.Join(w.dir, "sim"), Delay: delay, Agents: []string{"01-01-2026", "11-21-2026"},
+		Images: w.images,
+		Inject: inject,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -127,7 +129,7 @@ func (w *world) start() {
 		machines = w.wrap(provider)
 	}
 	w.store, w.provider, w.archives, w.dead = st, provider, archives, dead // agents use them as soon as the engine runs
-	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: archives, Agents: w.agents, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
+	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := engine.Run(ctx); err != nil {
@@ -227,6 +229,31 @@ func (m mortal) Release(ctx context.Context, id string) error {
 		return errKilled
 	}
 	return m.Store.Release(ctx, id)
+}
+
+// shaky has archives be injected into as the provider's verbs are.
+type shaky struct {
+	*blob.Archives
+	inject injector
+}
+
+func (s shaky) Save(ctx context.Context, name string, write func(io.Writer) error) error {
+	return s.around("EnsureExported", name, func() error { return s.Archives.Save(ctx, name, write) })
+}
+
+func (s shaky) Remove(name string) error {
+	return s.around("EnsureArchiveGone", name, func() error { return s.Archives.Remove(name) })
+}
+
+func (s shaky) around(method, name string, do func() error) error {
+	err := s.inject(method, name, sim.Before)
+	if err == nil {
+		err = do()
+	}
+	if err == nil {
+		err = s.inject(method, name, sim.After)
+	}
+	return err
 }
 
 // The operations, as one account calls them.
