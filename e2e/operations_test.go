@@ -17,11 +17,11 @@ import (
 
 // performed is what has behaviour. All other operations of the SDK answer 501.
 var performed = []string{
-	"AssociateFleet", "CopyImage", "CreateFleet", "CreateImageBuilder", "CreateImageBuilderStreamingURL", "CreateStack",
+	"AssociateFleet", "CopyImage", "CreateExportImageTask", "CreateFleet", "CreateImageBuilder", "CreateImageBuilderStreamingURL", "CreateStack",
 	"CreateStreamingURL", "DeleteFleet", "DeleteImage", "DeleteImageBuilder", "DeleteImagePermissions", "DeleteStack",
 	"DescribeFleets", "DescribeImageBuilders", "DescribeImagePermissions", "DescribeImages", "DescribeSessions",
-	"DescribeStacks", "DisassociateFleet", "DrainSessionInstance", "ExpireSession", "ListAssociatedFleets",
-	"ListAssociatedStacks", "ListTagsForResource", "StartFleet", "StartImageBuilder", "StopFleet", "StopImageBuilder",
+	"DescribeStacks", "DisassociateFleet", "DrainSessionInstance", "ExpireSession", "GetExportImageTask",
+	"ListAssociatedFleets", "ListAssociatedStacks", "ListExportImageTasks", "ListTagsForResource", "StartFleet", "StartImageBuilder", "StopFleet", "StopImageBuilder",
 	"TagResource", "UntagResource", "UpdateFleet", "UpdateImagePermissions", "UpdateStack",
 }
 
