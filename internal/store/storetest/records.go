@@ -289,6 +289,9 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounAccessKey: func(name string) appstream.Record {
 			return &appstream.AccessKey{Meta: newMeta(appstream.NounAccessKey, name)}
 		},
+		appstream.NounExportTask: func(name string) appstream.Record {
+			return &appstream.ExportImageTask{Meta: newMeta(appstream.NounExportTask, name)}
+		},
 	}
 	abort := errors.New("abort")
 	for noun, table := range appstream.Transitions() {
