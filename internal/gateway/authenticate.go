@@ -20,6 +20,9 @@ const (
 	capacitySpread = 10 * time.Second
 )
 
+// waitTime is how long the link holds with which such a page tries again. Each try makes a new one: who closes the page, waits no more.
+const waitTime = 2 * time.Minute
+
 // launchTime bounds the start of an application in a session that is there already. The browser waits for it.
 const launchTime = 5 * time.Second
 
@@ -36,7 +39,7 @@ func (g *Gateway) authenticate(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err != nil:
-		g.refuseTicket(w, r, source, err)
+		g.refuseTicket(w, r, c, source, err)
 	case c.Type == ticket.TypeEndUser:
 		g.openSession(w, r, c, source)
 	default:
@@ -44,10 +47,17 @@ func (g *Gateway) authenticate(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (g *Gateway) refuseTicket(w http.ResponseWriter, r *http.Request, source netip.Addr, err error) {
+// refuseTicket answers a ticket that does not hold. The claims of one that has expired are genuine; of any other there are none.
+func (g *Gateway) refuseTicket(w http.ResponseWriter, r *http.Request, c ticket.Claims, source netip.Addr, err error) {
 	why, page := "invalid", noticeAltered
 	if errors.Is(err, ticket.ErrExpired) {
 		why, page = "expired", noticeExpired
+		if c.Type == ticket.TypeEndUser {
+			page = noticePersonExpired
+			if stack, err := g.stack(r.Context(), c); err == nil { // in the frame in which the session would be
+				allowFrames(w, stack.View.EmbedHostDomains)
+			}
+		}
 	}
 	g.Hooks.Refused(why)
 	if !g.refused.allow(source) {
@@ -79,16 +89,14 @@ func (g *Gateway) openBuilder(w http.ResponseWriter, r *http.Request, c ticket.C
 // so that nobody takes a place who may not come.
 func (g *Gateway) openSession(w http.ResponseWriter, r *http.Request, c ticket.Claims, source netip.Addr) {
 	ctx := r.Context()
-	var stack appstream.Stack
-	key := appstream.Key{Account: c.Account, Region: c.Region, Noun: appstream.NounStack, Name: c.Stack}
-	err := g.Store.View(ctx, func(tx store.Tx) error { return tx.Get(key, &stack) })
+	stack, err := g.stack(ctx, c)
 	if err != nil && !errors.Is(err, store.ErrNotFound) { // without a stack OpenSession has the words
 		g.fault(w, r, "read the stack", err)
 		return
 	}
 	allowFrames(w, stack.View.EmbedHostDomains)
 	if !g.admits(stack.View.AccessEndpoints, source) {
-		g.refuseAddress(w, r, key.ARN(), source)
+		g.refuseAddress(w, r, stack.ARN(), source)
 		return
 	}
 	session, existing, err := g.Sessions.OpenSession(ctx, c, locale(r.Header.Get("Accept-Language")))
@@ -104,13 +112,20 @@ func (g *Gateway) openSession(w http.ResponseWriter, r *http.Request, c ticket.C
 	g.admit(w, r, c, len(session.EmbedDomains) > 0)
 }
 
+// stack reads the stack of a person's ticket. Errors: store.ErrNotFound.
+func (g *Gateway) stack(ctx context.Context, c ticket.Claims) (stack appstream.Stack, err error) {
+	key := appstream.Key{Account: c.Account, Region: c.Region, Noun: appstream.NounStack, Name: c.Stack}
+	err = g.Store.View(ctx, func(tx store.Tx) error { return tx.Get(key, &stack) })
+	return stack, err
+}
+
 func (g *Gateway) refuseAddress(w http.ResponseWriter, r *http.Request, arn string, source netip.Addr) {
 	g.Hooks.Refused("address")
 	g.Log.InfoContext(r.Context(), "gateway: address refused", "resource", arn, "source", source)
 	g.refuse(w, r, noticeAddress)
 }
 
-// noSession says why a person has no session. The page of one for whom there is no place opens the streaming URL again by itself.
+// noSession says why a person has no session. The page of one for whom there is no place tries again by itself.
 func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Claims, err error) {
 	known, ok := errors.AsType[*appstream.Error](err)
 	if !ok || known.Kind == appstream.Internal {
@@ -121,8 +136,13 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 	switch known.Kind {
 	case appstream.InsufficientCapacity:
 		g.Hooks.NoCapacity(appstream.Key{Account: c.Account, Region: c.Region, Noun: appstream.NounFleet, Name: c.Fleet})
+		again, err := g.waitingURL(c)
+		if err != nil {
+			g.fault(w, r, "make the link of a page that waits", err)
+			return
+		}
 		pause := strconv.Itoa(int((capacityPause + rand.N(capacitySpread)) / time.Second))
-		w.Header().Set("Refresh", pause)
+		w.Header().Set("Refresh", pause+"; url="+again)
 		w.Header().Set("Retry-After", pause)
 		n = notice{Status: http.StatusServiceUnavailable, Code: "capacity", Icon: "spinner", Tone: "wait", Title: "No place is free just now",
 			Text: []string{"Everybody who may work at the same time is at work. This page tries again by itself every few moments; you can leave it open."}}
@@ -136,6 +156,16 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 		n.Status, n.Icon = http.StatusForbidden, "shield"
 	}
 	g.refuse(w, r, n)
+}
+
+// waitingURL gives the link with which a page that waits for a place tries again. It says what the streaming URL said and holds
+// for waitTime at least, since a streaming URL may expire before there is a place.
+func (g *Gateway) waitingURL(c ticket.Claims) (string, error) {
+	if soon := time.Now().Add(waitTime); c.Expires.Before(soon) {
+		c.Expires = soon
+	}
+	c.Nonce = ""
+	return g.Signer.URL("", c)
 }
 
 // launchFor starts an application in a session that was there before. That it fails keeps nobody out.

@@ -113,7 +113,7 @@ func TestTicketsThatAreRefused(t *testing.T) {
 		status        int
 		says          string
 	}{
-		{"expired", w.url(old), http.StatusForbidden, "This link has expired"},
+		{"expired", w.url(old), http.StatusForbidden, "the image builder and your work on it are not affected"},
 		{"deleted, or another builder of the name", w.url(gone), http.StatusGone, "was deleted"},
 		{"altered", strings.Replace(good, "parameters=ey", "parameters=eZ", 1), http.StatusForbidden, "not valid"},
 		{"cut off", good[:len(good)-3], http.StatusForbidden, "not valid"},

@@ -57,7 +57,9 @@ var (
 	noticeAltered = notice{Status: http.StatusForbidden, Code: "invalid", Icon: "shield", Tone: "bad", Title: "This link is not valid",
 		Text: []string{"It was cut off or changed on its way to you, or it comes from another server. Copy the whole link, or ask for a new one."}}
 	noticeExpired = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: "This link has expired",
-		Text: []string{"Streaming links work for a limited time. Ask the person who sent it for a new one; your work is not affected."}}
+		Text: []string{"Streaming links work for a limited time. Ask the person who sent it for a new one; the image builder and your work on it are not affected."}}
+	noticePersonExpired = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: "This link has expired",
+		Text: []string{"Streaming links work for a limited time. Go back to where you got it for a new one. If you have a session, it opens that session again."}}
 	noticeSlowDown = notice{Status: http.StatusTooManyRequests, Code: "limit", Icon: "clock", Tone: "calm", Title: "Too many attempts",
 		Text: []string{"Several links from your network were not accepted. Wait half a minute and try a new link."}}
 	noticeNoCookie = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: "Open your streaming link",

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +121,84 @@ func TestNoSession(t *testing.T) {
 	w.gate.Config.Sessions = nil
 	if status, _, _ := w.get(client, "/stream/"+testSession); status != http.StatusUnauthorized {
 		t.Errorf("with a cookie from before answered %d", status)
+	}
+}
+
+// The page of a person for whom there is no place outlives the link that it was opened with.
+func TestWaitingPageOutlivesItsLink(t *testing.T) {
+	w := newStudio(t, newMachine(), nil)
+	w.people.err = appstream.Errorf(appstream.InsufficientCapacity, "All places are taken.")
+	for _, tt := range []struct {
+		name        string
+		link, least time.Duration // how long the links hold
+	}{
+		{"soon expired", 5 * time.Second, waitTime},
+		{"long", time.Hour, time.Hour},
+	} {
+		c := personClaims()
+		c.Application, c.Nonce, c.Expires = "paint", "n", time.Now().Add(tt.link)
+		_, header, _ := w.get(w.browser(), w.url(c))
+		_, again, _ := strings.Cut(header.Get("Refresh"), "; url=")
+		u, err := url.Parse(again)
+		if err != nil || u.IsAbs() || u.Path != "/authenticate" {
+			t.Fatalf("%s: tries again with %q", tt.name, header.Get("Refresh"))
+		}
+		late := time.Now().Add(tt.least - 10*time.Second)
+		got, err := w.signer.Parse(u.Query().Get("parameters"), u.Query().Get("signature"), late)
+		if err != nil || got.Expires.After(late.Add(20*time.Second)) {
+			t.Errorf("%s: the next link holds until %s: %v", tt.name, got.Expires, err)
+		}
+		if got.Nonce == c.Nonce {
+			t.Errorf("%s: the next link has the nonce of the first", tt.name)
+		}
+		got.Nonce, got.Expires = c.Nonce, c.Expires
+		if diff := cmp.Diff(c, got); diff != "" {
+			t.Errorf("%s: the next link says something else: %s", tt.name, diff)
+		}
+		// The same page again, and then a place.
+		if status, header, _ := w.get(w.browser(), again); status != http.StatusServiceUnavailable || !strings.Contains(header.Get("Refresh"), "; url=/authenticate?") {
+			t.Errorf("%s: the second try was answered with %d, %q", tt.name, status, header.Get("Refresh"))
+		}
+		w.people.err = nil
+		if status, _, _ := w.get(w.browser(), again); status != http.StatusSeeOther {
+			t.Errorf("%s: with a place answered %d", tt.name, status)
+		}
+		w.people.err = appstream.Errorf(appstream.InsufficientCapacity, "All places are taken.")
+	}
+}
+
+// Who is not let in is told so where the session would be shown: in the frames that its stack allows. No other word of it is told.
+func TestNoticesInFrames(t *testing.T) {
+	w := newStudio(t, newMachine(), func(s *appstream.Session) { s.EmbedDomains = []string{"portal.example"} })
+	stack := w.store.stacks[appstream.Key{Account: testAccount, Region: testRegion, Noun: appstream.NounStack, Name: "Design"}]
+	stack.View.EmbedHostDomains = []string{"portal.example"}
+	w.store.put(&stack, nil)
+	old := personClaims()
+	old.Expires = time.Now().Add(-time.Second)
+	altered := strings.Replace(w.url(old), "signature=", "signature=0", 1)
+	for _, tt := range []struct {
+		name, address string
+		status        int
+		says          string
+		framed        bool
+	}{
+		{"no cookie", "/stream/" + testSession, http.StatusUnauthorized, "Open your streaming link", true},
+		{"an expired link", w.url(old), http.StatusForbidden, "If you have a session", true},
+		{"an altered link", altered, http.StatusForbidden, "This link is not valid", false},
+		{"a builder", "/stream/" + testID, http.StatusUnauthorized, "Open your streaming link", false},
+		{"nothing", "/stream/s-2", http.StatusUnauthorized, "Open your streaming link", false},
+	} {
+		status, header, body := w.get(w.browser(), tt.address)
+		if status != tt.status || !strings.Contains(body, tt.says) || strings.Contains(body, "design studio") || strings.Contains(body, "grace") {
+			t.Errorf("%s: answered %d:\n%s", tt.name, status, body)
+		}
+		want := "frame-ancestors 'none'"
+		if tt.framed {
+			want = "frame-ancestors https://portal.example:*"
+		}
+		if policy, frames := header.Get("Content-Security-Policy"), header.Get("X-Frame-Options"); !strings.HasSuffix(policy, want) || tt.framed != (frames == "") {
+			t.Errorf("%s: %s, %q", tt.name, policy, frames)
+		}
 	}
 }
 

@@ -61,6 +61,7 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 			err = ticket.ErrInvalid // from when there were sessions
 		}
 		if err != nil {
+			g.allowNoticeFrames(r.Context(), w, id)
 			switch {
 			case !errors.Is(err, ticket.ErrExpired):
 				g.Hooks.Refused("invalid")
@@ -90,6 +91,15 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 			return
 		}
 		h(w, r, v)
+	}
+}
+
+// allowNoticeFrames lets the page that turns a browser away be shown in the frame in which the session of an ID would be shown.
+// Which hosts those are is all that a browser without a cookie learns of a session.
+func (g *Gateway) allowNoticeFrames(ctx context.Context, w http.ResponseWriter, id string) {
+	var session appstream.Session
+	if err := g.Store.View(ctx, func(tx store.Tx) error { return tx.Find(id, &session) }); err == nil && session.Noun == appstream.NounSession {
+		allowFrames(w, session.EmbedDomains)
 	}
 }
 
