@@ -116,12 +116,12 @@ const commands = {
     await p.page.click(`#apps [data-name="${application}"]`);
     await p.page.waitForSelector("#home", { state: "hidden" });
     await p.page.mouse.click(640, 400);
-    await p.page.waitForFunction(() => document.activeElement?.tagName === "CANVAS");
+    await p.page.waitForFunction(() => document.activeElement?.id === "typing");
   },
 
   async desk(p) {
     await p.page.mouse.click(1100, 500); // beside panels, which it closes, and notices
-    await p.page.waitForFunction(() => document.activeElement?.tagName === "CANVAS");
+    await p.page.waitForFunction(() => document.activeElement?.id === "typing");
   },
 
   async select(p) {
@@ -152,7 +152,7 @@ const commands = {
     await press(p.page, "[data-panel=clipboard]");
     await p.page.fill("#clipboard-text", text);
     await p.page.mouse.click(640, 400); // closes the panel, and is on the terminal
-    await p.page.waitForFunction(() => document.activeElement?.tagName === "CANVAS");
+    await p.page.waitForFunction(() => document.activeElement?.id === "typing");
     await p.page.keyboard.press("Control+Shift+V");
   },
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -48,6 +49,8 @@ type person struct {
 	refuse  map[string]string // what is refused, by method and path prefix, and with which words
 	slow    int               // bytes a second of uploads; 0: as fast as it can
 	stirred int               // how often the mouse of the display was moved
+	clicked int               // with a button held down
+	typed   []uint32          // the symbols of the keys that went down
 	held    chan struct{}     // closed when questions for the session are answered again; nil: they are
 	waiting int               // how many questions for news of prints are held
 	zone    string            // that the browser said it has
@@ -69,7 +72,7 @@ func (p *person) reset(view string) {
 			"applications": catalogue(5), "streams": true}
 		p.windows, p.prints = nil, nil
 		clear(p.refuse)
-		p.slow = 0
+		p.slow, p.clicked, p.typed = 0, 0, []uint32{}
 	})
 }
 
@@ -126,7 +129,11 @@ func (p *person) handler() http.Handler {
 		n, _ := strconv.Atoi(strings.TrimSuffix(r.PathValue("name"), ".png"))
 		icon := image.NewNRGBA(image.Rect(0, 0, 64, 64))
 		for at := range 64 * 64 {
-			if x, y := at%64-32, at/64-32; max(x, -x, y, -y) < 28 {
+			switch x, y := at%64-32, at/64-32; {
+			case max(x, -x, y, -y) >= 28:
+			case n == 2: // as terminals are
+				icon.Set(at%64, at/64, color.NRGBA{A: 255})
+			default:
 				icon.Set(at%64, at/64, color.NRGBA{R: uint8(70 + 37*n%170), G: uint8(150 - 11*n), B: uint8(210 - 53*n%150), A: 255})
 			}
 		}
@@ -444,12 +451,31 @@ func (p *person) stream(w http.ResponseWriter, r *http.Request) {
 		if len(message) >= 6 && message[0] == 5 {
 			p.mu.Lock()
 			p.stirred++
+			if message[1] != 0 {
+				p.clicked++
+			}
+			p.mu.Unlock()
+		}
+		if symbol, down := key(message); down {
+			p.mu.Lock()
+			p.typed = append(p.typed, symbol)
 			p.mu.Unlock()
 		}
 		if _, err := display.Write(message); err != nil {
 			return
 		}
 	}
+}
+
+// key reads a key that goes down from a message of the viewer: RFC 6143, 7.5.4, or QEMU's extension of it.
+func key(message []byte) (symbol uint32, down bool) {
+	switch {
+	case len(message) >= 8 && message[0] == 4:
+		return binary.BigEndian.Uint32(message[4:]), message[1] != 0
+	case len(message) >= 12 && message[0] == 255 && message[1] == 0:
+		return binary.BigEndian.Uint32(message[4:]), message[3] != 0
+	}
+	return 0, false
 }
 
 func (p *person) sound(w http.ResponseWriter, r *http.Request) {
@@ -546,7 +572,7 @@ func (p *person) control(w http.ResponseWriter, r *http.Request) {
 		}
 	case "/state":
 		p.mu.Lock()
-		text, _ := json.Marshal(map[string]any{"stirred": p.stirred, "zone": p.zone, "waiting": p.waiting, "streams": len(p.streams), "sounds": len(p.sounds), "folder": p.folder})
+		text, _ := json.Marshal(map[string]any{"stirred": p.stirred, "clicked": p.clicked, "typed": p.typed, "zone": p.zone, "waiting": p.waiting, "streams": len(p.streams), "sounds": len(p.sounds), "folder": p.folder})
 		p.mu.Unlock()
 		w.Write(text)
 	default:

@@ -32,7 +32,7 @@ declare module "@novnc/novnc" {
     clipboardPasteFrom(text: string): void;
     sendKey(keysym: number, code: string | null, down?: boolean): void;
 
-    _keyboard: { _allKeysUp(): void };
+    _keyboard: { _target: HTMLElement; _allKeysUp(): void };
     _mousePos: { x?: number; y?: number };
     _handleMouseMove(x: number, y: number): void;
     _framebufferUpdate(): boolean;

@@ -10,21 +10,27 @@ export type Fit =
   /** One pixel of the desktop is one of the page; what does not fit is scrolled to. */
   | "actual";
 
-/** noVNC's display, with two things it has not: an event for frames, and a desktop as fine as the screen. */
+/** noVNC's display, with three things it has not: an event for frames, a desktop as fine as the screen, and a field for text. */
 export class Screen extends RFB {
   #fine = false;
   #asking = false;
   #seen = false;
   #gone = new AbortController();
 
-  constructor(target: HTMLElement, channel: Channel) {
+  /** The field (typing.ts) has the keyboard in place of noVNC's canvas. */
+  constructor(target: HTMLElement, channel: Channel, private field: HTMLElement) {
     super(target, channel, { shared: true });
+    this._keyboard._target = field; // before noVNC listens there, once it is connected
     this.background = "transparent";
     this.qualityLevel = 8; // from here on colours are not subsampled, which text needs
     this.compressionLevel = 2;
     // Whoever goes from the desktop to the toolbar by keys lets go of them there; the desktop must not think they are held.
     target.addEventListener("focusout", () => this._keyboard._allKeysUp(), { signal: this.#gone.signal });
     this.addEventListener("disconnect", () => this.#gone.abort());
+  }
+
+  override focus(options?: FocusOptions): void {
+    this.field.focus(options);
   }
 
   /** Sets how the desktop fits; fine asks for one pixel of the desktop for each pixel of the screen. */

@@ -16,6 +16,9 @@ const crowded = 4009;
 /** How long it takes until the person is sent on, in seconds. */
 const redirectAfter = 5;
 
+/** Under so many seconds a time is counted down instead of written, and the session may be over at any moment. */
+const soon = 120;
+
 /** When it is asked once more what went wrong beside the session, in milliseconds: later than the server asks the machine. */
 const lateNotes = 7_000;
 
@@ -40,6 +43,7 @@ class Session implements Subject {
       void this.#end();
     };
     question.addEventListener("close", () => stage.focus());
+    document.querySelector("[data-panel=leaving]")?.addEventListener("click", () => this.#hint());
     addEventListener("pageshow", (event) => event.persisted && location.reload());
     void this.#begin();
   }
@@ -84,7 +88,7 @@ class Session implements Subject {
     if (end.code === idle) {
       return this.#wait({
         icon: "clock", tone: "calm", title: "Disconnected, because nobody was here",
-        text: `Everything is still open. ${this.#kept()}`,
+        text: "Everything is still open.",
       }, "Reconnect");
     }
     let after: string | undefined;
@@ -170,7 +174,7 @@ class Session implements Subject {
     this.stage.clipboard.allow(rules, this.#notices);
     document.querySelector<HTMLElement>("[data-panel=clipboard]")!.hidden = !rules.copyIn && !rules.copyOut;
     document.querySelector<HTMLElement>("[data-panel=files]")!.hidden = !rules.upload && !rules.download && !rules.print;
-    $("leave-hint").textContent = `Everything stays open. ${this.#kept()}`;
+    this.#hint();
     this.stage.display.details([
       ["Signed in as", info.user],
       ["Fleet", info.fleet],
@@ -211,34 +215,68 @@ class Session implements Subject {
 
   #leave(): void {
     this.#left = true;
-    this.stage.show("ended", this.#goodbye());
+    const goodbye = this.#goodbye();
+    this.stage.show("ended", { ...goodbye, text: `${goodbye.text ?? ""} ${kept(this.#keptUntil())}` });
     const screen = this.stage.screen();
     if (screen) screen.disconnect();
   }
 
   #goodbye(): Look {
-    return { icon: "disconnect", tone: "calm", title: "Disconnected", text: `Everything on ${this.stage.name} is still open. ${this.#kept()}` };
+    return { icon: "disconnect", tone: "calm", title: "Disconnected", text: `Everything on ${this.stage.name} is still open.` };
   }
 
   async #disconnected(): Promise<boolean> {
     return this.#wait(this.#goodbye(), "Reconnect");
   }
 
-  /** Shows why there is no stream until the person wants one; false when the session was ended instead. */
+  /** Shows why there is no stream until the person wants one; false when the session has ended instead. */
   async #wait(look: Look, text: string): Promise<boolean> {
     this.stage.ghost.drop();
     this.#left = true;
+    const until = this.#keptUntil();
+    const stop = new AbortController();
     const back = await new Promise<boolean>((resolve) => {
       const actions: Action[] = [
         { text, strong: true, run: () => resolve(true) },
         { text: "End session", run: () => this.#ask(() => resolve(false)) },
       ];
-      this.stage.show("ended", { ...look, actions });
+      const paint = () => this.stage.show("ended", { ...look, text: `${look.text ?? ""} ${kept(until)}`, actions });
+      paint();
+      void this.#keep(until, paint, stop.signal).then((over) => over && resolve(false));
     });
+    stop.abort();
     if (!back) return false;
     this.#left = false;
     this.stage.show("reconnecting", { icon: "spinner", tone: "wait", title: `Connecting to ${this.stage.name}` });
     return true;
+  }
+
+  /** Counts down what is left of a session without a stream, and tells of its end when it comes; true then. */
+  async #keep(until: Date | undefined, paint: () => void, signal: AbortSignal): Promise<boolean> {
+    for (let asked = 0; until && !signal.aborted; ) {
+      await pause(1000, signal);
+      if (signal.aborted || this.#over) return false;
+      const left = until.getTime() - Date.now();
+      if (left < soon * 1000) paint();
+      if (left > 0 || Date.now() - asked < 3000) continue;
+      asked = Date.now();
+      try {
+        const info = await getSession();
+        if (signal.aborted || this.#over) return false;
+        if (info.state !== "EXPIRED") continue;
+        $<HTMLDialogElement>("ending").close();
+        this.#farewell(info);
+        return true;
+      } catch (error) {
+        if (signal.aborted || this.#over) return false;
+        if (!(error instanceof Refusal) || error.status >= 500) continue; // the network, or the server, is away
+        $<HTMLDialogElement>("ending").close();
+        this.#finish();
+        this.stage.over(error);
+        return true;
+      }
+    }
+    return false;
   }
 
   #ended: (() => void) | undefined; // what waits for the person's answer
@@ -342,14 +380,25 @@ class Session implements Subject {
     for (const type of ["pointermove", "pointerdown", "keydown", "wheel"]) addEventListener(type, sign, { capture: true, passive: true, signal: here.signal });
   }
 
-  /** Says until when the session is kept without a stream. */
-  #kept(): string {
-    if (!this.#info) return "It is kept for you for a while.";
+  #hint(): void {
+    $("leave-hint").textContent = `Everything stays open. ${kept(this.#keptUntil())}`;
+  }
+
+  /** Finds until when the session is kept if its stream ends now. */
+  #keptUntil(): Date | undefined {
+    if (!this.#info) return undefined;
     const { awaySeconds, maxEnd } = this.#info;
     const end = Date.parse(maxEnd);
-    const until = awaySeconds === undefined ? end : Math.min(end, Date.now() + awaySeconds * 1000);
-    return `The session is kept for you until ${when(new Date(until))}.`;
+    return new Date(awaySeconds === undefined ? end : Math.min(end, Date.now() + awaySeconds * 1000));
   }
+}
+
+/** Says until when a session is kept without a stream. */
+function kept(until: Date | undefined): string {
+  if (!until) return "It is kept for you for a while.";
+  const left = Math.ceil((until.getTime() - Date.now()) / 1000);
+  if (left <= 0) return "The session is ending.";
+  return left < soon ? `The session is kept for you for ${clock(left)} more.` : `The session is kept for you until ${when(until)}.`;
 }
 
 const farewells: Record<EndCode, Look> = {

@@ -23,6 +23,13 @@ export class Toolbar {
     this.#edge.addEventListener("focusin", () => this.show());
     this.#edge.addEventListener("focusout", () => this.rest());
     this.#grip.onclick = () => this.rest(5000);
+    // The grip goes when the toolbar comes, and the mouse that browsers make of a touch would press what lies under it.
+    this.#grip.addEventListener("touchend", (event) => {
+      event.preventDefault();
+      this.rest(5000);
+    });
+    // What is to be seen under the toolbar leaves it room: it has as many rows as the window makes it have.
+    new ResizeObserver(() => this.#edge.parentElement?.style.setProperty("--bar", `${this.#bar.offsetTop + this.#bar.offsetHeight}px`)).observe(this.#bar);
 
     for (const tool of this.#bar.querySelectorAll<HTMLButtonElement>("[data-panel]")) {
       const panel = $<HTMLDialogElement>(tool.dataset["panel"] ?? "");
@@ -75,7 +82,8 @@ export class Toolbar {
 
   hide(): void {
     clearTimeout(this.#timer);
-    const used = this.#edge.matches(":hover") || this.#bar.contains(document.activeElement) || document.querySelector("dialog[open]");
+    const hovered = matchMedia("(hover: hover)").matches && this.#edge.matches(":hover"); // a finger leaves a hover where it was last
+    const used = hovered || this.#bar.contains(document.activeElement) || document.querySelector("dialog[open]");
     if (this.#pin.checked || this.#kept || used) return;
     this.#edge.dataset["shown"] = "false";
     this.#grip.setAttribute("aria-expanded", "false");

@@ -7,6 +7,7 @@ import { Keyboard } from "./keyboard";
 import { Screen } from "./screen";
 import { Stage } from "./stage";
 import { Toolbar } from "./toolbar";
+import { Typing } from "./typing";
 import { ghost, setState, show } from "./veil";
 
 /** A stream that lasted so long was in order, so that the next attempt comes at once again. */
@@ -24,6 +25,7 @@ const focusDesktop = () => {
 const toolbar = new Toolbar(focusDesktop);
 const clipboard = new Clipboard();
 const keyboard = new Keyboard();
+const typing = new Typing();
 const display = new Display();
 const subject = window.oriel.subject(new Stage($("name").textContent ?? "", toolbar, clipboard, display, () => screen, focusDesktop));
 
@@ -41,11 +43,12 @@ async function stream(channel: Channel): Promise<End & { steady: boolean }> {
   channel.listen((notice) => subject.notice(notice));
   if (channel.latency !== undefined) setLatency(channel.latency); // it may have been measured before this script was there
   if (channel.readyState !== WebSocket.CLOSED) {
-    const mine = new Screen($("desktop"), channel);
+    const mine = new Screen($("desktop"), channel, $("typing"));
     screen = mine;
     mine.addEventListener("connect", () => {
       display.attach(mine);
       keyboard.attach(mine);
+      typing.attach(mine);
       clipboard.attach(mine);
     });
     mine.addEventListener("firstframe", () => {

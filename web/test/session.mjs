@@ -74,6 +74,13 @@ const drop = async (page, files) => {
   await page.dispatchEvent("body", "drop", { dataTransfer: data });
 };
 
+/** The keysyms of a text. */
+const symbols = (text) => [...text].map((c) => (c.codePointAt(0) < 0x100 ? c.codePointAt(0) : 0x01000000 + c.codePointAt(0)));
+/** Waits until exactly this was typed since the session began. */
+const typed = (want) =>
+  until(`the keys ${want}`, async () => String((await behind()).typed) === String(want), 4000).catch(async () => assert.deepEqual((await behind()).typed, want));
+const phone = { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
+
 const editor = { id: 7, title: "letter.txt – Mousepad", application: "app-0", class: "mousepad", active: true };
 const terminal = { id: 9, title: "grace@studio: ~", application: "app-2", class: "xterm" };
 
@@ -295,7 +302,7 @@ const tests = {
     await t.page.click("#notices >> text=Download");
     assert.match(readFileSync(await (await download).path(), "utf8"), /%PDF-1.7 p1/);
     await gone(t.page, ".slip");
-    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.tagName === "CANVAS"));
+    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.id === "typing"));
     await press(t.page, "[data-panel=files]");
     await shown(t.page, "#prints-list >> text=Rechnung");
     await t.page.click("#prints-list [aria-label^=Remove]");
@@ -319,7 +326,7 @@ const tests = {
     await slip(t.page, /ends in 5 minutes.*[45]:\d\d/);
     assert.match(await text(t.page, "#ends"), /^[45]:\d\d$/);
     await t.page.click(".slip [aria-label=Dismiss]");
-    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.tagName === "CANVAS"));
+    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.id === "typing"));
     await control("notice", { notice: "idle", in: 60 });
     await slip(t.page, /Is somebody here.*move the mouse to stay/);
     const { stirred } = await behind();
@@ -364,6 +371,105 @@ const tests = {
     await until("a text that cannot be changed", () => t.page.evaluate(() => document.querySelector("#clipboard-text").readOnly));
   },
 
+  async "an input method writes on the desktop"(t) {
+    await begin(t.page, "DESKTOP");
+    await t.page.mouse.click(400, 300);
+    const keys = await t.context.newCDPSession(t.page);
+    const compose = (text) => keys.send("Input.imeSetComposition", { text, selectionStart: text.length, selectionEnd: text.length });
+    await t.page.keyboard.type("aä");
+    await typed(symbols("aä"));
+    for (const text of ["n", "に", "にほ", "にほん"]) await compose(text);
+    assert.equal(await text(t.page, "#typing-draft"), "にほん");
+    await t.page.waitForTimeout(200);
+    await typed(symbols("aä")); // nothing of it is on the desktop yet
+    await keys.send("Input.insertText", { text: "日本" });
+    await t.page.keyboard.press("Enter");
+    await typed([...symbols("aä日本"), 0xff0d]);
+    assert.equal(await t.page.isVisible("#typing-draft"), false);
+    // What is thought better of is not typed.
+    await compose("か");
+    await compose("");
+    await t.page.keyboard.insertText("😀é");
+    await t.page.keyboard.press("b");
+    await typed([...symbols("aä日本"), 0xff0d, ...symbols("😀éb")]);
+    assert.equal(await t.page.inputValue("#typing"), "");
+    assert.equal(await t.page.isVisible("#typing-raise"), false, "there is no touch keyboard");
+    // The key of a letter that the input method has is not the desktop's.
+    await keys.send("Input.dispatchKeyEvent", { type: "rawKeyDown", key: "Process", code: "KeyN", windowsVirtualKeyCode: 229 });
+    await keys.send("Input.dispatchKeyEvent", { type: "keyUp", key: "n", code: "KeyN", windowsVirtualKeyCode: 78 });
+    await t.page.keyboard.press("c");
+    await typed([...symbols("aä日本"), 0xff0d, ...symbols("😀ébc")]);
+  },
+
+  async "a touch keyboard is raised by its button"() {
+    const c = await context(phone);
+    const page = await c.newPage();
+    await begin(page, "DESKTOP");
+    await page.tap("#desktop canvas", { position: { x: 200, y: 600 } });
+    const mode = () => page.evaluate(() => document.activeElement.id === "typing" && document.activeElement.inputMode);
+    assert.equal(await mode(), "none", "a touch of the desktop raises no keyboard");
+    await until("an empty edge", () => page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
+    await page.tap("#grip");
+    await page.tap("#typing-raise");
+    assert.equal(await mode(), "text");
+    assert.equal(await page.getAttribute("#typing-raise", "aria-pressed"), "true");
+    const keys = await c.newCDPSession(page);
+    await keys.send("Input.imeSetComposition", { text: "hallo", selectionStart: 5, selectionEnd: 5 });
+    await keys.send("Input.insertText", { text: "Hallo " });
+    await page.keyboard.insertText("ж");
+    await typed(symbols("Hallo ж"));
+    // A backspace that comes without a key, as from Android's keyboards.
+    await page.evaluate(() => document.execCommand("delete"));
+    await typed([...symbols("Hallo ж"), 0xff08]);
+    await page.tap("#desktop canvas", { position: { x: 200, y: 600 } });
+    assert.equal(await mode(), "text", "it stays while one works");
+    await until("an empty edge", () => page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
+    await page.tap("#grip");
+    await page.tap("#typing-raise");
+    assert.equal(await mode(), "none");
+    await c.close();
+  },
+
+  async "a touch of the grip is not one of what lies under it"() {
+    const c = await context(phone);
+    const page = await c.newPage();
+    await begin(page, "DESKTOP");
+    await page.tap("#desktop canvas", { position: { x: 200, y: 600 } });
+    await until("an empty edge", () => page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
+    await until("the touch of the desktop", async () => (await behind()).clicked > 0);
+    await page.waitForTimeout(1200); // noVNC waits for more fingers
+    const { clicked } = await behind();
+    await page.tap("#grip");
+    await until("the toolbar", () => page.evaluate(() => document.getElementById("edge").dataset.shown === "true"));
+    await page.waitForTimeout(1200);
+    assert.equal((await behind()).clicked, clicked);
+    await c.close();
+  },
+
+  async "the toolbar leaves the home screen its title"() {
+    for (const width of [320, 390, 800]) {
+      const c = await context({ ...phone, viewport: { width, height: 780 } });
+      const page = await c.newPage();
+      await begin(page, "APP");
+      await shown(page, "#home .app");
+      const [bar, title] = [await page.locator("#bar").boundingBox(), await page.locator("#home-title").boundingBox()];
+      assert.equal(await page.isVisible("#typing-raise"), false, "there is nothing to type into");
+      assert.ok(title.y >= bar.y + bar.height + 8, `${width}: the title at ${title.y}, the toolbar to ${bar.y + bar.height}`);
+      await c.close();
+    }
+  },
+
+  async "the end of a session that was left is noticed"(t) {
+    await begin(t.page, "DESKTOP", { awaySeconds: 3 });
+    await press(t.page, "[data-panel=leaving]");
+    await t.page.click("#leave");
+    await says(t.page, "#veil-text", /still open\. The session is kept for you for 0:0[123] more/);
+    await says(t.page, "#veil-text", /The session is ending/);
+    await control("info", { state: "EXPIRED", endCode: "away" });
+    await says(t.page, "#veil-text", /away for longer/);
+    assert.equal(await t.page.isVisible("text=Reconnect"), false);
+  },
+
   async "disconnecting keeps the session"(t) {
     await begin(t.page, "DESKTOP");
     await press(t.page, "[data-panel=leaving]");
@@ -381,7 +487,7 @@ const tests = {
     await press(t.page, "[data-panel=leaving]");
     await t.page.click("#end");
     await t.page.click("text=Keep working");
-    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.tagName === "CANVAS"));
+    await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.id === "typing"));
     await press(t.page, "[data-panel=leaving]");
     await t.page.click("#end");
     await t.page.click("#ending-submit");
@@ -579,7 +685,7 @@ const tests = {
 async function gallery(only) {
   const { folder } = await behind();
   for (const [colorScheme, size] of [["dark", "wide"], ["light", "wide"], ["dark", "narrow"], ["light", "narrow"]]) {
-    const c = await context({ colorScheme, ...(size === "narrow" && { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 }) });
+    const c = await context({ colorScheme, ...(size === "narrow" && phone) });
     const page = await c.newPage();
     const take = async (name, prepare) => {
       if (only.length && !only.some((o) => name.includes(o))) return;
