@@ -19,6 +19,7 @@ export class Typing {
   #screen: Screen | null = null;
   #gone = new AbortController();
   #touch = matchMedia("(any-pointer: coarse)").matches;
+  #at = [innerWidth / 2, innerHeight / 2];
   #lowest = Infinity; // the least height of the page since the touch keyboard was raised
 
   constructor() {
@@ -70,15 +71,20 @@ export class Typing {
     this.#lowest = Infinity;
   }
 
+  /** Puts the field to a point, but never out of the desktop, also when that becomes lower: browsers would scroll to it. */
   #place(x: number, y: number): void {
-    this.#field.style.left = this.#draft.style.left = `${x}px`;
-    this.#field.style.top = this.#draft.style.top = `${y}px`;
+    this.#at = [x, y];
+    this.#field.style.left = `min(${x}px, 100% - 2px)`;
+    this.#field.style.top = `min(${y}px, 100% - 24px)`;
   }
 
   /** Shows what is being composed, which the program does not have yet. */
   #show(text: string): void {
     this.#draft.textContent = text;
     this.#draft.hidden = text === "";
+    const [x, y] = this.#at;
+    this.#draft.style.left = `min(${x}px, 100% - ${this.#draft.offsetWidth + 8}px)`;
+    this.#draft.style.top = `clamp(${this.#draft.offsetHeight + 4}px, ${y}px, 100% - 4px)`;
   }
 
   /** Types what has become of the field since it was last empty: first what is missing, then what is there. */

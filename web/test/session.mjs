@@ -386,8 +386,11 @@ const tests = {
     await t.page.keyboard.press("Enter");
     await typed([...symbols("aä日本"), 0xff0d]);
     assert.equal(await t.page.isVisible("#typing-draft"), false);
-    // What is thought better of is not typed.
-    await compose("か");
+    // What is thought better of is not typed. Also at the edge of the window it is to be seen.
+    await t.page.mouse.click(1278, 718);
+    await compose("かきくけこ");
+    const draft = await t.page.locator("#typing-draft").boundingBox();
+    assert.ok(draft.x + draft.width <= 1280 && draft.y + draft.height <= 720 && draft.width > 80, JSON.stringify(draft));
     await compose("");
     await t.page.keyboard.insertText("😀é");
     await t.page.keyboard.press("b");
@@ -736,6 +739,13 @@ async function gallery(only) {
         transfer.items.add(new File(["x"], "x"));
         dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, cancelable: true }));
       });
+    });
+    await take("typing", async () => {
+      await begin(page, "DESKTOP");
+      await page.mouse.click(250, 300);
+      await until("an empty edge", () => page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
+      const keys = await c.newCDPSession(page);
+      await keys.send("Input.imeSetComposition", { text: "にほん", selectionStart: 3, selectionEnd: 3 });
     });
     await take("sound", async () => {
       await begin(page, "DESKTOP");
