@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -12,13 +13,14 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/config"
 )
 
-// Doctor looks whether a server with this configuration would work here. It changes nothing that matters and works while the
-// server runs.
+// Doctor looks whether a server with this configuration would work here. It makes nothing, and works while the server runs.
 func Doctor(ctx context.Context, cfg Config) []compute.Finding {
 	findings := []compute.Finding{checkDataDir(cfg.Data), checkPort(ctx, cfg)}
 	if cfg.Provider == config.Sim {
@@ -33,19 +35,41 @@ func Doctor(ctx context.Context, cfg Config) []compute.Finding {
 	return append(findings, p.Check(ctx)...)
 }
 
+// checkDataDir tells whether the data directory can be written to, or made. It makes nothing.
 func checkDataDir(dir string) compute.Finding {
 	f := compute.Finding{OK: true, What: "data directory", Info: dir}
-	err := privateDir(dir)
+	there, err := filepath.Abs(dir)
 	if err == nil {
-		var probe *os.File
-		if probe, err = os.CreateTemp(dir, ".doctor-*"); err == nil {
-			err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+		_, err = os.Stat(there)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		f.Info += " will be made"
+		for err != nil && errors.Is(err, fs.ErrNotExist) && there != filepath.Dir(there) {
+			there = filepath.Dir(there)
+			_, err = os.Stat(there)
 		}
+	}
+	if err == nil {
+		err = writable(there)
 	}
 	if err != nil {
 		f.OK, f.Info, f.Hint = false, err.Error(), "run oriel as a user who may write there, or choose another with --data"
 	}
 	return f
+}
+
+func writable(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory", dir)
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("%s cannot be written to: %w", dir, err)
+	}
+	return nil
 }
 
 // checkPort tells who has the port: nobody, this server, or another program.

@@ -92,7 +92,7 @@ var (
 // idForm is what may name a machine or an installation. It is part of the names of containers and directories.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-// New makes a provider. It checks the configuration and does not need the engine yet.
+// New makes a provider. It checks the configuration, does not need the engine yet, and makes nothing on the disk.
 func New(config Config) (*Provider, error) {
 	if !idForm.MatchString(config.Installation) {
 		return nil, fmt.Errorf("the installation's name %.70q is not 1 to 64 letters, digits and _ . -", config.Installation)
@@ -109,11 +109,6 @@ func New(config Config) (*Provider, error) {
 	}
 	if config.AgentDir == "" {
 		config.AgentDir = filepath.Join(config.DataDir, "agents")
-	}
-	for _, dir := range []string{filepath.Join(config.DataDir, "instances"), config.AgentDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("keep machines: %w", err)
-		}
 	}
 	networks, err := plan(config.Installation, config.Subnets)
 	if err != nil {
