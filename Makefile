@@ -14,7 +14,7 @@ help: ## list the targets
 quickstart: ## set up, build, start a server and open a first desktop; again at any time
 	@hack/quickstart start
 
-stop: ## end what quickstart has started; nothing is lost
+stop: ## end what quickstart has started, machines of fleets too; nothing is lost
 	@hack/quickstart stop
 
 test: build ## run all tests; those with machines need root, or an engine in ORIEL_TEST_ENGINE

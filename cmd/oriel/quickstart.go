@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream"
@@ -16,7 +16,7 @@ type quickstartCommand struct {
 	remote
 	Name  string `help:"Name of the image builder." default:"hello"`
 	Image string `help:"Image to make it from." default:"oriel-debian-12"`
-	Stop  bool   `help:"Stop all image builders of the account instead."`
+	Stop  bool   `help:"Stop all image builders and fleets of the account instead."`
 }
 
 // Run brings the image builder to RUNNING from wherever it is.
@@ -123,36 +123,80 @@ func builderReason(b *types.ImageBuilder) string {
 	return *b.StateChangeReason.Message
 }
 
-// stopAll stops the image builders that run, and waits for them and for those that are on their way to a rest.
+// stopAll stops the image builders and fleets that run, and waits for them and for those that are on their way to a rest.
 func stopAll(ctx context.Context, client *client, s *status) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		list, err := client.aws.DescribeImageBuilders(ctx, &appstream.DescribeImageBuildersInput{})
+		builders, err := stopBuilders(ctx, client)
 		if err != nil {
 			return err
 		}
-		busy := 0
+		fleets, err := stopFleets(ctx, client)
+		if err != nil {
+			return err
+		}
+		busy := append(builders, fleets...)
+		if len(busy) == 0 {
+			s.done("no image builder and no fleet is running")
+			return nil
+		}
+		s.tell(strings.Join(busy, ", "), "", -1)
+		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+			s.clear()
+			return fmt.Errorf("some are still busy: %s", strings.Join(busy, ", "))
+		}
+	}
+}
+
+// stopBuilders asks the image builders that run to stop, and tells which are not at rest yet.
+func stopBuilders(ctx context.Context, client *client) (busy []string, err error) {
+	in := new(appstream.DescribeImageBuildersInput)
+	for {
+		list, err := client.aws.DescribeImageBuilders(ctx, in)
+		if err != nil {
+			return nil, err
+		}
 		for _, b := range list.ImageBuilders {
 			switch b.State {
 			case types.ImageBuilderStateStopped, types.ImageBuilderStateFailed:
 				continue
 			case types.ImageBuilderStateRunning:
 				if _, err := client.aws.StopImageBuilder(ctx, &appstream.StopImageBuilderInput{Name: b.Name}); err != nil {
-					return err
+					return nil, err
 				}
 				b.State = types.ImageBuilderStateStopping
 			}
-			busy++
-			s.tell(*b.Name+" is "+string(b.State), "", -1)
+			busy = append(busy, "the image builder "+*b.Name+" is "+string(b.State))
 		}
-		if busy == 0 {
-			s.done("no image builder is running")
-			return nil
+		if in.NextToken = list.NextToken; in.NextToken == nil {
+			return busy, nil
 		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
-			s.clear()
-			return errors.New("some image builders are still busy")
+	}
+}
+
+// stopFleets does the same with fleets. One that is starting can be stopped too.
+func stopFleets(ctx context.Context, client *client) (busy []string, err error) {
+	in := new(appstream.DescribeFleetsInput)
+	for {
+		list, err := client.aws.DescribeFleets(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range list.Fleets {
+			switch f.State {
+			case types.FleetStateStopped:
+				continue
+			case types.FleetStateRunning, types.FleetStateStarting:
+				if _, err := client.aws.StopFleet(ctx, &appstream.StopFleetInput{Name: f.Name}); err != nil {
+					return nil, err
+				}
+				f.State = types.FleetStateStopping
+			}
+			busy = append(busy, "the fleet "+*f.Name+" is "+string(f.State))
+		}
+		if in.NextToken = list.NextToken; in.NextToken == nil {
+			return busy, nil
 		}
 	}
 }
