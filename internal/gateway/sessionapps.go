@@ -97,6 +97,8 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, c call, what st
 	case err == nil:
 		return false
 	case r.Context().Err() != nil: // the browser has gone
+	case c.ctx.Err() != nil: // the server goes down; what hangs until there are news is asked again of the next one
+		g.answer(w, r, http.StatusServiceUnavailable, problem{Code: "restarting", Message: "The server is being restarted. Try again in a moment."})
 	case errors.Is(err, agentapi.ErrNoSession):
 		g.answer(w, r, http.StatusConflict, notActive)
 	case ok && (refused.Status/100 == 4 || refused.Status == http.StatusInsufficientStorage):

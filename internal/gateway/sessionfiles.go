@@ -106,7 +106,7 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, c call, body io.R
 	defer buffers.Put(buffer)
 	moving := &moving{ResponseController: http.NewResponseController(w), to: w}
 	if n, err := io.CopyBuffer(moving, struct{ io.Reader }{io.LimitReader(body, size)}, buffer[:]); err != nil || n < size {
-		if r.Context().Err() == nil {
+		if c.ctx.Err() == nil { // neither has the browser gone, nor does the server go down
 			g.Log.WarnContext(r.Context(), "gateway: send a file", "session", c.session.ID, "sent", n, "of", size, "err", err)
 		}
 		panic(http.ErrAbortHandler) // the browser must not take a part for the whole

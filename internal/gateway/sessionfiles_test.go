@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json/v2"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -269,6 +270,29 @@ func TestWindowsWaitForNews(t *testing.T) {
 	var list agentapi.Windows
 	if body := <-answer; json.Unmarshal([]byte(body), &list) != nil || len(list.Windows) != 1 {
 		t.Errorf("the news are %s", body)
+	}
+}
+
+// The end of the server is no fault of a session: what hangs until there are news is answered, and no warning is logged.
+func TestWindowsWhenTheServerGoesDown(t *testing.T) {
+	m := newMachine()
+	w := newStudio(t, m, nil)
+	client := w.seated()
+	answer := make(chan string)
+	go func() {
+		status, _, body := w.ask(client, "GET", "/windows?after=w0", "", nil)
+		answer <- fmt.Sprint(status, body)
+	}()
+	waitFor(t, "the question", func() bool { return len(m.called()) == 1 })
+	if err := w.gate.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; !strings.HasPrefix(got, "503") || !strings.Contains(got, `"restarting"`) {
+		t.Errorf("answered %s", got)
+	}
+	close(m.slow)
+	if log := w.log.String(); strings.Contains(log, "level=WARN") {
+		t.Errorf("the log warns:\n%s", log)
 	}
 }
 
