@@ -163,11 +163,15 @@ func (b *ImageBuilder) Spec(sizes map[string]InstanceType) MachineSpec {
 	return spec
 }
 
+// Job is the ID of the job that the builder's machine shall be doing; "" for none.
+func (b *ImageBuilder) Job() string { return "" }
+
 // BuilderSnapshot is the world as PlanImageBuilder sees it.
 type BuilderSnapshot struct {
 	Builder ImageBuilder
 	Machine Machine
 	Agent   Agent
+	Job     JobStatus               // of the builder's current job, see ImageBuilder.Job; zero when it has none
 	Capture *Image                  // the image that is being made of it; nil when there is none (any more)
 	Sizes   map[string]InstanceType // the instance types that are configured
 }

@@ -91,6 +91,15 @@ type EnsureArchiveGone struct{ Archive string }
 // EnsureImageGone removes an image, and what is left of one that was only half made.
 type EnsureImageGone struct{ Ref string }
 
+// EnsureImported makes the image Ref of an archive. Either the whole image exists afterwards or none.
+type EnsureImported struct{ Archive, Ref string }
+
+// EnsureJobBegun has the agent of a running machine begin a job. One that it knows goes on, or has ended.
+type EnsureJobBegun struct {
+	Machine string
+	Job     Job
+}
+
 func (a EnsureMade) String() string        { return "EnsureMade " + a.Spec.ID }
 func (a EnsureRunning) String() string     { return "EnsureRunning " + a.Spec.ID }
 func (a EnsureStopped) String() string     { return "EnsureStopped " + a.ID }
@@ -99,4 +108,6 @@ func (a EnsureCaptured) String() string    { return "EnsureCaptured " + a.ID + "
 func (a EnsureImageCopied) String() string { return "EnsureImageCopied " + a.From + " " + a.To }
 func (a EnsureExported) String() string    { return "EnsureExported " + a.Ref + " " + a.Archive }
 func (a EnsureArchiveGone) String() string { return "EnsureArchiveGone " + a.Archive }
+func (a EnsureImported) String() string    { return "EnsureImported " + a.Archive + " " + a.Ref }
+func (a EnsureJobBegun) String() string    { return "EnsureJobBegun " + a.Machine + " " + a.Job.ID }
 func (a EnsureImageGone) String() string   { return "EnsureImageGone " + a.Ref }

@@ -4,6 +4,7 @@
 package attend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -117,6 +118,49 @@ func (a Agents) End(ctx context.Context, instance, session string) error {
 		return nil
 	}
 	return err
+}
+
+// Job asks the agent of a machine for a job; see reconcile.Agents.
+func (a Agents) Job(ctx context.Context, machine, job string, wait time.Duration) appstream.JobStatus {
+	client := a.Client(machine)
+	defer client.Close()
+	status, err := client.Job(ctx, job, wait)
+	switch {
+	case errors.Is(err, agentapi.ErrNoJob):
+		return appstream.JobStatus{Answers: true}
+	case err != nil:
+		return appstream.JobStatus{}
+	}
+	s := appstream.JobStatus{Answers: true, Known: true, Step: status.Step, Output: output(status.Output)}
+	switch status.State {
+	case agentapi.JobSucceeded:
+		s.Ended = true
+	case agentapi.JobFailed:
+		s.Ended, s.Problem = true, cmp.Or(text(status.Problem), "The job failed.")
+	}
+	return s
+}
+
+// output makes the end of what a step wrote fit to be kept and shown: as text, but in lines.
+func output(s string) string {
+	s = strings.ToValidUTF8(s[max(0, len(s)-agentapi.MaxJobOutput):], "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// BeginJob begins a job on a machine; see reconcile.Agents.
+func (a Agents) BeginJob(ctx context.Context, machine string, job appstream.Job) error {
+	client := a.Client(machine)
+	defer client.Close()
+	steps := make([]agentapi.JobStep, len(job.Steps))
+	for n, s := range job.Steps {
+		steps[n] = agentapi.JobStep{Name: s.Name, Command: s.Command, Launch: s.Launch, Seconds: int(s.Time / time.Second)}
+	}
+	return client.BeginJob(ctx, job.ID, agentapi.Job{Steps: steps})
 }
 
 // Creator makes images; *service.Service is one.

@@ -24,6 +24,7 @@ import (
 // crew are the agents of simulated machines. They outlive a server, as real ones do, and take note of what must never be: a second person
 // on a machine that is for one, a person on a machine where another has been, more people than a machine is for.
 type crew struct {
+	*labour
 	t  testing.TB
 	w  *world
 	mu sync.Mutex
@@ -42,7 +43,9 @@ type crew struct {
 const desktopTime = 300 * time.Millisecond // from the beginning of a session to its desktop
 
 func newCrew(w *world, max int) *crew {
-	return &crew{t: w.t, w: w, max: max, seats: map[string]map[string]time.Time{}, ever: map[string]map[string]bool{}, users: map[string]string{}, ending: map[string]time.Time{}}
+	c := &crew{t: w.t, w: w, max: max, seats: map[string]map[string]time.Time{}, ever: map[string]map[string]bool{}, users: map[string]string{}, ending: map[string]time.Time{}}
+	c.labour = newLabour(c.up)
+	return c
 }
 
 var _ reconcile.Agents = (*crew)(nil)

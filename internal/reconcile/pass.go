@@ -45,6 +45,9 @@ func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) erro
 			case appstream.BuilderRunning:
 				s.Agent = e.agent(ctx, s.Builder.ID, s.Machine, 0)
 			}
+			if id := s.Builder.Job(); id != "" {
+				s.Job = e.job(ctx, s.Builder.ID, id, agentWait)
+			}
 		}
 		return appstream.PlanImageBuilder(s, time.Now().UTC()), nil
 	})
@@ -76,6 +79,15 @@ func (e *Engine) agent(ctx context.Context, id string, m appstream.Machine, wait
 	}
 	e.aside(func() { a = e.Agents.Status(ctx, id, wait) })
 	return a
+}
+
+// job asks the agent of a running machine for a job. Machines without agents have done every job as soon as it is asked for.
+func (e *Engine) job(ctx context.Context, machine, job string, wait time.Duration) (s appstream.JobStatus) {
+	if e.Agents == nil {
+		return appstream.JobStatus{Answers: true, Known: true, Ended: true}
+	}
+	e.aside(func() { s = e.Agents.Job(ctx, machine, job, wait) })
+	return s
 }
 
 // passImage is one pass over an image.
@@ -262,6 +274,10 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			}
 		case appstream.EnsureImageGone:
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)
+		case appstream.EnsureJobBegun:
+			if e.Agents != nil {
+				err = e.Agents.BeginJob(ctx, a.Machine, a.Job)
+			}
 		case appstream.EnsureSeated:
 			if e.Agents != nil {
 				err = e.Agents.Begin(ctx, a.Instance, a.Seat)
@@ -299,6 +315,8 @@ func verb(a appstream.Action) string {
 		return "exporting the image"
 	case appstream.EnsureArchiveGone:
 		return "removing the archive"
+	case appstream.EnsureJobBegun:
+		return "beginning the job"
 	case appstream.EnsureSeated:
 		return "beginning the session"
 	case appstream.EnsureUnseated:

@@ -68,6 +68,11 @@ type Agents interface {
 	// End has a session end on its instance, with its scripts and everything that it would leave behind. It may return while that goes on:
 	// the session is then still there. One that is not is no error.
 	End(ctx context.Context, instance, session string) error
+
+	// Job asks the agent of a machine for a job. It returns as soon as the job is over, or after wait.
+	Job(ctx context.Context, machine, job string, wait time.Duration) appstream.JobStatus
+	// BeginJob begins a job on a machine. One that the machine knows is left as it is.
+	BeginJob(ctx context.Context, machine string, job appstream.Job) error
 }
 
 // Engine is the running engine. Make it with New.

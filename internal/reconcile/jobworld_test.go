@@ -1,0 +1,89 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+)
+
+// labour is the work that the agents of simulated machines do. A job takes jobTime, whatever it is; a machine that goes down forgets its jobs.
+type labour struct {
+	up func(machine string) bool
+
+	mu    sync.Mutex
+	begun map[string]map[string]time.Time // machine → job → since when
+	steps map[string][]appstream.JobStep  // job → what it is
+	fails map[string]string               // the name of a step → why it fails
+	count map[string]int                  // job → how often it was begun
+}
+
+const jobTime = 500 * time.Millisecond
+
+func newLabour(up func(string) bool) *labour {
+	return &labour{up: up, begun: map[string]map[string]time.Time{}, steps: map[string][]appstream.JobStep{}, fails: map[string]string{}, count: map[string]int{}}
+}
+
+// forget has a machine that has gone down forget its jobs.
+func (l *labour) forget(machine string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.begun, machine)
+}
+
+func (l *labour) BeginJob(_ context.Context, machine string, job appstream.Job) error {
+	if !l.up(machine) {
+		l.forget(machine)
+		return errors.New("no answer")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun[machine] == nil {
+		l.begun[machine] = map[string]time.Time{}
+	}
+	if _, ok := l.begun[machine][job.ID]; ok {
+		return nil
+	}
+	for other, since := range l.begun[machine] {
+		if time.Since(since) < jobTime {
+			return errors.New("another job runs: " + other)
+		}
+	}
+	l.begun[machine][job.ID] = time.Now()
+	l.steps[job.ID] = job.Steps
+	l.count[job.ID]++
+	return nil
+}
+
+func (l *labour) Job(ctx context.Context, machine, job string, wait time.Duration) appstream.JobStatus {
+	if !l.up(machine) {
+		l.forget(machine)
+		return appstream.JobStatus{}
+	}
+	l.mu.Lock()
+	since, known := l.begun[machine][job]
+	l.mu.Unlock()
+	if !known {
+		return appstream.JobStatus{Answers: true}
+	}
+	select {
+	case <-time.After(min(wait, max(0, time.Until(since.Add(jobTime))))):
+	case <-ctx.Done():
+	}
+	s := appstream.JobStatus{Answers: true, Known: true, Ended: !time.Now().Before(since.Add(jobTime))}
+	if !s.Ended {
+		return s
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n, step := range l.steps[job] {
+		s.Step = n
+		if why := l.fails[step.Name]; why != "" {
+			s.Problem, s.Output = why, "the last line of "+step.Name
+			break
+		}
+	}
+	return s
+}
