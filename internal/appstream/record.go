@@ -18,7 +18,10 @@ const (
 	NounInstance     Noun = "instance" // of a fleet; the API has no such resource
 	NounSession      Noun = "session"
 	NounExportTask   Noun = "export-image-task"
-	NounAccessKey    Noun = "access-key" // of an account, in no region; its name is the key's ID
+	NounUser         Noun = "user"             // of the user pool
+	NounEntitlement  Noun = "entitlement"      // of a stack
+	NounDirectory    Noun = "directory-config" // how machines would join a directory
+	NounAccessKey    Noun = "access-key"       // of an account, in no region; its name is the key's ID
 )
 
 // Key names a resource. A public image has no account.
@@ -126,6 +129,7 @@ func Transitions() map[Noun][]Transition {
 		NounImageBuilder: imageBuilderTransitions, NounImage: imageTransitions, NounFleet: fleetTransitions, NounStack: stackTransitions,
 		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
 		NounExportTask: exportTransitions,
+		NounUser:       userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
 	}
 }
 

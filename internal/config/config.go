@@ -68,14 +68,18 @@ type Config struct {
 
 // Quotas limits what one account may have in one region.
 type Quotas struct {
-	ImageBuilders  int `toml:"image_builders"`  // default 10
-	Images         int `toml:"images"`          // default 10
-	ImageShares    int `toml:"image_shares"`    // accounts that one image may be shared with; default 100
-	ImageExports   int `toml:"image_exports"`   // archives of exported images, in all regions; default 10
-	ImageCopies    int `toml:"image_copies"`    // that are under way at a time to one region; default 2
-	Fleets         int `toml:"fleets"`          // default 10
-	FleetInstances int `toml:"fleet_instances"` // instances that one fleet may have; default 100
-	Stacks         int `toml:"stacks"`          // default 10
+	ImageBuilders        int `toml:"image_builders"`        // default 10
+	Images               int `toml:"images"`                // default 10
+	ImageShares          int `toml:"image_shares"`          // accounts that one image may be shared with; default 100
+	ImageExports         int `toml:"image_exports"`         // archives of exported images, in all regions; default 10
+	ImageCopies          int `toml:"image_copies"`          // that are under way at a time to one region; default 2
+	Fleets               int `toml:"fleets"`                // default 10
+	FleetInstances       int `toml:"fleet_instances"`       // instances that one fleet may have; default 100
+	Stacks               int `toml:"stacks"`                // default 10
+	Users                int `toml:"users"`                 // in the user pool; default 50
+	Entitlements         int `toml:"entitlements"`          // of one stack; default 50
+	EntitledApplications int `toml:"entitled_applications"` // of one entitlement; default 50
+	DirectoryConfigs     int `toml:"directory_configs"`     // default 10
 }
 
 // Rates limits how often one account may call one operation in one region.

@@ -22,7 +22,7 @@ type direction struct {
 }
 
 // contracts are what everything in the middle may know: the domain, the two contracts, and small things that know nothing.
-var contracts = []string{"internal/appstream", "internal/compute", "internal/store", "internal/agentapi", "internal/ticket", "internal/blob"}
+var contracts = []string{"internal/appstream", "internal/compute", "internal/store", "internal/agentapi", "internal/ticket", "internal/blob", "internal/seal"}
 
 // directions has the most particular package first; the first that fits holds.
 var directions = []direction{
@@ -60,6 +60,7 @@ var directions = []direction{
 	{"internal/proxy", nil, "a leaf"},
 	{"internal/rfb", nil, "a leaf: what may pass is decided without a stream"},
 	{"internal/keys", nil, "a leaf"},
+	{"internal/seal", nil, "a leaf: secrets can be sealed and opened without a server"},
 	{"internal/ticket", nil, "a leaf: signatures can be checked without a server"},
 	{"images", nil, "files"},
 }

@@ -6,8 +6,8 @@
 //	/healthz /readyz /metrics                  for those who run it
 //	GET /                                      a page that says what this is
 //
-// In the data directory, which nobody else may read, are oriel.db, credentials (the server's own access key), blobs, and what
-// the provider keeps.
+// In the data directory, which nobody else may read, are oriel.db, credentials (the server's own access key), secrets.key (which opens the
+// secrets in the database), blobs, and what the provider keeps.
 package server
 
 import (
@@ -31,6 +31,7 @@ import (
 	"github.com/oriel-project/oriel/internal/config"
 	"github.com/oriel-project/oriel/internal/gateway"
 	"github.com/oriel-project/oriel/internal/reconcile"
+	"github.com/oriel-project/oriel/internal/seal"
 	"github.com/oriel-project/oriel/internal/service"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/store/sqlite"
@@ -98,6 +99,10 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	if err != nil {
 		return s, err
 	}
+	secrets, err := seal.Ensure(filepath.Join(cfg.Data, "secrets.key"))
+	if err != nil {
+		return s, err
+	}
 	installation, signer, err := s.settings(ctx)
 	if err != nil {
 		return s, err
@@ -109,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
 	sizes := cfg.Sizes()
-	operations := service.Config{Store: s.store, Blobs: blobs, Archives: archives, Tickets: signer, Sizes: sizes, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
+	operations := service.Config{Store: s.store, Blobs: blobs, Secrets: secrets, Archives: archives, Tickets: signer, Sizes: sizes, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
 	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: archives, Sizes: sizes, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)
@@ -120,6 +125,9 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	}
 	svc := service.New(operations)
 	s.service = svc
+	if err := svc.SealAnew(ctx); err != nil {
+		return s, fmt.Errorf("seal the secrets with the newest key: %w", err)
+	}
 	s.metrics.Watch(s.fleetFigures, (&streamFigures{streams: func() []gateway.StreamStat { return s.gateway.Streams() }}).sessions)
 	s.engine = reconcile.New(engine)
 	if s.attend != nil {

@@ -324,7 +324,7 @@ func TestMalformed(t *testing.T) {
 		{"extension under aws", aws + "CreateImage", false, map[string]any{}, 400, "UnknownOperationException"},
 		{"aws under extension", "Oriel.DescribeImages", false, map[string]any{}, 400, "UnknownOperationException"},
 		{"extension in cbor", "Oriel.CreateImage", true, map[string]any{"ImageBuilderName": "nobody", "Name": "x"}, 404, "nobody"},
-		{"pending", aws + "DescribeUsers", true, map[string]any{"AuthenticationType": "USERPOOL"}, 501, "DescribeUsers"},
+		{"pending", aws + "DescribeAppBlocks", true, map[string]any{}, 501, "DescribeAppBlocks"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, answer := call(t, s, "us-east-1", test.target, test.cbor, test.body)

@@ -34,20 +34,8 @@ func (pending) AssociateApplicationFleet(context.Context, *aws.AssociateApplicat
 	return nil, pendingOperation("AssociateApplicationFleet")
 }
 
-func (pending) AssociateApplicationToEntitlement(context.Context, *aws.AssociateApplicationToEntitlementInput) (*aws.AssociateApplicationToEntitlementOutput, error) {
-	return nil, pendingOperation("AssociateApplicationToEntitlement")
-}
-
 func (pending) AssociateSoftwareToImageBuilder(context.Context, *aws.AssociateSoftwareToImageBuilderInput) (*aws.AssociateSoftwareToImageBuilderOutput, error) {
 	return nil, pendingOperation("AssociateSoftwareToImageBuilder")
-}
-
-func (pending) BatchAssociateUserStack(context.Context, *aws.BatchAssociateUserStackInput) (*aws.BatchAssociateUserStackOutput, error) {
-	return nil, pendingOperation("BatchAssociateUserStack")
-}
-
-func (pending) BatchDisassociateUserStack(context.Context, *aws.BatchDisassociateUserStackInput) (*aws.BatchDisassociateUserStackOutput, error) {
-	return nil, pendingOperation("BatchDisassociateUserStack")
 }
 
 func (pending) CreateAppBlock(context.Context, *aws.CreateAppBlockInput) (*aws.CreateAppBlockOutput, error) {
@@ -66,14 +54,6 @@ func (pending) CreateApplication(context.Context, *aws.CreateApplicationInput) (
 	return nil, pendingOperation("CreateApplication")
 }
 
-func (pending) CreateDirectoryConfig(context.Context, *aws.CreateDirectoryConfigInput) (*aws.CreateDirectoryConfigOutput, error) {
-	return nil, pendingOperation("CreateDirectoryConfig")
-}
-
-func (pending) CreateEntitlement(context.Context, *aws.CreateEntitlementInput) (*aws.CreateEntitlementOutput, error) {
-	return nil, pendingOperation("CreateEntitlement")
-}
-
 func (pending) CreateImportedImage(context.Context, *aws.CreateImportedImageInput) (*aws.CreateImportedImageOutput, error) {
 	return nil, pendingOperation("CreateImportedImage")
 }
@@ -90,10 +70,6 @@ func (pending) CreateUsageReportSubscription(context.Context, *aws.CreateUsageRe
 	return nil, pendingOperation("CreateUsageReportSubscription")
 }
 
-func (pending) CreateUser(context.Context, *aws.CreateUserInput) (*aws.CreateUserOutput, error) {
-	return nil, pendingOperation("CreateUser")
-}
-
 func (pending) DeleteAppBlock(context.Context, *aws.DeleteAppBlockInput) (*aws.DeleteAppBlockOutput, error) {
 	return nil, pendingOperation("DeleteAppBlock")
 }
@@ -106,24 +82,12 @@ func (pending) DeleteApplication(context.Context, *aws.DeleteApplicationInput) (
 	return nil, pendingOperation("DeleteApplication")
 }
 
-func (pending) DeleteDirectoryConfig(context.Context, *aws.DeleteDirectoryConfigInput) (*aws.DeleteDirectoryConfigOutput, error) {
-	return nil, pendingOperation("DeleteDirectoryConfig")
-}
-
-func (pending) DeleteEntitlement(context.Context, *aws.DeleteEntitlementInput) (*aws.DeleteEntitlementOutput, error) {
-	return nil, pendingOperation("DeleteEntitlement")
-}
-
 func (pending) DeleteThemeForStack(context.Context, *aws.DeleteThemeForStackInput) (*aws.DeleteThemeForStackOutput, error) {
 	return nil, pendingOperation("DeleteThemeForStack")
 }
 
 func (pending) DeleteUsageReportSubscription(context.Context, *aws.DeleteUsageReportSubscriptionInput) (*aws.DeleteUsageReportSubscriptionOutput, error) {
 	return nil, pendingOperation("DeleteUsageReportSubscription")
-}
-
-func (pending) DeleteUser(context.Context, *aws.DeleteUserInput) (*aws.DeleteUserOutput, error) {
-	return nil, pendingOperation("DeleteUser")
 }
 
 func (pending) DescribeAppBlockBuilderAppBlockAssociations(context.Context, *aws.DescribeAppBlockBuilderAppBlockAssociationsInput) (*aws.DescribeAppBlockBuilderAppBlockAssociationsOutput, error) {
@@ -150,14 +114,6 @@ func (pending) DescribeApplications(context.Context, *aws.DescribeApplicationsIn
 	return nil, pendingOperation("DescribeApplications")
 }
 
-func (pending) DescribeDirectoryConfigs(context.Context, *aws.DescribeDirectoryConfigsInput) (*aws.DescribeDirectoryConfigsOutput, error) {
-	return nil, pendingOperation("DescribeDirectoryConfigs")
-}
-
-func (pending) DescribeEntitlements(context.Context, *aws.DescribeEntitlementsInput) (*aws.DescribeEntitlementsOutput, error) {
-	return nil, pendingOperation("DescribeEntitlements")
-}
-
 func (pending) DescribeSoftwareAssociations(context.Context, *aws.DescribeSoftwareAssociationsInput) (*aws.DescribeSoftwareAssociationsOutput, error) {
 	return nil, pendingOperation("DescribeSoftwareAssociations")
 }
@@ -170,18 +126,6 @@ func (pending) DescribeUsageReportSubscriptions(context.Context, *aws.DescribeUs
 	return nil, pendingOperation("DescribeUsageReportSubscriptions")
 }
 
-func (pending) DescribeUserStackAssociations(context.Context, *aws.DescribeUserStackAssociationsInput) (*aws.DescribeUserStackAssociationsOutput, error) {
-	return nil, pendingOperation("DescribeUserStackAssociations")
-}
-
-func (pending) DescribeUsers(context.Context, *aws.DescribeUsersInput) (*aws.DescribeUsersOutput, error) {
-	return nil, pendingOperation("DescribeUsers")
-}
-
-func (pending) DisableUser(context.Context, *aws.DisableUserInput) (*aws.DisableUserOutput, error) {
-	return nil, pendingOperation("DisableUser")
-}
-
 func (pending) DisassociateAppBlockBuilderAppBlock(context.Context, *aws.DisassociateAppBlockBuilderAppBlockInput) (*aws.DisassociateAppBlockBuilderAppBlockOutput, error) {
 	return nil, pendingOperation("DisassociateAppBlockBuilderAppBlock")
 }
@@ -190,20 +134,8 @@ func (pending) DisassociateApplicationFleet(context.Context, *aws.DisassociateAp
 	return nil, pendingOperation("DisassociateApplicationFleet")
 }
 
-func (pending) DisassociateApplicationFromEntitlement(context.Context, *aws.DisassociateApplicationFromEntitlementInput) (*aws.DisassociateApplicationFromEntitlementOutput, error) {
-	return nil, pendingOperation("DisassociateApplicationFromEntitlement")
-}
-
 func (pending) DisassociateSoftwareFromImageBuilder(context.Context, *aws.DisassociateSoftwareFromImageBuilderInput) (*aws.DisassociateSoftwareFromImageBuilderOutput, error) {
 	return nil, pendingOperation("DisassociateSoftwareFromImageBuilder")
-}
-
-func (pending) EnableUser(context.Context, *aws.EnableUserInput) (*aws.EnableUserOutput, error) {
-	return nil, pendingOperation("EnableUser")
-}
-
-func (pending) ListEntitledApplications(context.Context, *aws.ListEntitledApplicationsInput) (*aws.ListEntitledApplicationsOutput, error) {
-	return nil, pendingOperation("ListEntitledApplications")
 }
 
 func (pending) StartAppBlockBuilder(context.Context, *aws.StartAppBlockBuilderInput) (*aws.StartAppBlockBuilderOutput, error) {
@@ -224,14 +156,6 @@ func (pending) UpdateAppBlockBuilder(context.Context, *aws.UpdateAppBlockBuilder
 
 func (pending) UpdateApplication(context.Context, *aws.UpdateApplicationInput) (*aws.UpdateApplicationOutput, error) {
 	return nil, pendingOperation("UpdateApplication")
-}
-
-func (pending) UpdateDirectoryConfig(context.Context, *aws.UpdateDirectoryConfigInput) (*aws.UpdateDirectoryConfigOutput, error) {
-	return nil, pendingOperation("UpdateDirectoryConfig")
-}
-
-func (pending) UpdateEntitlement(context.Context, *aws.UpdateEntitlementInput) (*aws.UpdateEntitlementOutput, error) {
-	return nil, pendingOperation("UpdateEntitlement")
 }
 
 func (pending) UpdateThemeForStack(context.Context, *aws.UpdateThemeForStackInput) (*aws.UpdateThemeForStackOutput, error) {

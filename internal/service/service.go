@@ -12,6 +12,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/seal"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/ticket"
 	"uuid"
@@ -22,6 +23,7 @@ type Config struct {
 	Store   store.Store
 	Blobs   *blob.Dir
 	Tickets *ticket.Signer
+	Secrets *seal.Box // keeps what must be read again: passwords of directories
 	Sizes   map[string]appstream.InstanceType
 	// AgentVersions gives the agent versions that can be put into machines, the newest last.
 	AgentVersions func() []string
@@ -38,14 +40,18 @@ type Config struct {
 
 // Quotas limits what one account may have in one region. Zero stands for AppStream's default.
 type Quotas struct {
-	ImageBuilders  int // default 10
-	Images         int // default 10
-	ImageShares    int // accounts that one image may be shared with; default 100
-	ImageExports   int // archives of exported images, in all regions; default 10
-	ImageCopies    int // that are under way at a time to one region; default 2
-	Fleets         int // default 10
-	FleetInstances int // instances that one fleet may have; default 100
-	Stacks         int // default 10
+	ImageBuilders        int // default 10
+	Images               int // default 10
+	ImageShares          int // accounts that one image may be shared with; default 100
+	ImageExports         int // archives of exported images, in all regions; default 10
+	ImageCopies          int // that are under way at a time to one region; default 2
+	Fleets               int // default 10
+	FleetInstances       int // instances that one fleet may have; default 100
+	Stacks               int // default 10
+	Users                int // in the user pool; default 50
+	Entitlements         int // of one stack; default 50
+	EntitledApplications int // of one entitlement; default 50
+	DirectoryConfigs     int // default 10
 }
 
 // Service has the operations.
@@ -60,7 +66,8 @@ func New(cfg Config) *Service {
 	for _, d := range []struct {
 		quota *int
 		value int
-	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.ImageExports, 10}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10}} {
+	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.ImageExports, 10}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10},
+		{&q.Users, 50}, {&q.Entitlements, 50}, {&q.EntitledApplications, 50}, {&q.DirectoryConfigs, 10}} {
 		if *d.quota <= 0 {
 			*d.quota = d.value
 		}
@@ -148,6 +155,8 @@ func spoken(n appstream.Noun) string {
 		return "image builder"
 	case appstream.NounExportTask:
 		return "export image task"
+	case appstream.NounDirectory:
+		return "directory config"
 	}
 	return string(n)
 }

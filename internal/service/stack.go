@@ -313,7 +313,7 @@ func checkStackDeletes(in *aws.UpdateStackInput) error {
 	})
 }
 
-// DeleteStack deletes a stack that is associated with no fleet.
+// DeleteStack deletes a stack that is associated with no fleet, with its associations with users and its entitlements.
 func (s *Service) DeleteStack(ctx context.Context, in *aws.DeleteStackInput) (*aws.DeleteStackOutput, error) {
 	k := key(appstream.CallerFrom(ctx), appstream.NounStack, value(in.Name))
 	err := s.change(ctx, "appstream:DeleteStack", k, func(tx store.Tx, now time.Time) error {
@@ -327,6 +327,12 @@ func (s *Service) DeleteStack(ctx context.Context, in *aws.DeleteStackInput) (*a
 		}
 		if len(fleets) > 0 {
 			return appstream.Errorf(appstream.ResourceInUse, "Cannot delete stack %s. This stack has fleets associated with it. Only stacks with no fleets associated with it can be deleted.", k.Name)
+		}
+		if err := forgetStack(tx, k); err != nil {
+			return err
+		}
+		if err := removeEntitlements(tx, k, now); err != nil {
+			return err
 		}
 		return remove(tx, &st, now, "DeleteStack")
 	})

@@ -292,6 +292,15 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounExportTask: func(name string) appstream.Record {
 			return &appstream.ExportImageTask{Meta: newMeta(appstream.NounExportTask, name)}
 		},
+		appstream.NounUser: func(name string) appstream.Record {
+			return &appstream.User{Meta: newMeta(appstream.NounUser, name)}
+		},
+		appstream.NounEntitlement: func(name string) appstream.Record {
+			return &appstream.Entitlement{Meta: newMeta(appstream.NounEntitlement, name)}
+		},
+		appstream.NounDirectory: func(name string) appstream.Record {
+			return &appstream.DirectoryConfig{Meta: newMeta(appstream.NounDirectory, name)}
+		},
 	}
 	abort := errors.New("abort")
 	for noun, table := range appstream.Transitions() {

@@ -1,0 +1,179 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// CreateDirectoryConfig keeps how machines would join a directory.
+func (s *Service) CreateDirectoryConfig(ctx context.Context, in *aws.CreateDirectoryConfigInput) (*aws.CreateDirectoryConfigOutput, error) {
+	k := key(appstream.CallerFrom(ctx), appstream.NounDirectory, value(in.DirectoryName))
+	d := appstream.DirectoryConfig{Meta: appstream.Meta{Key: k, ID: newID("directory-")}}
+	if err := s.setDirectory(&d, in.OrganizationalUnitDistinguishedNames, in.ServiceAccountCredentials, in.CertificateBasedAuthProperties); err != nil {
+		return nil, err
+	}
+	err := s.change(ctx, "appstream:CreateDirectoryConfig", k, func(tx store.Tx, now time.Time) error {
+		if err := s.room(tx, k, &appstream.DirectoryConfig{}, s.cfg.Quotas.DirectoryConfigs, "The directory config %s already exists. Update it, or delete it first."); err != nil {
+			return err
+		}
+		d.Created = now
+		d.Enter(appstream.DirectoryAvailable, now, 0)
+		if err := tx.AddEvent(store.Event{At: now, ID: d.ID, Key: k, To: d.State, Why: "CreateDirectoryConfig"}); err != nil {
+			return err
+		}
+		return tx.Insert(&d)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.CreateDirectoryConfigOutput{DirectoryConfig: new(d.Describe())}, nil
+}
+
+// setDirectory gives a directory config what was sent of its members, and seals the password.
+func (s *Service) setDirectory(d *appstream.DirectoryConfig, units []string, account *types.ServiceAccountCredentials, certificate *types.CertificateBasedAuthProperties) error {
+	setList(&d.Units, units)
+	if account != nil {
+		d.AccountName, d.Password = value(account.AccountName), s.cfg.Secrets.Seal(d.SealedFor(), value(account.AccountPassword))
+	}
+	if certificate != nil {
+		next := types.CertificateBasedAuthProperties{}
+		if d.Certificate != nil {
+			next = *d.Certificate
+		}
+		set(&next.CertificateAuthorityArn, certificate.CertificateAuthorityArn)
+		next.Status = or(certificate.Status, or(next.Status, types.CertificateBasedAuthStatusDisabled))
+		d.Certificate = &next
+	}
+	return appstream.CheckDirectory(d)
+}
+
+// UpdateDirectoryConfig changes a directory config: what is sent replaces what was, what is not sent stays.
+func (s *Service) UpdateDirectoryConfig(ctx context.Context, in *aws.UpdateDirectoryConfigInput) (*aws.UpdateDirectoryConfigOutput, error) {
+	k := key(appstream.CallerFrom(ctx), appstream.NounDirectory, value(in.DirectoryName))
+	var d appstream.DirectoryConfig
+	err := s.change(ctx, "appstream:UpdateDirectoryConfig", k, func(tx store.Tx, _ time.Time) error {
+		if err := get(tx, k, &d); err != nil {
+			return err
+		}
+		if err := s.setDirectory(&d, in.OrganizationalUnitDistinguishedNames, in.ServiceAccountCredentials, in.CertificateBasedAuthProperties); err != nil {
+			return err
+		}
+		return tx.Put(&d)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.UpdateDirectoryConfigOutput{DirectoryConfig: new(d.Describe())}, nil
+}
+
+// DeleteDirectoryConfig removes a directory config that no fleet and no image builder names.
+func (s *Service) DeleteDirectoryConfig(ctx context.Context, in *aws.DeleteDirectoryConfigInput) (*aws.DeleteDirectoryConfigOutput, error) {
+	k := key(appstream.CallerFrom(ctx), appstream.NounDirectory, value(in.DirectoryName))
+	err := s.change(ctx, "appstream:DeleteDirectoryConfig", k, func(tx store.Tx, now time.Time) error {
+		var d appstream.DirectoryConfig
+		if err := get(tx, k, &d); err != nil {
+			return err
+		}
+		user, err := joins(tx, k)
+		if err != nil {
+			return err
+		}
+		if user != nil {
+			return appstream.Errorf(appstream.ResourceInUse, "The directory config %s is in use by the %s %s. Change or delete that first.", k.Name, spoken(user.Noun), user.Name)
+		}
+		return remove(tx, &d, now, "DeleteDirectoryConfig")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.DeleteDirectoryConfigOutput{}, nil
+}
+
+// joins finds a fleet or an image builder whose machines would join a directory; nil when there is none.
+func joins(tx store.Tx, directory appstream.Key) (*appstream.Key, error) {
+	of := func(noun appstream.Noun) store.Query {
+		return store.Query{Noun: noun, Region: directory.Region, Accounts: []string{directory.Account}}
+	}
+	named := func(info *types.DomainJoinInfo) bool {
+		return info != nil && value(info.DirectoryName) == directory.Name
+	}
+	fleets, err := store.List[appstream.Fleet](tx, of(appstream.NounFleet))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range fleets {
+		if named(f.View.DomainJoinInfo) {
+			return &f.Key, nil
+		}
+	}
+	builders, err := store.List[appstream.ImageBuilder](tx, of(appstream.NounImageBuilder))
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range builders {
+		if named(b.View.DomainJoinInfo) {
+			return &b.Key, nil
+		}
+	}
+	return nil, nil
+}
+
+// DescribeDirectoryConfigs describes the named directory configs, or all of the account in the region.
+func (s *Service) DescribeDirectoryConfigs(ctx context.Context, in *aws.DescribeDirectoryConfigsInput) (*aws.DescribeDirectoryConfigsOutput, error) {
+	const op = "DescribeDirectoryConfigs"
+	after, err := decodeToken(op, in.NextToken)
+	if err != nil {
+		return nil, err
+	}
+	size, err := pageSize(in.MaxResults, listSize)
+	if err != nil {
+		return nil, err
+	}
+	var list []appstream.DirectoryConfig
+	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		list, err = named[appstream.DirectoryConfig](tx, appstream.CallerFrom(ctx), appstream.NounDirectory, in.DirectoryNames, after)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	list, next := cut(op, list, size, func(d appstream.DirectoryConfig) store.Position {
+		return store.Position{Name: d.Name, Account: d.Account}
+	})
+	out := &aws.DescribeDirectoryConfigsOutput{DirectoryConfigs: make([]types.DirectoryConfig, len(list)), NextToken: next}
+	for n := range list {
+		out.DirectoryConfigs[n] = list[n].Describe()
+	}
+	return out, nil
+}
+
+// SealAnew seals with the newest key what was sealed with an older one, so that the older key can be taken out of the key file.
+func (s *Service) SealAnew(ctx context.Context) error {
+	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		list, err := store.List[appstream.DirectoryConfig](tx, store.Query{Noun: appstream.NounDirectory})
+		if err != nil {
+			return err
+		}
+		for n := range list {
+			d := &list[n]
+			if d.Password == "" || !s.cfg.Secrets.Stale(d.Password) {
+				continue
+			}
+			password, err := s.cfg.Secrets.Open(d.SealedFor(), d.Password)
+			if err != nil {
+				return fmt.Errorf("the password of %s: %w", d.ARN(), err)
+			}
+			d.Password = s.cfg.Secrets.Seal(d.SealedFor(), password)
+			if err := tx.Put(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,147 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// CreateUser adds a user to the pool; with RESEND it invites one again who has not chosen a password yet.
+func (s *Service) CreateUser(ctx context.Context, in *aws.CreateUserInput) (*aws.CreateUserOutput, error) {
+	k, err := userKey(ctx, "create", in.AuthenticationType, in.UserName)
+	if err != nil {
+		return nil, err
+	}
+	resend := in.MessageAction == types.MessageActionResend
+	switch {
+	case resend && (value(in.FirstName) != "" || value(in.LastName) != ""):
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "FirstName and LastName cannot be sent with the MessageAction RESEND. Leave them out.")
+	case !resend && !appstream.EmailAddress(k.Name):
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "UserName is not an e-mail address. Specify one, jane@example.com for example.")
+	}
+	err = s.change(ctx, "appstream:CreateUser", k, func(tx store.Tx, now time.Time) error {
+		var u appstream.User
+		if resend {
+			switch err := tx.Get(k, &u); {
+			case errors.Is(err, store.ErrNotFound):
+				return appstream.Errorf(appstream.OperationNotPermitted, "The user %s does not exist, so there is nothing to send again. Leave MessageAction out to create it.", k.Name)
+			case err != nil:
+				return err
+			case u.State != appstream.UserUnconfirmed:
+				return appstream.Errorf(appstream.OperationNotPermitted, "The user %s is %s: a password was chosen already. A new one can be chosen at the portal.", k.Name, u.State)
+			}
+			return nil
+		}
+		if err := s.room(tx, k, &u, s.cfg.Quotas.Users, "The user %s already exists."); err != nil {
+			return err
+		}
+		u = appstream.User{Meta: appstream.Meta{Key: k, ID: newID("user-"), Created: now}, FirstName: value(in.FirstName), LastName: value(in.LastName)}
+		u.EnterUnconfirmed(now)
+		if err := tx.AddEvent(store.Event{At: now, ID: u.ID, Key: k, To: u.State, Why: "CreateUser"}); err != nil {
+			return err
+		}
+		return tx.Insert(&u)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.CreateUserOutput{}, nil
+}
+
+// userKey names a user of the caller's pool. verb is what is to be done, for AWS's own words about other kinds of users.
+func userKey(ctx context.Context, verb string, auth types.AuthenticationType, name *string) (appstream.Key, error) {
+	return key(appstream.CallerFrom(ctx), appstream.NounUser, value(name)), poolOnly(verb+" a user", auth)
+}
+
+func poolOnly(what string, auth types.AuthenticationType) error {
+	if auth == types.AuthenticationTypeUserpool {
+		return nil
+	}
+	return appstream.Errorf(appstream.InvalidParameterValue, "Cannot %s with '%s' authentication type", what, auth)
+}
+
+// DescribeUsers describes the users of the pool, in the order of their names.
+func (s *Service) DescribeUsers(ctx context.Context, in *aws.DescribeUsersInput) (*aws.DescribeUsersOutput, error) {
+	const op = "DescribeUsers"
+	c := appstream.CallerFrom(ctx)
+	if err := poolOnly("describe users", in.AuthenticationType); err != nil {
+		return nil, err
+	}
+	after, err := decodeToken(op, in.NextToken)
+	if err != nil {
+		return nil, err
+	}
+	size, err := pageSize(in.MaxResults, listSize)
+	if err != nil {
+		return nil, err
+	}
+	var list []appstream.User
+	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		list, err = store.List[appstream.User](tx, store.Query{Noun: appstream.NounUser, Region: c.Region, Accounts: []string{c.Account}, After: after, Limit: size + 1})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	list, next := cut(op, list, size, func(u appstream.User) store.Position { return store.Position{Name: u.Name, Account: u.Account} })
+	out := &aws.DescribeUsersOutput{Users: make([]types.User, len(list)), NextToken: next}
+	for n := range list {
+		out.Users[n] = list[n].Describe()
+	}
+	return out, nil
+}
+
+// EnableUser lets a user sign in who was disabled. One who was not is left as he is.
+func (s *Service) EnableUser(ctx context.Context, in *aws.EnableUserInput) (*aws.EnableUserOutput, error) {
+	if err := s.enable(ctx, "EnableUser", "enable", in.AuthenticationType, in.UserName, true); err != nil {
+		return nil, err
+	}
+	return &aws.EnableUserOutput{}, nil
+}
+
+// DisableUser keeps a user from signing in. His sessions on fleets go on.
+func (s *Service) DisableUser(ctx context.Context, in *aws.DisableUserInput) (*aws.DisableUserOutput, error) {
+	if err := s.enable(ctx, "DisableUser", "disable", in.AuthenticationType, in.UserName, false); err != nil {
+		return nil, err
+	}
+	return &aws.DisableUserOutput{}, nil
+}
+
+func (s *Service) enable(ctx context.Context, op, verb string, auth types.AuthenticationType, name *string, enabled bool) error {
+	k, err := userKey(ctx, verb, auth, name)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, "appstream:"+op, k, func(tx store.Tx, _ time.Time) error {
+		var u appstream.User
+		if err := get(tx, k, &u); err != nil || u.Disabled == !enabled {
+			return err
+		}
+		u.Disabled = !enabled
+		return tx.Put(&u)
+	})
+}
+
+// DeleteUser takes a user out of the pool, with his associations. His sessions on fleets go on.
+func (s *Service) DeleteUser(ctx context.Context, in *aws.DeleteUserInput) (*aws.DeleteUserOutput, error) {
+	k, err := userKey(ctx, "delete", in.AuthenticationType, in.UserName)
+	if err != nil {
+		return nil, err
+	}
+	err = s.change(ctx, "appstream:DeleteUser", k, func(tx store.Tx, now time.Time) error {
+		var u appstream.User
+		if err := get(tx, k, &u); err != nil {
+			return err
+		}
+		return remove(tx, &u, now, "DeleteUser")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.DeleteUserOutput{}, nil
+}

@@ -1,0 +1,161 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// BatchAssociateUserStack lets users of the pool use stacks. Each entry is done or refused by itself; associating what is associated already is no
+// error.
+func (s *Service) BatchAssociateUserStack(ctx context.Context, in *aws.BatchAssociateUserStackInput) (*aws.BatchAssociateUserStackOutput, error) {
+	failed, err := s.eachUserStack(ctx, "BatchAssociateUserStack", in.UserStackAssociations, func(tx store.Tx, u *appstream.User, a types.UserStackAssociation) error {
+		u.Associate(value(a.StackName), value(a.SendEmailNotification))
+		return tx.Put(u)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.BatchAssociateUserStackOutput{Errors: failed}, nil
+}
+
+// BatchDisassociateUserStack takes stacks away from users of the pool. Disassociating what is not associated is no error.
+func (s *Service) BatchDisassociateUserStack(ctx context.Context, in *aws.BatchDisassociateUserStackInput) (*aws.BatchDisassociateUserStackOutput, error) {
+	failed, err := s.eachUserStack(ctx, "BatchDisassociateUserStack", in.UserStackAssociations, func(tx store.Tx, u *appstream.User, a types.UserStackAssociation) error {
+		if !u.Disassociate(value(a.StackName)) {
+			return nil
+		}
+		return tx.Put(u)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aws.BatchDisassociateUserStackOutput{Errors: failed}, nil
+}
+
+// eachUserStack does something for each entry whose user and stack are there, all of it in one transaction, and gives the errors of the others.
+func (s *Service) eachUserStack(ctx context.Context, op string, list []types.UserStackAssociation,
+	do func(store.Tx, *appstream.User, types.UserStackAssociation) error) (failed []types.UserStackAssociationError, err error) {
+	c := appstream.CallerFrom(ctx)
+	for n, a := range list {
+		if a.AuthenticationType != types.AuthenticationTypeUserpool {
+			return nil, appstream.Errorf(appstream.InvalidParameterCombination, "UserStackAssociations[%d].AuthenticationType is %s. It must be USERPOOL.", n, a.AuthenticationType)
+		}
+	}
+	about := key(c, appstream.NounStack, value(list[0].StackName))
+	err = s.change(ctx, "appstream:"+op, about, func(tx store.Tx, _ time.Time) error {
+		failed = []types.UserStackAssociationError{}
+		for _, a := range list {
+			var u appstream.User
+			var stack appstream.Stack
+			refuse := func(code types.UserStackAssociationErrorCode, missing appstream.Key) {
+				failed = append(failed, types.UserStackAssociationError{UserStackAssociation: &a, ErrorCode: code, ErrorMessage: new(notFound(missing).(*appstream.Error).Message)})
+			}
+			userKey, stackKey := key(c, appstream.NounUser, value(a.UserName)), key(c, appstream.NounStack, value(a.StackName))
+			switch err := tx.Get(stackKey, &stack); {
+			case errors.Is(err, store.ErrNotFound):
+				refuse(types.UserStackAssociationErrorCodeStackNotFound, stackKey)
+				continue
+			case err != nil:
+				return err
+			}
+			switch err := tx.Get(userKey, &u); {
+			case errors.Is(err, store.ErrNotFound):
+				refuse(types.UserStackAssociationErrorCodeUserNameNotFound, userKey)
+				continue
+			case err != nil:
+				return err
+			}
+			if err := do(tx, &u, a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return failed, err
+}
+
+// DescribeUserStackAssociations describes the associations of a user, or of a stack, or that of both.
+func (s *Service) DescribeUserStackAssociations(ctx context.Context, in *aws.DescribeUserStackAssociationsInput) (*aws.DescribeUserStackAssociationsOutput, error) {
+	const op = "DescribeUserStackAssociations"
+	c := appstream.CallerFrom(ctx)
+	stack, user := value(in.StackName), value(in.UserName)
+	switch {
+	case stack == "" && user == "":
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Specify StackName, or UserName with AuthenticationType USERPOOL, or all of them.")
+	case (user != "" || in.AuthenticationType != "") && in.AuthenticationType != types.AuthenticationTypeUserpool:
+		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "AuthenticationType must be USERPOOL. Specify it together with UserName.")
+	}
+	after, err := decodeToken(op, in.NextToken)
+	if err != nil {
+		return nil, err
+	}
+	size, err := pageSize(in.MaxResults, 500)
+	if err != nil {
+		return nil, err
+	}
+	var list []types.UserStackAssociation
+	// An association's place is that of its user, and among his that of its stack. The user of the last page may have more.
+	full := errors.New("the page is full")
+	of := func(u *appstream.User) error {
+		for _, a := range u.Stacks {
+			if stack != "" && a.Name != stack || u.Name == after.Name && strings.Compare(a.Name, after.Account) <= 0 {
+				continue
+			}
+			list = append(list, types.UserStackAssociation{AuthenticationType: types.AuthenticationTypeUserpool, StackName: new(a.Name), UserName: new(u.Name),
+				SendEmailNotification: new(a.Notify)})
+			if len(list) > size {
+				return full
+			}
+		}
+		return nil
+	}
+	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		var u appstream.User
+		if user != "" {
+			if err := tx.Get(key(c, appstream.NounUser, user), &u); err != nil {
+				return ignoreMissing(err)
+			}
+			return of(&u)
+		}
+		return tx.Scan(store.Query{Noun: appstream.NounUser, Region: c.Region, Accounts: []string{c.Account}, After: store.Position{Name: after.Name}},
+			func(_ appstream.Meta, decode func(appstream.Record) error) error {
+				if err := decode(&u); err != nil {
+					return err
+				}
+				return of(&u)
+			})
+	})
+	if err != nil && err != full {
+		return nil, err
+	}
+	list, next := cut(op, list, size, func(a types.UserStackAssociation) store.Position {
+		return store.Position{Name: *a.UserName, Account: *a.StackName}
+	})
+	return &aws.DescribeUserStackAssociationsOutput{UserStackAssociations: list, NextToken: next}, nil
+}
+
+// ignoreMissing turns the error about a record that is not there into none.
+func ignoreMissing(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// forgetStack takes a stack that goes away from the users who have it.
+func forgetStack(tx store.Tx, stack appstream.Key) error {
+	users, err := store.List[appstream.User](tx, store.Query{Noun: appstream.NounUser, Region: stack.Region, Accounts: []string{stack.Account}})
+	for n := range users {
+		if err == nil && users[n].Disassociate(stack.Name) {
+			err = tx.Put(&users[n])
+		}
+	}
+	return err
+}
