@@ -17,9 +17,11 @@ import (
 //	                FAILED ─────▶ DELETING ──▶ (gone)
 //
 //	CopyImage ──▶ COPYING ──▶ AVAILABLE or FAILED
+//	CreateUpdatedImage ──▶ CREATING ──▶ AVAILABLE or FAILED
 //
 // An image is PENDING while its builder is SNAPSHOTTING: the builder's plan stops the machine, the image's plan
-// captures its disk. DeleteImage is accepted in every state but DELETING; it gives up what is under way. Public images come
+// captures its disk. While it is CREATING, a builder that is made for it
+// works and tests, see Making. DeleteImage is accepted in every state but DELETING; it gives up what is under way. Public images come
 // from the provider and are AVAILABLE from the start, or have the state that the configuration gives them (DEPRECATED, for example).
 type Image struct {
 	Meta
@@ -27,7 +29,10 @@ type Image struct {
 
 	Ref         string                            // what the provider boots: an OCI image reference under docker
 	BuilderID   string                            // the record ID of the builder that it is made of
+	ManagedBy   string                            // the name of that builder, if it is made for the image alone
+	Made        bool                              // by such a builder: the provider has the image, which is to be tested now
 	CopyOf      string                            // of a copy: the Ref of the image that it is made of
+	UpdateOf    string                            // of an update: the same
 	Permissions map[string]types.ImagePermissions // the accounts it is shared with
 	Icons       map[string]string                 // application name → name of its icon in the blob store
 	VolumeGB    int                               // of the builder that it is made of; a machine from it has no less
@@ -78,6 +83,8 @@ var imageTransitions = imageTable([]Transition{
 	{ImagePending, ImageAvailable, "the disk is captured"},
 	{"", ImageCopying, "CopyImage"},
 	{ImageCopying, ImageAvailable, "the image is copied"},
+	{"", ImageCreating, "CreateUpdatedImage"},
+	{ImageCreating, ImageAvailable, "a machine of the new image boots, and its applications start"},
 	{ImageDeleting, "", "the image's data are gone"},
 })
 
@@ -169,12 +176,14 @@ func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
 		return planCapture(s, now)
 	case ImageCopying:
 		return planCopy(s, now)
+	case ImageCreating:
+		return planManaged(s, now)
 	case ImageDeleting:
 		if p := i.Problem; p != nil && i.Overdue(now) { // the problem of the last try: there was one
 			return failImage(i, now, types.ImageStateChangeReasonCodeInternalError,
 				fmt.Sprintf("The image could not be deleted within %s.%s Call DeleteImage again.", imageDeadlines[i.State], lastWords(p, Agent{})))
 		}
-		return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}, Remove: true, Wake: i.builderKeys(), Why: "the image's data are gone"}
+		return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}, Remove: true, Wake: i.BuilderKeys(), Why: "the image's data are gone"}
 	case ImageFailed:
 		if i.BuilderID != "" || i.CopyOf != "" { // what a capture or a copy may have left
 			return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}}
@@ -189,7 +198,7 @@ func planCapture(s ImageSnapshot, now time.Time) Decision[Image] {
 	switch p := i.Problem; {
 	case s.Exists:
 		i.Enter(ImageAvailable, now)
-		return Decision[Image]{Next: i, Wake: i.builderKeys(), Why: "the disk is captured"}
+		return Decision[Image]{Next: i, Wake: i.BuilderKeys(), Why: "the disk is captured"}
 	case p != nil && p.Lasting:
 		return failImage(i, now, types.ImageStateChangeReasonCodeInternalError, p.Message)
 	case i.Overdue(now) && !s.Machine.NextChange.After(now):
@@ -226,14 +235,19 @@ func failImage(i Image, now time.Time, reason types.ImageStateChangeReasonCode, 
 	i.Enter(ImageFailed, now)
 	i.View.StateChangeReason = &types.ImageStateChangeReason{Code: reason, Message: new(message)}
 	i.View.ImageErrors = addError(i.View.ImageErrors, string(types.FleetErrorCodeInternalServiceError), message, now)
-	return Decision[Image]{Next: i, Again: now, Wake: i.builderKeys(), Why: message}
+	return Decision[Image]{Next: i, Again: now, Wake: i.BuilderKeys(), Why: message}
 }
 
-func (i *Image) builderKeys() []Key {
-	if i.BuilderID == "" || i.View.ImageBuilderName == nil {
+// BuilderKeys names the builder that the image is made of, if it is made of one.
+func (i *Image) BuilderKeys() []Key {
+	name := deref(i.View.ImageBuilderName)
+	if i.ManagedBy != "" {
+		name = i.ManagedBy
+	}
+	if i.BuilderID == "" || name == "" {
 		return nil
 	}
-	return []Key{{i.Account, i.Region, NounImageBuilder, *i.View.ImageBuilderName}}
+	return []Key{{i.Account, i.Region, NounImageBuilder, name}}
 }
 
 // Grants names the accounts that the image is shared with; the store finds it for them.

@@ -23,7 +23,8 @@ import (
 //	every state ──Delete──▶ DELETING ──▶ (gone)
 //	every passing state ──deadline or lasting fault──▶ FAILED ──Start──▶ PENDING
 //
-// SNAPSHOTTING lasts as long as the image that is being made is PENDING; image.go has that side.
+// SNAPSHOTTING lasts as long as the image that is being made is PENDING; image.go has that side. Builders that Oriel makes for an image have
+// states of their own, see Making.
 type ImageBuilder struct {
 	Meta
 	View types.ImageBuilder // what clients see, but for the members that Describe fills from the rest
@@ -31,9 +32,10 @@ type ImageBuilder struct {
 	ImageRef    string      // what the machine boots, see Image.Ref
 	Provisioned bool        // the machine has been made: if it is absent now, its disk is lost
 	Boots       []time.Time // when the engine started the machine in the last ten minutes, oldest first
-	SilentSince time.Time   `json:",omitzero"` // RUNNING: since when the agent does not answer; zero while it does
-	Capturing   string      // the name of the image that is being made of it, in SNAPSHOTTING
+	SilentSince time.Time   `json:",omitzero"` // while it runs: since when the agent does not answer; zero while it does
+	Capturing   string      // the name of the image that is being made of it, in SNAPSHOTTING, or by a builder that is made for that
 	CapturingID string      // and that image's record ID
+	Making      *Making     `json:",omitzero"` // of a builder that is made for an image; nil for those that people make
 }
 
 // The states of an image builder, as in the SDK. The last five belong to managed updates, software and
@@ -85,6 +87,8 @@ var imageBuilderTransitions = builderTable([]Transition{
 	{BuilderStopped, BuilderFailed, "the machine vanished"},
 	{BuilderRunning, BuilderSnapshotting, "CreateImage"},
 	{BuilderSnapshotting, BuilderStopped, "the image is AVAILABLE, FAILED or deleted"},
+	{"", BuilderUpdating, "CreateUpdatedImage"},
+	{BuilderUpdating, BuilderPendingQualification, "the disk is captured"},
 	{BuilderDeleting, "", "the machine is gone"},
 })
 
@@ -92,7 +96,11 @@ var imageBuilderTransitions = builderTable([]Transition{
 func builderTable(table []Transition) []Transition {
 	for _, state := range types.ImageBuilderState("").Values() {
 		from := string(state)
-		if from != BuilderDeleting {
+		switch {
+		case managedStates[from]:
+			table = append(table, Transition{from, BuilderDeleting, "DeleteImageBuilder, or its image is AVAILABLE, FAILED or deleted"})
+			continue
+		case from != BuilderDeleting:
 			table = append(table, Transition{from, BuilderDeleting, "DeleteImageBuilder"})
 		}
 		if builderDeadlines[from] > 0 {
@@ -164,7 +172,12 @@ func (b *ImageBuilder) Spec(sizes map[string]InstanceType) MachineSpec {
 }
 
 // Job is the ID of the job that the builder's machine shall be doing; "" for none.
-func (b *ImageBuilder) Job() string { return "" }
+func (b *ImageBuilder) Job() string {
+	if b.Making != nil {
+		return b.Making.job(b.State)
+	}
+	return ""
+}
 
 // BuilderSnapshot is the world as PlanImageBuilder sees it.
 type BuilderSnapshot struct {
@@ -188,6 +201,9 @@ const silenceLimit = 3 * time.Minute
 // PlanImageBuilder decides the next step of an image builder. It is pure.
 func PlanImageBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	b := s.Builder
+	if managedStates[b.State] {
+		return planMaking(s, now)
+	}
 	d := planBuilder(s, now)
 	if d.Next.State != b.State || d.Remove || builderDeadlines[b.State] == 0 {
 		return d
@@ -274,9 +290,14 @@ func planStarting(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		return failBuilder(b, now, types.ImageBuilderStateChangeReasonCodeInternalError, "",
 			fmt.Sprintf("The machine ended %d times within %s, last with exit code %d. Look at the machine's log, or delete the image builder.", len(b.Boots), bootWindow, m.ExitCode))
 	}
+	return boot(b, s.Sizes, now)
+}
+
+// boot has the machine made, if there is none, and started.
+func boot(b ImageBuilder, sizes map[string]InstanceType, now time.Time) Decision[ImageBuilder] {
 	b.Boots = append(slices.Clone(b.Boots), now)
 	b.Provisioned = true
-	return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureRunning{b.Spec(s.Sizes)}}, Again: now}
+	return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureRunning{b.Spec(sizes)}}, Again: now}
 }
 
 func planRunning(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {

@@ -1,6 +1,9 @@
 package appstream
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // InstanceType is the size of a machine.
 type InstanceType struct {
@@ -37,6 +40,17 @@ func InstanceTypes() map[string]InstanceType {
 		types[name] = InstanceType{Name: name, Family: InstanceFamily(name), VCPU: d.vcpu, MemoryMB: int(d.memory * 1024)}
 	}
 	return types
+}
+
+// SmallestType gives the smallest documented type that is in sizes and of one of the families; without families, of all.
+func SmallestType(sizes map[string]InstanceType, families []string) (least InstanceType, found bool) {
+	for _, d := range documentedTypes {
+		size, ok := sizes["stream."+d.name]
+		if ok && (len(families) == 0 || slices.Contains(families, size.Family)) && (!found || size.MemoryMB < least.MemoryMB) {
+			least, found = size, true
+		}
+	}
+	return least, found
 }
 
 // InstanceFamily gives the family name that an image's SupportedInstanceFamilies uses for an instance type.

@@ -1,6 +1,8 @@
 package appstream
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -194,15 +196,27 @@ func TestPlanProperties(t *testing.T) {
 		if rapid.Bool().Draw(t, "problem") {
 			b.Problem = &Problem{Message: "m", Lasting: rapid.Bool().Draw(t, "lasting"), Count: rapid.IntRange(1, 100).Draw(t, "count")}
 		}
+		if managedStates[state] {
+			b.Making = &Making{Done: rapid.Bool().Draw(t, "done"), Failure: rapid.SampledFrom([]string{"", "it broke"}).Draw(t, "failure")}
+			if rapid.Bool().Draw(t, "steps") {
+				b.Making.Work, b.Making.Test = UpdateSteps("DEBIAN_12"), LaunchSteps([]types.Application{{Name: new("a")}})
+			}
+		}
 		b.Boots = slices.Repeat([]time.Time{t0}, rapid.IntRange(0, bootLimit).Draw(t, "boots"))
 		s := BuilderSnapshot{Builder: b,
 			Machine: Machine{Phase: rapid.SampledFrom([]Phase{MachineAbsent, MachineRunning, MachineStopped}).Draw(t, "phase"),
 				ExitCode:     rapid.SampledFrom([]int{0, ExitReboot, ExitPowerOff, 137}).Draw(t, "exit"),
 				AgentVersion: rapid.SampledFrom([]string{"", "11-21-2026", "01-01-2026"}).Draw(t, "agent")},
-			Agent: Agent{Ready: rapid.Bool().Draw(t, "ready")}}
+			Agent: Agent{Ready: rapid.Bool().Draw(t, "ready")},
+			Job: JobStatus{Answers: rapid.Bool().Draw(t, "answers"), Known: rapid.Bool().Draw(t, "known"), Ended: rapid.Bool().Draw(t, "ended"),
+				Step: rapid.IntRange(-1, 5).Draw(t, "step"), Problem: rapid.SampledFrom([]string{"", "exit 1"}).Draw(t, "job problem")}}
 		if rapid.Bool().Draw(t, "image") {
 			s.Capture = &Image{Meta: Meta{ID: rapid.SampledFrom([]string{"img-1", "img-2"}).Draw(t, "id"), State: string(rapid.SampledFrom(types.ImageState("").Values()).Draw(t, "image state"))}}
+			if managedStates[state] {
+				s.Capture.ManagedBy, s.Capture.Ref, s.Capture.Made = b.Name, "new", rapid.Bool().Draw(t, "made")
+			}
 		}
+		before, _ := json.Marshal(s)
 		now := t0.Add(time.Duration(rapid.IntRange(0, 10*3600).Draw(t, "seconds")) * time.Second)
 		d := PlanImageBuilder(s, now)
 
@@ -224,10 +238,13 @@ func TestPlanProperties(t *testing.T) {
 				t.Fatalf("a machine under another ID: %v", a)
 			}
 		}
+		if after, _ := json.Marshal(s); !bytes.Equal(before, after) {
+			t.Fatalf("the plan changed its snapshot: %s → %s", before, after)
+		}
 	})
 }
 
-// As TestPlanProperties, for images that are captured or copied.
+// As TestPlanProperties, for images that are captured, copied or updated.
 func TestImagePlanProperties(t *testing.T) {
 	allowed := map[[2]string]bool{}
 	for _, tr := range imageTransitions {
@@ -235,10 +252,14 @@ func TestImagePlanProperties(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		i := Image{Meta: Meta{Key: Key{"123456789012", "us-east-1", NounImage, "img"}, ID: "img-1"}, Ref: "r"}
-		if rapid.Bool().Draw(t, "copied") {
+		switch rapid.SampledFrom([]string{"copied", "updated", "captured"}).Draw(t, "kind") {
+		case "copied":
 			i.CopyOf = "source"
 			i.Enter(rapid.SampledFrom([]string{ImageCopying, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
-		} else {
+		case "updated":
+			i.UpdateOf, i.BuilderID, i.ManagedBy, i.Made = "source", "ib-1", "img-0123456789", rapid.Bool().Draw(t, "made")
+			i.Enter(rapid.SampledFrom([]string{ImageCreating, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
+		default:
 			i.BuilderID, i.View.ImageBuilderName = "ib-1", new("hello")
 			i.Enter(rapid.SampledFrom([]string{ImagePending, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
 		}
@@ -248,7 +269,10 @@ func TestImagePlanProperties(t *testing.T) {
 		s := ImageSnapshot{Image: i, Exists: rapid.Bool().Draw(t, "exists"),
 			Machine: Machine{Phase: rapid.SampledFrom([]Phase{MachineAbsent, MachineRunning, MachineStopped}).Draw(t, "phase")}}
 		if rapid.Bool().Draw(t, "builder") {
-			b := builder(rapid.SampledFrom([]string{BuilderSnapshotting, BuilderDeleting, BuilderStopped}).Draw(t, "builder state"))
+			b := builder(rapid.SampledFrom([]string{BuilderSnapshotting, BuilderDeleting, BuilderStopped, BuilderUpdating, BuilderPendingQualification}).Draw(t, "builder state"))
+			if managedStates[b.State] {
+				b.Making = &Making{Done: rapid.Bool().Draw(t, "done"), Failure: rapid.SampledFrom([]string{"", "it broke"}).Draw(t, "failure")}
+			}
 			b.CapturingID = rapid.SampledFrom([]string{"img-1", "img-2"}).Draw(t, "capturing")
 			s.Builder = &b
 		}
@@ -328,8 +352,10 @@ func TestEveryPassingStateHasAWayOut(t *testing.T) {
 	for noun, table := range Transitions() {
 		deadlines := map[Noun]map[string]time.Duration{NounImageBuilder: builderDeadlines, NounImage: imageDeadlines}[noun]
 		for state := range deadlines {
-			if !slices.ContainsFunc(table, func(tr Transition) bool { return tr.From == state && strings.HasSuffix(tr.To, "FAILED") }) {
-				t.Errorf("%s %s has no edge to FAILED", noun, state)
+			if !slices.ContainsFunc(table, func(tr Transition) bool {
+				return tr.From == state && (strings.HasSuffix(tr.To, "FAILED") || managedStates[state] && tr.To == BuilderDeleting)
+			}) {
+				t.Errorf("%s %s has no way out", noun, state)
 			}
 		}
 		seen := map[[2]string]bool{}

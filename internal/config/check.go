@@ -49,7 +49,7 @@ func (c *Config) Check() error {
 	for _, q := range []struct {
 		key   string
 		value int
-	}{{"image_builders", c.Quotas.ImageBuilders}, {"images", c.Quotas.Images}, {"image_shares", c.Quotas.ImageShares}, {"image_copies", c.Quotas.ImageCopies}, {"image_exports", c.Quotas.ImageExports},
+	}{{"image_builders", c.Quotas.ImageBuilders}, {"images", c.Quotas.Images}, {"image_shares", c.Quotas.ImageShares}, {"image_copies", c.Quotas.ImageCopies}, {"image_updates", c.Quotas.ImageUpdates}, {"image_exports", c.Quotas.ImageExports},
 		{"fleets", c.Quotas.Fleets}, {"fleet_instances", c.Quotas.FleetInstances}, {"stacks", c.Quotas.Stacks},
 		{"users", c.Quotas.Users}, {"entitlements", c.Quotas.Entitlements}, {"entitled_applications", c.Quotas.EntitledApplications}, {"directory_configs", c.Quotas.DirectoryConfigs}} {
 		k.must(q.value >= 0 && q.value <= 1e6, "quotas."+q.key, "%d is not between 0 (AppStream's default) and 1000000", q.value)

@@ -73,6 +73,7 @@ type Quotas struct {
 	ImageShares          int `toml:"image_shares"`          // accounts that one image may be shared with; default 100
 	ImageExports         int `toml:"image_exports"`         // archives of exported images, in all regions; default 10
 	ImageCopies          int `toml:"image_copies"`          // that are under way at a time to one region; default 2
+	ImageUpdates         int `toml:"image_updates"`         // that are under way at a time; default 5
 	Fleets               int `toml:"fleets"`                // default 10
 	FleetInstances       int `toml:"fleet_instances"`       // instances that one fleet may have; default 100
 	Stacks               int `toml:"stacks"`                // default 10

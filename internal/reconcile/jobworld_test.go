@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/compute/sim"
 )
 
 // labour is the work that the agents of simulated machines do. A job takes jobTime, whatever it is; a machine that goes down forgets its jobs.
 type labour struct {
-	up func(machine string) bool
+	up     func(machine string) bool
+	around injector // called around the beginning of a job; nil for nothing
 
 	mu    sync.Mutex
 	begun map[string]map[string]time.Time // machine → job → since when
@@ -34,6 +36,12 @@ func (l *labour) forget(machine string) {
 }
 
 func (l *labour) BeginJob(_ context.Context, machine string, job appstream.Job) error {
+	if l.around != nil {
+		if err := l.around("EnsureJobBegun", machine, sim.Before); err != nil {
+			return err
+		}
+		defer l.around("EnsureJobBegun", machine, sim.After)
+	}
 	if !l.up(machine) {
 		l.forget(machine)
 		return errors.New("no answer")
@@ -71,6 +79,10 @@ func (l *labour) Job(ctx context.Context, machine, job string, wait time.Duratio
 	select {
 	case <-time.After(min(wait, max(0, time.Until(since.Add(jobTime))))):
 	case <-ctx.Done():
+	}
+	if !l.up(machine) { // it went down meanwhile
+		l.forget(machine)
+		return appstream.JobStatus{}
 	}
 	s := appstream.JobStatus{Answers: true, Known: true, Ended: !time.Now().Before(since.Add(jobTime))}
 	if !s.Ended {

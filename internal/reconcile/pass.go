@@ -40,7 +40,8 @@ func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) erro
 		}
 		if s.Machine.Phase == appstream.MachineRunning {
 			switch s.Builder.State {
-			case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting:
+			case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting,
+				appstream.BuilderUpdating, appstream.BuilderPendingImageImport, appstream.BuilderPendingQualification:
 				s.Agent = e.agent(ctx, s.Builder.ID, s.Machine, agentWait)
 			case appstream.BuilderRunning:
 				s.Agent = e.agent(ctx, s.Builder.ID, s.Machine, 0)
@@ -113,7 +114,7 @@ func (e *Engine) passImage(ctx context.Context, head appstream.Meta) error {
 	s.Image.Excuse(time.Since(head.Due), time.Now())
 	return finish(ctx, e, s.Image, func() (appstream.Decision[appstream.Image], error) {
 		switch s.Image.State {
-		case appstream.ImagePending, appstream.ImageCopying:
+		case appstream.ImagePending, appstream.ImageCopying, appstream.ImageCreating:
 			err := ask(ctx, func(ctx context.Context) (err error) {
 				s.Exists, err = e.Provider.HasImage(ctx, s.Image.Ref)
 				return err

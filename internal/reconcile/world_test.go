@@ -289,6 +289,11 @@ func (w *world) do(op, name string) error {
 	case "export":
 		_, err = w.svc.CreateExportImageTask(w.ctx(), &appstreamapi.CreateExportImageTaskInput{ImageName: aws.String("image-of-" + name),
 			AmiName: aws.String(fmt.Sprintf("export-of-%s-%d", name, time.Now().UnixNano())), IamRoleArn: aws.String("arn:aws:iam::123456789012:role/x")})
+	case "update":
+		_, err = w.svc.CreateUpdatedImage(w.ctx(), &appstreamapi.CreateUpdatedImageInput{ExistingImageName: aws.String("image-of-" + name), NewImageName: aws.String("update-of-" + name)})
+	case "delete update":
+		image := "update-of-" + name
+		_, err = w.svc.DeleteImage(w.ctx(), &appstreamapi.DeleteImageInput{Name: &image})
 	case "delete copy":
 		image := "copy-of-" + name
 		_, err = w.svc.DeleteImage(w.ctx(), &appstreamapi.DeleteImageInput{Name: &image})

@@ -162,6 +162,11 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 		} else if user != nil {
 			return appstream.Errorf(appstream.ResourceInUse, "The image %s is being copied to %s in %s. Wait until the copy is AVAILABLE, or delete the copy.", k.Name, user.Name, user.Region)
 		}
+		if user, err := updatingFrom(tx, image); err != nil {
+			return err
+		} else if user != nil {
+			return appstream.Errorf(appstream.ResourceInUse, "The image %s is being updated to %s. Wait until that is AVAILABLE, or delete it.", k.Name, user.Name)
+		}
 		if err := cancelExports(tx, image, now); err != nil {
 			return err
 		}
@@ -170,8 +175,8 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 		if err := move(tx, &image.Meta, from, now, "DeleteImage"); err != nil {
 			return err
 		}
-		if builder := value(image.View.ImageBuilderName); builder != "" {
-			if err := tx.Wake(key(c, appstream.NounImageBuilder, builder), now); err != nil {
+		for _, builder := range image.BuilderKeys() {
+			if err := tx.Wake(builder, now); err != nil {
 				return err
 			}
 		}

@@ -184,6 +184,13 @@ func (s *Service) room(tx store.Tx, k appstream.Key, rec appstream.Record, limit
 	if err != nil {
 		return err
 	}
+	if n >= limit && k.Noun == appstream.NounImageBuilder {
+		managed, err := managedBuilders(tx, k)
+		if err != nil {
+			return err
+		}
+		n -= managed
+	}
 	if n >= limit {
 		return appstream.Errorf(appstream.LimitExceeded, "The %s limit for account %s in %s was exceeded. Delete one that is not needed. Limit: %d", spoken(k.Noun), k.Account, k.Region, limit)
 	}
@@ -240,6 +247,9 @@ func namesAfter(names []string, after string) []string {
 // image if it has vanished (AWS can only delete a failed image builder).
 func (s *Service) StartImageBuilder(ctx context.Context, in *aws.StartImageBuilderInput) (*aws.StartImageBuilderOutput, error) {
 	b, err := s.moveBuilder(ctx, "StartImageBuilder", value(in.Name), func(b *appstream.ImageBuilder, now time.Time) error {
+		if b.Making != nil {
+			return appstream.Errorf(appstream.ResourceNotAvailable, "The image builder %s was made for an image, and cannot be started. Call DeleteImageBuilder again.", b.Name)
+		}
 		if b.State != appstream.BuilderStopped && b.State != appstream.BuilderFailed {
 			return inState(appstream.ResourceNotAvailable, b.Key, b.State, "a STOPPED")
 		}

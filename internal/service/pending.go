@@ -62,10 +62,6 @@ func (pending) CreateThemeForStack(context.Context, *aws.CreateThemeForStackInpu
 	return nil, pendingOperation("CreateThemeForStack")
 }
 
-func (pending) CreateUpdatedImage(context.Context, *aws.CreateUpdatedImageInput) (*aws.CreateUpdatedImageOutput, error) {
-	return nil, pendingOperation("CreateUpdatedImage")
-}
-
 func (pending) CreateUsageReportSubscription(context.Context, *aws.CreateUsageReportSubscriptionInput) (*aws.CreateUsageReportSubscriptionOutput, error) {
 	return nil, pendingOperation("CreateUsageReportSubscription")
 }

@@ -45,6 +45,7 @@ type Quotas struct {
 	ImageShares          int // accounts that one image may be shared with; default 100
 	ImageExports         int // archives of exported images, in all regions; default 10
 	ImageCopies          int // that are under way at a time to one region; default 2
+	ImageUpdates         int // that are under way at a time; default 5
 	Fleets               int // default 10
 	FleetInstances       int // instances that one fleet may have; default 100
 	Stacks               int // default 10
@@ -66,7 +67,7 @@ func New(cfg Config) *Service {
 	for _, d := range []struct {
 		quota *int
 		value int
-	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.ImageExports, 10}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10},
+	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.ImageUpdates, 5}, {&q.ImageExports, 10}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10},
 		{&q.Users, 50}, {&q.Entitlements, 50}, {&q.EntitledApplications, 50}, {&q.DirectoryConfigs, 10}} {
 		if *d.quota <= 0 {
 			*d.quota = d.value

@@ -1,0 +1,286 @@
+package appstream
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+)
+
+// Making is what an image builder does that Oriel has made for an image, and removes after it.
+//
+//	CreateUpdatedImage                      CreateImportedImage
+//	        │                                        │
+//	        ▼                                        ▼
+//	    UPDATING ──▶ PENDING_QUALIFICATION ◀── PENDING_IMAGE_IMPORT
+//	        │                  │                     │
+//	        └──────────────────┼─────────────────────┘
+//	                           ▼
+//	                       DELETING ──▶ (gone)
+//
+// In UPDATING and PENDING_IMAGE_IMPORT its machine, made of the image that there is, does the work, and is stopped; the image's plan captures
+// the disk. In PENDING_QUALIFICATION a machine of the new image boots, draws and does the test. The image's plan decides what comes of the
+// image, and the builder goes as soon as the image needs it no more, whatever came of that: it has no deadline that ends in FAILED.
+type Making struct {
+	Work    []JobStep // what the machine does before its disk is captured; empty: it only boots
+	Test    []JobStep // what a machine of the new image must be able to do beside booting
+	Done    bool      // what the builder does in its state is done: it waits for the image
+	Failure string    // why it cannot be done: the image's plan gives the image up
+}
+
+// readyLimit is how long a machine may run without being of use: its desktop has not drawn, or its agent does not answer.
+const readyLimit = 15 * time.Minute
+
+// ManagedBuilderName names the builder that is made for an image: as the image, with ten digits behind.
+func ManagedBuilderName(image string, random uint64) string {
+	const longest = 100 - 1 - 10
+	return fmt.Sprintf("%s-%010d", image[:min(len(image), longest)], random%1e10)
+}
+
+// managedStates are those of builders with a Making, and of no others.
+var managedStates = map[string]bool{BuilderUpdating: true, BuilderPendingImageImport: true, BuilderPendingQualification: true}
+
+// steps is what the machine of a builder does in a state, and what the job is called there.
+func (m *Making) steps(state string) (id string, steps []JobStep) {
+	if state == BuilderPendingQualification {
+		return "test", m.Test
+	}
+	return "work", m.Work
+}
+
+// job is the ID of the job that the machine of a builder in a state shall be doing; "" for none.
+func (m *Making) job(state string) string {
+	id, steps := m.steps(state)
+	if m.Done || m.Failure != "" || len(steps) == 0 || !managedStates[state] {
+		return ""
+	}
+	return id
+}
+
+// planMaking decides the next step of a builder that works on an image.
+func planMaking(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
+	b, m, image := s.Builder, s.Machine, s.Capture
+	making := Making{}
+	if b.Making != nil {
+		making = *b.Making
+	}
+	b.Making = &making // a plan changes no snapshot
+	wait := Decision[ImageBuilder]{Next: b, Again: now.Add(5 * time.Second)}
+	testing := b.State == BuilderPendingQualification
+	switch p := b.Problem; {
+	case image == nil || image.ID != b.CapturingID:
+		return leave(b, "deleted", now)
+	case !image.managed():
+		return leave(b, image.State, now)
+	case b.Making.Failure != "":
+		wait.Wake = b.captureKeys()
+		return wait
+	case p != nil && p.Lasting:
+		return failMaking(b, now, p.Message)
+	case b.Overdue(now) && !m.NextChange.After(now):
+		return failMaking(b, now, fmt.Sprintf("The image builder was %s for more than %s.%s", b.State, builderDeadlines[b.State], lastWords(p, s.Agent)))
+	case image.Made && !testing:
+		if m.Phase != MachineAbsent {
+			return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureGone{b.ID}}, Again: soon(m, now)}
+		}
+		d := moveBuilder(b, BuilderPendingQualification, now, "the disk is captured")
+		d.Do, d.Again = []Action{EnsureGone{b.ID}}, now // once more: what an interrupted pass has left goes too
+		d.Next.ImageRef, d.Next.View.ImageArn, d.Next.Boots, d.Next.Making.Done = image.Ref, new(image.ARN()), nil, false
+		return d
+	case b.Making.Done && testing:
+		wait.Wake = b.captureKeys()
+		return wait
+	case b.Making.Done && m.Phase == MachineAbsent: // it has vanished before it was captured
+		b.Making.Done = false
+		return Decision[ImageBuilder]{Next: b, Again: now}
+	case b.Making.Done && m.Phase == MachineRunning:
+		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: soon(m, now), Wake: b.captureKeys()}
+	case b.Making.Done: // the image's plan captures the disk, and wakes the builder
+		return wait
+	}
+	return planWork(b, s, now)
+}
+
+// planWork has the machine run and do the job of the builder's state. A machine that ends or vanishes is started or made again, and begins the
+// job anew.
+func planWork(b ImageBuilder, s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
+	m := s.Machine
+	id, steps := b.Making.steps(b.State)
+	begun := len(steps) > 0 && s.Job.Known
+	switch {
+	case m.Phase != MachineRunning:
+		if b.bootedTooOften(now) {
+			return failMaking(b, now, fmt.Sprintf("The machine of the image builder ended %d times within %s, last with exit code %d.", len(b.Boots), bootWindow, m.ExitCode))
+		}
+		b.SilentSince = time.Time{}
+		b.progress("starting the machine")
+		return boot(b, s.Sizes, now)
+	case !begun && !s.Agent.Ready, len(steps) > 0 && !s.Job.Answers:
+		if b.SilentSince.IsZero() {
+			b.SilentSince = now
+		}
+		if now.Sub(b.SilentSince) >= readyLimit && !m.NextChange.After(now) {
+			return failMaking(b, now, fmt.Sprintf("The machine of the image builder ran for %s and its desktop did not draw, or its agent did not answer.%s", readyLimit, lastWords(nil, s.Agent)))
+		}
+		again := now.Add(pollAfter(now.Sub(b.SilentSince)))
+		if m.NextChange.After(now) {
+			again = m.NextChange
+		}
+		return Decision[ImageBuilder]{Next: b, Again: again}
+	}
+	b.SilentSince = time.Time{}
+	switch j := s.Job; {
+	case len(steps) == 0 || j.Succeeded():
+		b.Making.Done = true
+		b.progress("done")
+		return Decision[ImageBuilder]{Next: b, Again: now, Wake: b.captureKeys()}
+	case !j.Known:
+		b.progress(stepWords(steps, 0))
+		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureJobBegun{b.ID, Job{id, steps}}}, Again: now}
+	case j.Ended:
+		return failMaking(b, now, jobFailure(j))
+	default:
+		b.progress(stepWords(steps, j.Step))
+		return Decision[ImageBuilder]{Next: b, Again: now.Add(time.Second)}
+	}
+}
+
+// stepWords says how far a job is.
+func stepWords(steps []JobStep, at int) string {
+	if at < 0 || at >= len(steps) {
+		return ""
+	}
+	if steps[at].Launch != "" {
+		return fmt.Sprintf("%d of %d applications have started", at, len(steps))
+	}
+	return fmt.Sprintf("%s (step %d of %d)", steps[at].Name, at+1, len(steps))
+}
+
+// maxWords bounds what is shown of a job's output, in bytes.
+const maxWords = 2 << 10
+
+// jobFailure says why a job has failed, with the end of what its last step wrote.
+func jobFailure(j JobStatus) string {
+	if j.Output == "" {
+		return j.Problem
+	}
+	return j.Problem + "\nThe end of its output:\n" + tail(j.Output, maxWords)
+}
+
+// tail is the end of a text: at most n bytes of it, of whole lines if there are any.
+func tail(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	s = s[len(s)-n:]
+	if _, rest, ok := strings.Cut(s, "\n"); ok && rest != "" {
+		return rest
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// progress says what the builder is doing, for people. It ends with the state.
+func (b *ImageBuilder) progress(what string) {
+	b.View.StateChangeReason = nil
+	if what != "" {
+		b.View.StateChangeReason = &types.ImageBuilderStateChangeReason{Message: &what}
+	}
+}
+
+// failMaking says that the builder's work has come to nothing.
+func failMaking(b ImageBuilder, now time.Time, why string) Decision[ImageBuilder] {
+	b.Making.Failure = why
+	return Decision[ImageBuilder]{Next: b, Again: now.Add(5 * time.Second), Wake: b.captureKeys()}
+}
+
+// leave removes a builder whose image needs it no more.
+func leave(b ImageBuilder, outcome string, now time.Time) Decision[ImageBuilder] {
+	d := moveBuilder(b, BuilderDeleting, now, "the image "+b.Capturing+" is "+outcome)
+	d.Again = now
+	return d
+}
+
+// planManaged decides the next step of an image that a builder of its own is made for.
+func planManaged(s ImageSnapshot, now time.Time) Decision[Image] {
+	i, b := s.Image, s.Builder
+	if b == nil || b.Making == nil || b.CapturingID != i.ID || !managedStates[b.State] {
+		return failImage(i, now, i.failure(), "The image builder "+i.ManagedBy+" was deleted before it was done.")
+	}
+	if r := b.View.StateChangeReason; r != nil {
+		i.progress(deref(r.Message))
+	}
+	again := now.Add(5 * time.Second) // the builder's plan wakes it when it is done
+	switch p := i.Problem; {
+	case b.Making.Failure != "":
+		d := failImage(i, now, i.failure(), b.Making.Failure)
+		d.Why = "the image builder " + b.Name + " did not succeed; the image's errors say why" // not the output: events and logs are for others' eyes
+		return d
+	case b.State == BuilderPendingQualification && b.Making.Done && s.Exists:
+		i.Enter(ImageAvailable, now)
+		return Decision[Image]{Next: i, Wake: i.BuilderKeys(), Why: "a machine of it boots, and its applications start"}
+	case p != nil && p.Lasting:
+		return failImage(i, now, i.failure(), p.Message)
+	case i.Overdue(now) && !s.Machine.NextChange.After(now):
+		return failImage(i, now, i.failure(), fmt.Sprintf("The image was %s for more than %s.%s", i.State, imageDeadlines[i.State], lastWords(p, Agent{})))
+	case i.Made && !s.Exists:
+		return failImage(i, now, i.failure(), "The data of the image have vanished from the container engine.")
+	case i.Made:
+	case s.Exists:
+		i.Made = true
+		return Decision[Image]{Next: i, Wake: i.BuilderKeys(), Again: again}
+	case b.Making.Done && s.Machine.Phase == MachineStopped:
+		i.progress("capturing the disk")
+		return Decision[Image]{Next: i, Do: []Action{EnsureCaptured{b.ID, i.Ref}}, Again: soon(s.Machine, now)}
+	case s.Machine.NextChange.After(now):
+		again = s.Machine.NextChange
+	}
+	return Decision[Image]{Next: i, Again: again}
+}
+
+// managed tells whether the image is one that a builder of its own is made for.
+func (i *Image) managed() bool { return i.ManagedBy != "" && i.State == ImageCreating }
+
+// failure is the reason that the API has for the failure of such an image.
+func (i *Image) failure() types.ImageStateChangeReasonCode {
+	return types.ImageStateChangeReasonCodeImageUpdateFailure
+}
+
+// progress says what is being done for the image, for people. It ends with the state.
+func (i *Image) progress(what string) {
+	i.View.StateChangeReason = &types.ImageStateChangeReason{Message: &what}
+}
+
+// packageUpdates are the commands by which the administrators of a platform bring its packages up to date. They ask nothing, and leave
+// configuration files that somebody has changed as they are.
+var packageUpdates = map[types.PlatformType]string{
+	"DEBIAN_12":                     aptUpdate,
+	types.PlatformTypeUbuntuPro2404: aptUpdate,
+	types.PlatformTypeAmazonLinux2:  "yum -y update\nyum clean all",
+	types.PlatformTypeRhel8:         "dnf -y upgrade\ndnf clean all",
+	types.PlatformTypeRockyLinux8:   "dnf -y upgrade\ndnf clean all",
+}
+
+const aptUpdate = `export DEBIAN_FRONTEND=noninteractive
+dpkg --force-confdef --force-confold --configure -a
+apt-get update
+apt-get -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold dist-upgrade
+apt-get clean`
+
+// UpdateSteps is how a machine of a platform is brought up to date; none when that is not known.
+func UpdateSteps(platform types.PlatformType) []JobStep {
+	command, ok := packageUpdates[platform]
+	if !ok {
+		return nil
+	}
+	return []JobStep{{Name: "update the packages", Command: command, Time: 3 * time.Hour}}
+}
+
+// LaunchSteps has every application of a catalogue start.
+func LaunchSteps(catalogue []types.Application) []JobStep {
+	var steps []JobStep
+	for _, app := range catalogue {
+		steps = append(steps, JobStep{Name: "start " + deref(app.Name), Launch: deref(app.Name)})
+	}
+	return steps
+}
