@@ -10,14 +10,16 @@ import (
 )
 
 // client is the least of an X11 client (X Window System Protocol, version 11)
-// that can read properties, notice their changes and send a message. Who is at
-// the other end may be a person's own program: every length is bounded.
+// that can read properties, notice their changes, send a message and look at
+// windows. Who is at the other end may be a person's own program: every length
+// is bounded.
 type client struct {
 	conn  net.Conn
 	r     *bufio.Reader
 	seq   uint16
 	root  uint32
 	atoms map[string]uint32
+	most  int // bytes of a message
 	// changed: since it was last asked, a property that matters has changed.
 	changed bool
 }
@@ -30,9 +32,14 @@ const (
 // Codes of the protocol.
 const (
 	opChangeWindowAttributes = 2
+	opGetWindowAttributes    = 3
+	opGetGeometry            = 14
 	opInternAtom             = 16
 	opGetProperty            = 20
 	opSendEvent              = 25
+	opTranslateCoordinates   = 40
+	opGetImage               = 73
+	opQueryExtension         = 98
 
 	kindError          = 0
 	kindReply          = 1
@@ -47,14 +54,14 @@ const (
 
 var atomNames = []string{
 	"_NET_SUPPORTING_WM_CHECK", "_NET_CLIENT_LIST", "_NET_ACTIVE_WINDOW", "_NET_CLOSE_WINDOW", "_NET_WM_NAME", "WM_NAME", "WM_CLASS", "_NET_WM_PID",
-	"_NET_WM_WINDOW_TYPE", "_NET_WM_WINDOW_TYPE_DESKTOP", "_NET_WM_WINDOW_TYPE_DOCK", "_NET_WM_STATE", "_NET_WM_STATE_SKIP_TASKBAR",
+	"_NET_WM_WINDOW_TYPE", "_NET_WM_WINDOW_TYPE_DESKTOP", "_NET_WM_WINDOW_TYPE_DOCK", "_NET_WM_WINDOW_TYPE_NORMAL", "_NET_WM_STATE", "_NET_WM_STATE_SKIP_TASKBAR",
 }
 
 var order = binary.LittleEndian
 
 // dial says hello on conn, with the cookie of the display.
 func dial(conn net.Conn, cookie []byte) (*client, error) {
-	c := &client{conn: conn, r: bufio.NewReaderSize(conn, 4<<10), atoms: map[string]uint32{}}
+	c := &client{conn: conn, r: bufio.NewReaderSize(conn, 4<<10), atoms: map[string]uint32{}, most: maxProperty}
 	const scheme = "MIT-MAGIC-COOKIE-1"
 	hello := []byte{'l', 0}
 	hello = order.AppendUint16(hello, 11)
@@ -145,7 +152,7 @@ func (c *client) next() (kind byte, m []byte, err error) {
 	kind = m[0] &^ 0x80 // which says that a client sent it
 	if kind == kindReply || kind == kindGenericEvent {
 		n := order.Uint32(m[4:])
-		if n > (maxProperty+64)/4 {
+		if n > uint32(c.most+64)/4 {
 			return 0, nil, fmt.Errorf("x11: a message of %d words", n)
 		}
 		m = append(m, make([]byte, 4*n)...)
