@@ -226,7 +226,12 @@ func (as *accounts) makeHome(a account) error {
 	if err := os.Mkdir(a.home, 0o700); err != nil {
 		return err
 	}
-	skel := filepath.Join(as.etc, "skel")
+	return furnish(a, filepath.Join(as.etc, "skel"))
+}
+
+// furnish puts into a's home, which root only can enter, what the skeleton has
+// and the folder that the person sees, and makes it a's.
+func furnish(a account, skel string) error {
 	if _, err := os.Stat(skel); err == nil {
 		if err := copyTree(skel, a.home); err != nil {
 			return err

@@ -1,9 +1,9 @@
 // Package agent is the program inside every instance, where it is process 1.
 //
 // It supervises displays (the X server Xvnc and the desktop's session), answers
-// the server on a unix socket (package agentapi), and answers programs inside:
-// sudo (package sudo), the Image Assistant (package assistant) and reboot
-// (package control). It links nothing of the server.
+// the server on a unix socket (package agentapi), does its jobs (job.go), and
+// answers programs inside: sudo (package sudo), the Image Assistant (package
+// assistant) and reboot (package control). It links nothing of the server.
 //
 // An image builder has one display, its administrator's. A fleet's instance has
 // one for each session, on a seat (seat.go) that is prepared before somebody
@@ -43,6 +43,7 @@ type agent struct {
 	started  time.Time
 	procs    *procs
 	display  *display // of an image builder
+	jobs     jobs     // likewise
 	pool     pool     // of a fleet's instance
 	accounts accounts
 	remains  remains
@@ -154,6 +155,8 @@ func (a *agent) startBuilder(ctx context.Context, uid int) error {
 	if err != nil {
 		return err
 	}
+	a.jobs.ctx = ctx
+	a.removeLaunches()
 	a.display = newDisplay(a.procs, place{
 		account: owner, dir: a.paths.displayDir(), runtime: a.paths.userRuntime,
 		tmp: a.paths.tmp, xvnc: a.paths.xvnc, size: a.displaySize(),

@@ -38,6 +38,7 @@ func (a *agent) serverAPI() http.Handler {
 	mux.HandleFunc("POST /v1/requests/{id}", a.postAnswer)
 	mux.HandleFunc("POST /v1/quiesce", a.postQuiesce)
 	mux.HandleFunc("POST /v1/resume", a.postResume)
+	a.routeJobs(mux)
 	a.routeSessions(mux)
 	return mux
 }
@@ -178,7 +179,11 @@ func (a *agent) postQuiesce(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusConflict, errNoBuilder)
 		return
 	}
-	if err := a.display.pause(r.Context()); err != nil {
+	err := a.jobs.hold(r.Context())
+	if err == nil {
+		err = a.display.pause(r.Context())
+	}
+	if err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
@@ -209,6 +214,7 @@ func (a *agent) postResume(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.display.resume()
+	a.jobs.release()
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agent/assistant"
 	"github.com/oriel-project/oriel/internal/agent/control"
 	"github.com/oriel-project/oriel/internal/agent/sudo"
+	"github.com/oriel-project/oriel/internal/agent/tree"
 	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
@@ -37,6 +38,8 @@ func Main(args []string) int {
 	case sudo.RunnerName:
 		slog.SetDefault(logger())
 		return sudo.RunnerMain()
+	case tree.RunnerName:
+		return tree.RunnerMain(args)
 	case "reboot", "poweroff", "halt", "shutdown":
 		return power(name, args, os.Stdout, os.Stderr, func(kind agentapi.Kind) error {
 			return control.SetPower(context.Background(), control.Socket, kind)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/oriel-project/oriel/internal/agent/sudo"
+	"github.com/oriel-project/oriel/internal/agent/tree"
 	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
@@ -35,6 +36,8 @@ func TestMain(m *testing.M) {
 		os.Exit(sudo.Main(os.Args[1:], paths.sudo))
 	case sudo.RunnerName:
 		os.Exit(sudo.RunnerMain())
+	case tree.RunnerName:
+		os.Exit(tree.RunnerMain(os.Args[1:]))
 	case "Xvnc":
 		go endWithAgent(os.Getppid())
 		os.Exit(fakeXvnc(os.Args[1:]))

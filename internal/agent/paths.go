@@ -25,6 +25,8 @@ type paths struct {
 	xvnc        string
 	session     string
 	sound       string // the sound server, see package sound
+	bus         string // the program that is a desktop's bus
+	busConfig   string
 
 	// Of a fleet's instance.
 	etc         string // the lists of accounts, and skel
@@ -57,6 +59,8 @@ func pathsUnder(root string) paths {
 		xvnc:        "/usr/bin/Xvnc",
 		session:     "/etc/oriel/session",
 		sound:       "/etc/oriel/sound",
+		bus:         "/usr/bin/dbus-daemon",
+		busConfig:   "/etc/oriel/session-bus.conf",
 
 		etc:         "/etc",
 		homes:       "/home",
@@ -73,7 +77,7 @@ func pathsUnder(root string) paths {
 		ipc:         "/proc/sysvipc",
 		disks:       [...]string{"/", "/tmp", "/run", "/dev/shm", "/dev/mqueue"},
 	}
-	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.environment, &p.sudo, &p.control, &p.xvnc, &p.session, &p.sound,
+	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.environment, &p.sudo, &p.control, &p.xvnc, &p.session, &p.sound, &p.bus, &p.busConfig,
 		&p.etc, &p.homes, &p.rootHome, &p.counter, &p.mail, &p.cron, &p.userProfile, &p.scripts, &p.scriptLogs, &p.localtime, &p.zones, &p.localeList, &p.ipc} {
 		*s = filepath.Join(root, *s)
 	}

@@ -99,16 +99,21 @@ func (ps *procs) startAs(a account, c command, out *os.File) (*proc, error) {
 	}
 	c.env = append(c.env, "HOME="+a.home, "USER="+a.name, "LOGNAME="+a.name)
 	c.owner = a.name
-	for _, dir := range []string{c.dir, a.home, "/"} {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
-			c.dir = dir
-			break
-		}
-	}
+	c.dir = firstDir(c.dir, a.home)
 	if a.uid != os.Geteuid() {
 		c.cred = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid), Groups: a.groups}
 	}
 	return ps.start(c)
+}
+
+// firstDir gives the first that is a directory.
+func firstDir(dirs ...string) string {
+	for _, dir := range dirs {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			return dir
+		}
+	}
+	return "/"
 }
 
 // reap collects every process that has ended. It is called on each SIGCHLD and

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oriel-project/oriel/internal/agent/scripts"
+	"github.com/oriel-project/oriel/internal/agent/sudo"
 )
 
 const (
@@ -65,7 +66,7 @@ func (s *session) runScript(ctx context.Context, log string, x scripts.Executabl
 	if x.Context == scripts.System {
 		person = account{name: "root", home: s.agent.paths.rootHome, uid: os.Geteuid(), gid: os.Getegid()}
 		c.env = slices.DeleteFunc(slices.Concat(desktopEnv(s.agent.config, s.agent.paths), environ(userVars(s.spec))), isPath)
-		c.env = append(c.env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+		c.env = append(c.env, "PATH="+sudo.SecurePath)
 	} else {
 		c.private = true
 	}

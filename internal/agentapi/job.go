@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -54,6 +55,8 @@ func (j Job) Check() error {
 			return fmt.Errorf("step %d has a member that is too long", n+1)
 		case !utf8.ValidString(s.Name + s.Command + s.Launch):
 			return fmt.Errorf("step %d has a member that is not UTF-8", n+1)
+		case strings.ContainsRune(s.Name+s.Command+s.Launch, 0):
+			return fmt.Errorf("step %d has a NUL in a member", n+1)
 		case s.Seconds < 0 || time.Duration(s.Seconds) > MaxJobTime/time.Second:
 			return fmt.Errorf("step %d may take 1 to %d seconds, not %d", n+1, MaxJobTime/time.Second, s.Seconds)
 		}

@@ -37,12 +37,15 @@ type Session struct {
 	Print bool `json:"print,omitzero"`
 }
 
-var sessionID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+var properID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// IsID tells whether id can be that of a session or of a job.
+func IsID(id string) bool { return properID.MatchString(id) }
 
 // Check tells what is wrong with s.
 func (s Session) Check() error {
 	switch {
-	case !sessionID.MatchString(s.ID):
+	case !IsID(s.ID):
 		return errors.New("the session has no proper id")
 	case s.View != ViewDesktop && s.View != ViewApp:
 		return fmt.Errorf("view %.32q is not one of %q, %q", s.View, ViewDesktop, ViewApp)

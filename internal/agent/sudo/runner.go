@@ -17,12 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// securePath is the PATH of commands that run as root.
-const securePath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// SecurePath is the PATH of commands that run as root.
+const SecurePath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // kept are the variables of the caller that a command gets without -E; a name
 // that ends with * stands for all that begin so.
-var kept = []string{"TERM", "COLORTERM", "LANG", "LANGUAGE", "LC_*", "TZ", "LS_COLORS", "DISPLAY", "XAUTHORITY", "XDG_CURRENT_DESKTOP"}
+var kept = []string{"TERM", "COLORTERM", "LANG", "LANGUAGE", "LC_*", "TZ", "LS_COLORS", "DISPLAY", "XAUTHORITY", "XDG_CURRENT_DESKTOP", JobVariable}
+
+// JobVariable marks the processes of a job's step.
+const JobVariable = "ORIEL_JOB_STEP"
 
 // RunnerMain runs one command for the client at the other end of descriptor 3.
 // It is started by process 1 as root, in a session of its own, after the
@@ -314,7 +317,7 @@ func environment(req *request, t target, caller string) []string {
 		set("SHELL", t.shell)
 	}
 	set("MAIL", "/var/mail/"+t.name)
-	set("PATH", securePath)
+	set("PATH", SecurePath)
 	set("SUDO_USER", caller)
 	if u, err := user.Lookup(caller); err == nil {
 		set("SUDO_UID", u.Uid)

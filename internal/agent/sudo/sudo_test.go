@@ -163,8 +163,8 @@ func TestEnvironment(t *testing.T) {
 		set  []string
 		want map[string]string
 	}{
-		{"plain", invocation{}, nil, map[string]string{"HOME": "/root", "PATH": securePath, "TERM": "xterm", "LC_ALL": "C", "DISPLAY": ":0", "SHELL": "/bin/bash", "USER": "root", "LOGNAME": "root", "SUDO_USER": "nobody-here", "EDITOR": "", "LD_PRELOAD": ""}},
-		{"-E", invocation{KeepAll: true}, nil, map[string]string{"HOME": "/home/me", "PATH": securePath, "EDITOR": "vi", "SHELL": "/bin/bash"}},
+		{"plain", invocation{}, nil, map[string]string{"HOME": "/root", "PATH": SecurePath, "TERM": "xterm", "LC_ALL": "C", "DISPLAY": ":0", "SHELL": "/bin/bash", "USER": "root", "LOGNAME": "root", "SUDO_USER": "nobody-here", "EDITOR": "", "LD_PRELOAD": ""}},
+		{"-E", invocation{KeepAll: true}, nil, map[string]string{"HOME": "/home/me", "PATH": SecurePath, "EDITOR": "vi", "SHELL": "/bin/bash"}},
 		{"-EH", invocation{KeepAll: true, Home: true}, nil, map[string]string{"HOME": "/root", "EDITOR": "vi"}},
 		{"--preserve-env", invocation{Keep: []string{"EDITOR"}}, nil, map[string]string{"EDITOR": "vi", "HOME": "/root"}},
 		{"set", invocation{}, []string{"PATH=/x", "A=b=c"}, map[string]string{"PATH": "/x", "A": "b=c"}},

@@ -1,0 +1,204 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/oriel-project/oriel/internal/agent/sudo"
+	"github.com/oriel-project/oriel/internal/agent/tree"
+)
+
+// programTree is a program with all processes that come of it, see package tree.
+//
+// Those that sudo starts for it come of process 1. They are known by a variable
+// that sudo hands on, with a value that nobody can foretell.
+type programTree struct {
+	procs  *procs
+	runner *proc
+	conn   net.Conn
+	mark   string        // NAME=value
+	read   chan struct{} // closed when its output has been read to its end
+	ended  chan struct{} // closed when the program has ended; others may be left
+	how    tree.End      // valid after ended, unless err is set
+	err    error
+}
+
+// outputGrace is how long output is waited for that a program has written before
+// it ended. What it has started may hold the pipe, and is not waited for.
+const outputGrace = 500 * time.Millisecond
+
+// startTree starts c as who, with output for what it writes. Somebody must call
+// leave or end.
+func (a *agent) startTree(who account, c command, output io.Writer) (*programTree, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.argv[0], err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "runner"), os.NewFile(uintptr(pair[1]), "runner")
+	defer theirs.Close()
+	conn, err := net.FileConn(ours)
+	ours.Close()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.argv[0], err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	defer null.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	defer w.Close()
+	p := &programTree{procs: a.procs, conn: conn, mark: sudo.JobVariable + "=" + rand.Text(), read: make(chan struct{}), ended: make(chan struct{})}
+	program := tree.Program{Argv: c.argv}
+	if who.uid != os.Geteuid() {
+		program.Credential = &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.gid), Groups: who.groups}
+	}
+	p.runner, err = a.procs.start(command{
+		path: self, argv: program.Arguments(), dir: firstDir(c.dir, who.home),
+		env:   append(c.env, "HOME="+who.home, "USER="+who.name, "LOGNAME="+who.name, p.mark),
+		files: []*os.File{null, w, w, theirs},
+	})
+	if err != nil {
+		conn.Close()
+		r.Close()
+		return nil, err
+	}
+	go func() {
+		defer close(p.read)
+		defer r.Close()
+		io.Copy(output, r)
+	}()
+	go func() {
+		defer close(p.ended)
+		p.how, p.err = tree.Ended(conn)
+	}()
+	return p, nil
+}
+
+// failure says how the program ended.
+func (p *programTree) failure() error {
+	if p.err != nil {
+		return p.err
+	}
+	return errors.New("it " + p.how.String())
+}
+
+// over tells whether the program has ended, and all that came of it.
+func (p *programTree) over() bool {
+	select {
+	case <-p.runner.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// has tells whether a process comes of the program.
+func (p *programTree) has(pid int) bool {
+	for n := 0; pid > 1 && n < maxDepth; n++ {
+		if pid == p.runner.pid {
+			return true
+		}
+		pid, _ = familyOf(pid)
+	}
+	return false
+}
+
+// leave lets go of the program, which has ended, and of what it has left
+// running.
+func (p *programTree) leave() {
+	tree.Leave(p.conn) // fails when the runner has ended, as nothing was left
+	<-p.runner.done
+	p.conn.Close()
+	p.awaitOutput()
+}
+
+// end ends every process of the program. It returns why, and with it what could
+// not be ended.
+func (p *programTree) end(why error) error {
+	p.conn.Close()
+	p.procs.signal(p.runner, unix.SIGCONT) // root may have stopped it
+	select {
+	case <-p.runner.done:
+	case <-time.After(tree.MostGrace + endGrace):
+		p.procs.signal(p.runner, unix.SIGKILL)
+		<-p.runner.done
+	}
+	left := endMarked(p.mark)
+	p.awaitOutput()
+	if p.runner.status.ExitStatus() != 0 || left > 0 {
+		left := errors.New("some of its processes could not be ended; restart the machine")
+		if why == nil {
+			return left
+		}
+		return fmt.Errorf("%w; %w", why, left)
+	}
+	return why
+}
+
+func (p *programTree) awaitOutput() {
+	select {
+	case <-p.read:
+	case <-time.After(outputGrace):
+	}
+}
+
+// endMarked ends the processes that have a variable: TERM, and KILL for what is
+// left after endGrace. It returns how many are left all the same.
+func endMarked(mark string) int {
+	began, told := time.Now(), map[int]bool{}
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		found := marked(mark)
+		since := time.Since(began)
+		if len(found) == 0 || since > endGrace+killGrace {
+			return len(found)
+		}
+		for _, pid := range found {
+			switch {
+			case since > endGrace:
+				unix.Kill(pid, unix.SIGKILL)
+			case !told[pid]:
+				told[pid] = true
+				unix.Kill(pid, unix.SIGTERM)
+				unix.Kill(pid, unix.SIGCONT) // a stopped process cannot end itself
+			}
+		}
+		time.Sleep(pause)
+	}
+}
+
+// marked finds the processes that have a variable from their start.
+func marked(mark string) (found []int) {
+	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		for variable := range bytes.SplitSeq(text, []byte{0}) {
+			if string(variable) == mark {
+				pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+				found = append(found, pid)
+				break
+			}
+		}
+	}
+	return found
+}
