@@ -1,5 +1,8 @@
-// Package oci writes images as OCI archives: one tar file with an image layout that every container engine and registry tool reads.
-// (https://github.com/opencontainers/image-spec, image-layout.md)
+// Package oci writes and reads images as archives: one tar file with an OCI image layout, which every container engine and registry tool reads
+// (https://github.com/opencontainers/image-spec, image-layout.md), or with what the command save of Docker and Podman writes.
+//
+// An archive that is read may come from anywhere. Nothing in it is believed that was not found out; everything has a bound; no more memory is
+// needed than for the names of its files and one JSON text, and nothing is unpacked.
 package oci
 
 import (
@@ -7,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -32,7 +36,7 @@ type Image struct {
 type Layer struct {
 	Digest string // "sha256:" and 64 hexadecimal digits
 	Size   int64
-	Open   func() io.Reader // from the beginning
+	Open   func() io.Reader // from the beginning; its end is an error when it was not what the digest says
 }
 
 // Platform is what an image runs on.
@@ -55,6 +59,8 @@ type manifest struct {
 	Config        *descriptor  `json:"config,omitempty"`
 	Layers        []descriptor `json:"layers,omitempty"`
 	Manifests     []descriptor `json:"manifests,omitempty"`
+
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // saved is an entry of manifest.json, which engines read that do not know OCI's layout.
@@ -70,17 +76,23 @@ func Digest(content []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Write writes an archive. Equal images give equal archives, byte for byte. It needs no more memory than the configuration does.
-func Write(w io.Writer, image Image) error {
+// Write writes an archive with an OCI layout, which engines that do not know it read as well. Equal images give equal archives, byte for byte. It
+// needs no more memory than the configuration does.
+func Write(w io.Writer, image Image) error { return write(w, image, true) }
+
+// WriteSaved writes an archive as the engines' command save does, without an OCI layout: then all engines read the image's name in the same place.
+func WriteSaved(w io.Writer, image Image) error { return write(w, image, false) }
+
+func write(w io.Writer, image Image, layout bool) error {
 	config := descriptor{MediaType: TypeConfig, Digest: Digest(image.Config), Size: int64(len(image.Config))}
 	m := manifest{SchemaVersion: 2, MediaType: TypeManifest, Config: &config, Layers: []descriptor{}}
-	compat := saved{Config: path(config.Digest), Layers: []string{}}
+	compat := saved{Config: blobPath(config.Digest), Layers: []string{}}
 	if image.Name != "" {
 		compat.RepoTags = []string{image.Name}
 	}
 	for _, l := range image.Layers {
 		m.Layers = append(m.Layers, descriptor{MediaType: TypeLayer, Digest: l.Digest, Size: l.Size})
-		compat.Layers = append(compat.Layers, path(l.Digest))
+		compat.Layers = append(compat.Layers, blobPath(l.Digest))
 	}
 	manifestText, err := json.Marshal(m, json.Deterministic(true))
 	if err != nil {
@@ -97,13 +109,16 @@ func Write(w io.Writer, image Image) error {
 		return err
 	}
 	out := tar.NewWriter(w)
-	for _, f := range []struct {
+	type file struct {
 		name    string
 		content []byte
-	}{
-		{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)}, {"index.json", index}, {"manifest.json", compatText},
-		{path(Digest(manifestText)), manifestText}, {path(config.Digest), image.Config},
-	} {
+	}
+	texts := []file{{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)}, {"index.json", index}, {"manifest.json", compatText},
+		{blobPath(Digest(manifestText)), manifestText}, {blobPath(config.Digest), image.Config}}
+	if !layout {
+		texts = []file{texts[2], texts[4]}
+	}
+	for _, f := range texts {
 		err := out.WriteHeader(header(f.name, int64(len(f.content))))
 		if err == nil {
 			_, err = out.Write(f.content)
@@ -125,10 +140,21 @@ func Write(w io.Writer, image Image) error {
 }
 
 func writeLayer(out *tar.Writer, l Layer) error {
-	if err := out.WriteHeader(header(path(l.Digest), l.Size)); err != nil {
+	if err := out.WriteHeader(header(blobPath(l.Digest), l.Size)); err != nil {
 		return err
 	}
-	if _, err := io.CopyN(out, l.Open(), l.Size); err != nil {
+	content := l.Open()
+	_, err := io.CopyN(out, content, l.Size)
+	if err == nil {
+		_, err = io.ReadFull(content, make([]byte, 1))
+		switch {
+		case err == nil:
+			err = errors.New("it is longer than was said")
+		case errors.Is(err, io.EOF):
+			err = nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("the layer %s: %w", l.Digest, err)
 	}
 	return nil
@@ -138,5 +164,5 @@ func header(name string, size int64) *tar.Header {
 	return &tar.Header{Name: name, Mode: 0o644, Size: size, Typeflag: tar.TypeReg}
 }
 
-// path is where the blob of a digest is in an archive.
-func path(digest string) string { return "blobs/sha256/" + digest[len("sha256:"):] }
+// blobPath is where the blob of a digest is in an archive.
+func blobPath(digest string) string { return "blobs/sha256/" + digest[len("sha256:"):] }
