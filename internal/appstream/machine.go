@@ -91,8 +91,23 @@ type EnsureArchiveGone struct{ Archive string }
 // EnsureImageGone removes an image, and what is left of one that was only half made.
 type EnsureImageGone struct{ Ref string }
 
+// EnsureArchiveValid reads an archive to its end: whether it is whole, and whether the image in it can be a machine. What it is goes into Facts,
+// which is a part of the record that the decision writes.
+type EnsureArchiveValid struct {
+	Archive string
+	Facts   *ArchiveFacts
+}
+
 // EnsureImported makes the image Ref of an archive. Either the whole image exists afterwards or none.
 type EnsureImported struct{ Archive, Ref string }
+
+// ArchiveFacts is what a provider has found out about the image in an archive.
+type ArchiveFacts struct {
+	Platform           string    // for example DEBIAN_12
+	Size               int64     // of the layers, not compressed, in bytes
+	Created            time.Time // zero when the archive does not say it
+	Title, Description string    // the annotations org.opencontainers.image.title and .description
+}
 
 // EnsureJobBegun has the agent of a running machine begin a job. One that it knows goes on, or has ended.
 type EnsureJobBegun struct {
@@ -100,14 +115,15 @@ type EnsureJobBegun struct {
 	Job     Job
 }
 
-func (a EnsureMade) String() string        { return "EnsureMade " + a.Spec.ID }
-func (a EnsureRunning) String() string     { return "EnsureRunning " + a.Spec.ID }
-func (a EnsureStopped) String() string     { return "EnsureStopped " + a.ID }
-func (a EnsureGone) String() string        { return "EnsureGone " + a.ID }
-func (a EnsureCaptured) String() string    { return "EnsureCaptured " + a.ID + " " + a.Ref }
-func (a EnsureImageCopied) String() string { return "EnsureImageCopied " + a.From + " " + a.To }
-func (a EnsureExported) String() string    { return "EnsureExported " + a.Ref + " " + a.Archive }
-func (a EnsureArchiveGone) String() string { return "EnsureArchiveGone " + a.Archive }
-func (a EnsureImported) String() string    { return "EnsureImported " + a.Archive + " " + a.Ref }
-func (a EnsureJobBegun) String() string    { return "EnsureJobBegun " + a.Machine + " " + a.Job.ID }
-func (a EnsureImageGone) String() string   { return "EnsureImageGone " + a.Ref }
+func (a EnsureMade) String() string         { return "EnsureMade " + a.Spec.ID }
+func (a EnsureRunning) String() string      { return "EnsureRunning " + a.Spec.ID }
+func (a EnsureStopped) String() string      { return "EnsureStopped " + a.ID }
+func (a EnsureGone) String() string         { return "EnsureGone " + a.ID }
+func (a EnsureCaptured) String() string     { return "EnsureCaptured " + a.ID + " " + a.Ref }
+func (a EnsureImageCopied) String() string  { return "EnsureImageCopied " + a.From + " " + a.To }
+func (a EnsureExported) String() string     { return "EnsureExported " + a.Ref + " " + a.Archive }
+func (a EnsureArchiveGone) String() string  { return "EnsureArchiveGone " + a.Archive }
+func (a EnsureArchiveValid) String() string { return "EnsureArchiveValid " + a.Archive }
+func (a EnsureImported) String() string     { return "EnsureImported " + a.Archive + " " + a.Ref }
+func (a EnsureJobBegun) String() string     { return "EnsureJobBegun " + a.Machine + " " + a.Job.ID }
+func (a EnsureImageGone) String() string    { return "EnsureImageGone " + a.Ref }

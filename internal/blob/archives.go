@@ -78,7 +78,7 @@ func (a *Archives) Save(ctx context.Context, name string, write func(io.Writer) 
 		return fmt.Errorf("keep an archive: %w", err)
 	}
 	defer os.Remove(tmp.Name())
-	err = write(&until{ctx, tmp})
+	err = write(&until{ctx: ctx, w: tmp})
 	if err = errors.Join(err, ctx.Err()); err == nil {
 		err = tmp.Sync()
 	}
@@ -93,6 +93,27 @@ func (a *Archives) Save(ctx context.Context, name string, write func(io.Writer) 
 		return fmt.Errorf("keep an archive: %w", err)
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// Read gives read an archive, which it can read as long as ctx lasts and it has not returned. Errors: fs.ErrNotExist; that of read.
+func (a *Archives) Read(ctx context.Context, name string, read func(*io.SectionReader) error) error {
+	file, err := a.file(name)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("read an archive: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("read an archive: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("the archive %s is not a file", name)
+	}
+	return read(io.NewSectionReader(&until{ctx: ctx, r: f}, 0, info.Size()))
 }
 
 // Remove removes an archive. One that is not there is no error.
@@ -125,10 +146,11 @@ func (a *Archives) Count(account string) (int, error) {
 	return n, nil
 }
 
-// until is a writer that refuses to write when the context has ended.
+// until refuses to write and to read when the context has ended.
 type until struct {
 	ctx context.Context
 	w   io.Writer
+	r   io.ReaderAt
 }
 
 func (u *until) Write(b []byte) (int, error) {
@@ -136,4 +158,11 @@ func (u *until) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return u.w.Write(b)
+}
+
+func (u *until) ReadAt(b []byte, offset int64) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.ReadAt(b, offset)
 }

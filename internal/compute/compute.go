@@ -57,11 +57,16 @@ type Provider interface {
 	EnsureImageCopied(ctx context.Context, from, to string) error
 	// SaveImage writes the image ref to w as an OCI archive, with constant memory. It can take long, and ends when w refuses. Faults: ref is absent.
 	SaveImage(ctx context.Context, ref string, notes appstream.ExportNotes, w io.Writer) error
+	// InspectArchive reads an image's archive to its end, and tells what is in it. Faults: it is damaged, or the image in it can be no machine here.
+	InspectArchive(ctx context.Context, archive *io.SectionReader) (appstream.ArchiveFacts, error)
+	// EnsureImageImported makes the image ref, which nothing else is called, of an archive; all of it or nothing. Names and labels that the
+	// archive has do not count. Nothing is done when ref is there. Faults: those of InspectArchive; there is no space left.
+	EnsureImageImported(ctx context.Context, archive *io.SectionReader, ref string) error
 	// HasImage tells whether the whole image ref is there.
 	HasImage(ctx context.Context, ref string) (bool, error)
 	// EnsureImageGone removes the image ref. Machines that run from it are not disturbed.
 	EnsureImageGone(ctx context.Context, ref string) error
-	// ListImages gives the refs of all images that EnsureCaptured and EnsureImageCopied of this installation made.
+	// ListImages gives the refs of all images that EnsureCaptured, EnsureImageCopied and EnsureImageImported of this installation made.
 	ListImages(ctx context.Context) ([]string, error)
 	// PublicImages gives the images that everyone may use.
 	PublicImages(ctx context.Context) ([]PublicImage, error)

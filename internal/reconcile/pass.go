@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"syscall"
 	"time"
 
@@ -154,6 +155,39 @@ func (e *Engine) export(ctx context.Context, a appstream.EnsureExported) error {
 	return err
 }
 
+// read gives read an archive. One that is not there will not come by itself.
+func (e *Engine) read(ctx context.Context, name string, read func(*io.SectionReader) error) error {
+	if e.Archives == nil {
+		return &compute.Fault{Message: "this server has no place for archives"}
+	}
+	err := e.Archives.Read(ctx, name, read)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &compute.Fault{Message: "the archive " + name + " does not exist (any more): put it there, and import it again", Cause: err}
+	}
+	return err
+}
+
+// inspect looks whether an archive is whole and its image can be a machine.
+func (e *Engine) inspect(ctx context.Context, a appstream.EnsureArchiveValid) error {
+	return e.read(ctx, a.Archive, func(archive *io.SectionReader) error {
+		facts, err := e.Provider.InspectArchive(ctx, archive)
+		if err == nil && a.Facts != nil {
+			*a.Facts = facts
+		}
+		return err
+	})
+}
+
+// imported makes an image of an archive. An image that is there needs no archive any more.
+func (e *Engine) imported(ctx context.Context, a appstream.EnsureImported) error {
+	if has, err := e.Provider.HasImage(ctx, a.Ref); has || err != nil {
+		return err
+	}
+	return e.read(ctx, a.Archive, func(archive *io.SectionReader) error {
+		return e.Provider.EnsureImageImported(ctx, archive, a.Ref)
+	})
+}
+
 // finish decides, acts and commits. rec is the record as it was read.
 func finish[R any, P interface {
 	*R
@@ -269,6 +303,10 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			err = e.Provider.EnsureImageCopied(ctx, a.From, a.To)
 		case appstream.EnsureExported:
 			err = e.export(ctx, a)
+		case appstream.EnsureArchiveValid:
+			err = e.inspect(ctx, a)
+		case appstream.EnsureImported:
+			err = e.imported(ctx, a)
 		case appstream.EnsureArchiveGone:
 			if e.Archives != nil {
 				err = e.Archives.Remove(a.Archive)
@@ -314,6 +352,10 @@ func verb(a appstream.Action) string {
 		return "copying the image"
 	case appstream.EnsureExported:
 		return "exporting the image"
+	case appstream.EnsureArchiveValid:
+		return "checking the archive"
+	case appstream.EnsureImported:
+		return "importing the image"
 	case appstream.EnsureArchiveGone:
 		return "removing the archive"
 	case appstream.EnsureJobBegun:

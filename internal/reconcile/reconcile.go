@@ -35,7 +35,7 @@ const (
 type Config struct {
 	Store    store.Store
 	Provider compute.Provider
-	Archives Archives // nil: images cannot be exported
+	Archives Archives // nil: images cannot be exported or imported
 	Agents   Agents   // nil when the provider's machines have no agents: they are ready as soon as they run
 	Sizes    map[string]appstream.InstanceType
 	Regions  []string // where public images are offered
@@ -46,10 +46,12 @@ type Config struct {
 	Observe func(noun appstream.Noun, outcome string, d time.Duration)
 }
 
-// Archives keeps images that were exported.
+// Archives keeps images as archives.
 type Archives interface {
 	// Save keeps what write writes, whole or not at all. It does nothing when the archive is there.
 	Save(ctx context.Context, name string, write func(io.Writer) error) error
+	// Read gives read an archive, which can be read as long as ctx lasts and read has not returned. Errors: fs.ErrNotExist; that of read.
+	Read(ctx context.Context, name string, read func(*io.SectionReader) error) error
 	// Remove removes an archive. One that is not there is no error.
 	Remove(name string) error
 }

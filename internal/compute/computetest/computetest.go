@@ -68,6 +68,9 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		{"captureFaults", (*suite).captureFaults},
 		{"copy", (*suite).copy},
 		{"save", (*suite).save},
+		{"importing", (*suite).importing},
+		{"importFaults", (*suite).importFaults},
+		{"importCut", (*suite).importCut},
 		{"imageInUse", (*suite).imageInUse},
 		{"reopened", (*suite).reopened},
 		{"list", (*suite).list},
@@ -621,6 +624,149 @@ func (s *suite) save() {
 	if err := s.Provider.SaveImage(dead, ref, notes, io.Discard); !errors.Is(err, context.Canceled) {
 		s.Errorf("SaveImage with a cancelled context: %v", err)
 	}
+}
+
+// archive gives the archive of an image whose disk has a mark, and leaves nothing else behind.
+func (s *suite) archive() []byte {
+	s.Helper()
+	spec, ref := s.spec(), s.ref()
+	s.running(spec)
+	s.exec(spec.ID, "echo 'the mark' >/opt/one; cat /opt/one", "the mark")
+	s.stopped(spec.ID)
+	s.captured(spec.ID, ref)
+	s.gone(spec.ID)
+	b := s.saved(ref)
+	s.ok(s.Provider.EnsureImageGone(s.ctx, ref))
+	return b
+}
+
+func (s *suite) saved(ref string) []byte {
+	s.Helper()
+	var b bytes.Buffer
+	s.ok(s.Provider.SaveImage(s.ctx, ref, appstream.ExportNotes{Name: "oriel/export:x", Annotations: map[string]string{
+		"org.opencontainers.image.title": "my export", "org.opencontainers.image.description": "all of it"}}, &b))
+	return b.Bytes()
+}
+
+func section(archive []byte) *io.SectionReader {
+	return io.NewSectionReader(bytes.NewReader(archive), 0, int64(len(archive)))
+}
+
+// layers gives the digests of an archive's layers.
+func (s *suite) layers(archive []byte) (digests []string) {
+	s.Helper()
+	image, err := oci.Open(bytes.NewReader(archive), int64(len(archive)), "")
+	s.ok(err)
+	list, err := image.Layers()
+	s.ok(err)
+	for _, l := range list {
+		digests = append(digests, l.Digest)
+	}
+	return digests
+}
+
+// importing: an image comes back from its archive as it was, under the name that was asked for and no other.
+func (s *suite) importing() {
+	archive, one, two := s.archive(), s.ref(), s.ref()
+	facts, err := s.Provider.InspectArchive(s.ctx, section(archive))
+	s.ok(err)
+	if facts.Platform == "" || facts.Title != "my export" || facts.Description != "all of it" || facts.Size < 0 {
+		s.Errorf("InspectArchive() = %+v", facts)
+	}
+	s.listed()
+	s.hasImage("oriel/export:x", false)
+	s.all(3, func(int) error { return s.Provider.EnsureImageImported(s.ctx, section(archive), one) })
+	s.settleImage(one)
+	s.listed(one)
+	s.hasImage("oriel/export:x", false)
+	s.ok(s.Provider.EnsureImageImported(s.ctx, section([]byte("what is there needs no archive")), one))
+	if got, want := s.layers(s.saved(one)), s.layers(archive); !slices.Equal(got, want) {
+		s.Errorf("the layers came back as %v, were %v", got, want)
+	}
+	user := s.spec()
+	user.ImageRef = one
+	s.running(user)
+	s.exec(user.ID, "cat /opt/one", "the mark")
+	s.ok(s.Provider.EnsureImageImported(s.ctx, section(archive), two))
+	s.settleImage(two)
+	s.copied(two, s.ref())
+	s.ok(s.Provider.EnsureImageGone(s.ctx, one)) // one of three that have the same layers
+	if m := s.observe(user.ID); m.Phase != appstream.MachineRunning {
+		s.Errorf("the machine is %q when its image is removed", m.Phase)
+	}
+	if s.Reopen != nil {
+		s.Provider = s.Reopen()
+	}
+	s.hasImage(one, false)
+	s.hasImage(two, true)
+}
+
+// importFaults: of an archive that is not whole nothing is made, and it is said that trying again does not help. What cannot be read now may be later.
+func (s *suite) importFaults() {
+	archive, ref := s.archive(), s.ref()
+	damaged := bytes.Clone(archive)
+	damaged[bytes.Index(damaged, []byte(`"rootfs"`))+1]++
+	archives := map[string][]byte{"empty": nil, "no archive": bytes.Repeat([]byte("no archive "), 1000), "damaged": damaged,
+		"cut in the middle": archive[:len(archive)/2], "cut early": archive[:1500]}
+	if s.Exec != nil {
+		damaged := bytes.Clone(archive)
+		damaged[bytes.Index(damaged, []byte("the mark\n"))]++
+		archives["damaged in a layer"] = damaged
+	}
+	for name, archive := range archives {
+		s.Log(name)
+		_, err := s.Provider.InspectArchive(s.ctx, section(archive))
+		s.fault(err, "")
+		s.fault(s.Provider.EnsureImageImported(s.ctx, section(archive), ref), "")
+		s.hasImage(ref, false)
+	}
+	broken := errors.New("the disk is broken")
+	for at := int64(0); at < int64(len(archive))-1024; at += int64(len(archive))/5 + 1 {
+		in := io.NewSectionReader(reader(func(b []byte, off int64) (int, error) {
+			if off+int64(len(b)) > at {
+				return 0, broken
+			}
+			return bytes.NewReader(archive).ReadAt(b, off)
+		}), 0, int64(len(archive)))
+		err := s.Provider.EnsureImageImported(s.ctx, in, ref)
+		if _, lasting := errors.AsType[*compute.Fault](err); lasting || !errors.Is(err, broken) {
+			s.Errorf("an archive that cannot be read from %d on: %v", at, err)
+		}
+		s.hasImage(ref, false)
+	}
+	if err := s.Provider.EnsureImageImported(s.ctx, section(archive), "not a/../reference:"+strings.Repeat("x", 600)); err == nil {
+		s.Error("an impossible image reference was accepted")
+	}
+}
+
+type reader func([]byte, int64) (int, error)
+
+func (r reader) ReadAt(b []byte, off int64) (int, error) { return r(b, off) }
+
+// importCut: an import that is cut short at any moment can be repeated, and one that is given up leaves nothing.
+func (s *suite) importCut() {
+	archive, one, two := s.archive(), s.ref(), s.ref()
+	try := func(ref string, after time.Duration) error {
+		ctx, cancel := context.WithTimeout(s.ctx, after)
+		defer cancel()
+		return s.Provider.EnsureImageImported(ctx, io.NewSectionReader(reader(func(b []byte, off int64) (int, error) {
+			if err := ctx.Err(); err != nil { // as an archive that was closed
+				return 0, err
+			}
+			return bytes.NewReader(archive).ReadAt(b, off)
+		}), 0, int64(len(archive))), ref)
+	}
+	for _, after := range []time.Duration{200 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond} {
+		if err := try(one, after); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			s.Fatal(err)
+		}
+	}
+	s.ok(s.Provider.EnsureImageImported(s.ctx, section(archive), one))
+	s.settleImage(one)
+	_ = try(two, 20*time.Millisecond)
+	s.ok(s.Provider.EnsureImageGone(s.ctx, two))
+	s.hasImage(two, false)
+	s.listed(one)
 }
 
 type writer func([]byte) (int, error)

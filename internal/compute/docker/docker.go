@@ -59,7 +59,7 @@ const (
 	labelID           = "oriel.id"           // on a container: the machine
 	labelResource     = "oriel.resource"     // on a container: the ARN that it belongs to
 	labelSubnet       = "oriel.subnet"       // on a container and a network: the subnet's ID
-	labelRef          = "oriel.ref"          // on a captured image and its copies: what it was captured as
+	labelRef          = "oriel.ref"          // on a captured or imported image and its copies: what it was called first
 	labelParent       = "oriel.parent"       // on a captured image: the engine's ID of the one that its machine was made from
 
 	labelImageName        = "oriel.image.name" // on a public image
@@ -154,19 +154,20 @@ func (p *Provider) Close() error {
 
 // host is what the engine says of itself and the machine that it runs on.
 type host struct {
-	version     string
-	api         string
-	podman      bool
-	driver      string
-	root        string
-	cpus        int
-	memory      int64 // bytes
-	limitMemory bool
-	limitSwap   bool
-	limitPIDs   bool
-	limitCPU    bool
-	appArmor    bool
-	warnings    []string
+	version      string
+	api          string
+	podman       bool
+	architecture string // as Go calls it
+	driver       string
+	root         string
+	cpus         int
+	memory       int64 // bytes
+	limitMemory  bool
+	limitSwap    bool
+	limitPIDs    bool
+	limitCPU     bool
+	appArmor     bool
+	warnings     []string
 }
 
 // about asks the engine about itself, once.
@@ -187,7 +188,7 @@ func (p *Provider) about(ctx context.Context) (*host, error) {
 	}
 	i := r.Info
 	h = &host{
-		version: v.Version, api: p.engine.ClientVersion(), driver: i.Driver, root: i.DockerRootDir,
+		version: v.Version, architecture: v.Arch, api: p.engine.ClientVersion(), driver: i.Driver, root: i.DockerRootDir,
 		cpus: i.NCPU, memory: i.MemTotal,
 		limitMemory: i.MemoryLimit, limitSwap: i.SwapLimit, limitPIDs: i.PidsLimit, limitCPU: i.CPUCfsPeriod && i.CPUCfsQuota,
 		appArmor: slices.ContainsFunc(i.SecurityOptions, func(s string) bool { return strings.Contains(s, "apparmor") }),

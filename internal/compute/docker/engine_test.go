@@ -91,7 +91,10 @@ var rootfs = sync.OnceValues(func() ([]byte, error) {
 	for _, dir := range []string{"root/", "opt/", "run/", "tmp/", "etc/"} {
 		errs = append(errs, add(tar.Header{Name: dir, Mode: 0o755, Typeflag: tar.TypeDir}, nil))
 	}
-	errs = append(errs, add(tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\n")))
+	// What every image has that can be a machine: here it is only there.
+	errs = append(errs, add(tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\nImageBuilderAdmin:x:1000:1000::/root:/bin/sh\n")),
+		add(tar.Header{Name: "etc/oriel/session", Mode: 0o755}, nil), add(tar.Header{Name: "usr/bin/Xvnc", Mode: 0o755}, nil),
+		add(tar.Header{Name: "usr/local/bin/sudo", Typeflag: tar.TypeSymlink, Linkname: agentapi.Binary}, nil))
 	for name, path := range files {
 		content, err := os.ReadFile(path)
 		errs = append(errs, err, add(tar.Header{Name: name[1:], Mode: 0o755}, content))

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
 
@@ -51,27 +50,24 @@ func forms() map[string][]byte {
 	config := configOf("low", "high", "low")
 	hex := func(s string) string { return strings.TrimPrefix(oci.Digest([]byte(s)), "sha256:") }
 	blob := func(s string) string { return "blobs/sha256/" + hex(s) }
+	of := func(mediaType, s string) string {
+		return fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.%s","digest":%q,"size":%d}`, mediaType, oci.Digest([]byte(s)), len(s))
+	}
+	layer := func(s string) string { return of("layer.v1.tar", s) }
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[%s,%s,%s]}`, of("config.v1+json", config), layer("low"), layer("high"), layer("low"))
+	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[%s]}`, of("manifest.v1+json", manifest))
 	return map[string][]byte{
 		"Docker before 25": pack(entry{"a/VERSION", "1.0", ""}, entry{"a/layer.tar", "low", ""}, entry{"b/layer.tar", "high", ""}, entry{"c/layer.tar", "", "../a/layer.tar"},
 			entry{"id.json", config, ""}, entry{"manifest.json", `[{"Config":"id.json","RepoTags":["x:y"],"Layers":["a/layer.tar","b/layer.tar","c/layer.tar"]}]`, ""}, entry{"repositories", "{}", ""}),
-		"Docker from 25 on": pack(entry{blob("low"), "low", ""}, entry{blob("high"), "high", ""}, entry{blob(config), config, ""}, entry{"index.json", "{}", ""},
+		"Docker from 25 on": pack(entry{blob("low"), "low", ""}, entry{blob("high"), "high", ""}, entry{blob(config), config, ""}, entry{"index.json", index, ""}, entry{blob(manifest), manifest, ""},
 			entry{"manifest.json", fmt.Sprintf(`[{"Config":%q,"RepoTags":null,"Layers":[%q,%q,%q],"LayerSources":{}}]`, blob(config), blob("low"), blob("high"), blob("low")), ""}, entry{"oci-layout", "{}", ""}),
 		"Podman": pack(entry{hex("low") + ".tar", "low", ""}, entry{hex("high") + ".tar", "high", ""}, entry{"old/layer.tar", "", "../" + hex("low") + ".tar"}, entry{"id.json", config, ""},
 			entry{"manifest.json", fmt.Sprintf(`[{"Config":"id.json","Layers":["%s.tar","%s.tar","%s.tar"]}]`, hex("low"), hex("high"), hex("low")), ""}),
 	}
 }
 
-func convert(t testing.TB, archive []byte, w io.Writer) error {
-	spool, err := os.CreateTemp(t.TempDir(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer spool.Close()
-	s, err := readSaved(bytes.NewReader(archive), spool)
-	if err != nil {
-		return err
-	}
-	image, err := s.image()
+func convert(archive []byte, w io.Writer) error {
+	image, err := savedImage(bytes.NewReader(archive), int64(len(archive)))
 	if err != nil {
 		return err
 	}
@@ -83,7 +79,7 @@ func TestFormsOfSavedImages(t *testing.T) {
 	var first []byte
 	for name, archive := range forms() {
 		var out bytes.Buffer
-		if err := convert(t, archive, &out); err != nil {
+		if err := convert(archive, &out); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if first == nil {
@@ -106,46 +102,13 @@ func TestFormsOfSavedImages(t *testing.T) {
 	}
 }
 
-func TestSavedImagesThatAreNone(t *testing.T) {
-	config := configOf("low")
-	manifest := entry{"manifest.json", `[{"Config":"c","Layers":["l"]}]`, ""}
-	for name, archive := range map[string][]byte{
-		"nothing":            pack(),
-		"no manifest":        pack(entry{"c", config, ""}, entry{"l", "low", ""}),
-		"no layer":           pack(manifest, entry{"c", config, ""}),
-		"another layer":      pack(manifest, entry{"c", config, ""}, entry{"l", "evil", ""}),
-		"a layer too many":   pack(manifest, entry{"c", configOf("low", "low"), ""}, entry{"l", "low", ""}),
-		"two images":         pack(entry{"manifest.json", `[{"Config":"c"},{"Config":"c"}]`, ""}, entry{"c", config, ""}),
-		"a circle of links":  pack(manifest, entry{"c", config, ""}, entry{"l", "", "m"}, entry{"m", "", "l"}),
-		"a link out of it":   pack(manifest, entry{"c", config, ""}, entry{"l", "", "../../../etc/passwd"}),
-		"no JSON":            pack(entry{"manifest.json", "[{", ""}),
-		"a torn archive":     forms()["Podman"][:1000],
-		"labels of no form":  pack(manifest, entry{"c", strings.Replace(config, `"v"`, "[]", 1), ""}, entry{"l", "low", ""}),
-		"a manifest too big": pack(entry{"manifest.json", "[" + strings.Repeat(" ", maxSavedText) + "]", ""}),
-	} {
-		if err := convert(t, archive, io.Discard); err == nil {
-			t.Errorf("%s: no error", name)
-		}
+// What an engine says of labels is looked at like everything else.
+func TestLabelsOfNoForm(t *testing.T) {
+	config := strings.Replace(configOf("low"), `"v"`, "[]", 1)
+	archive := pack(entry{"manifest.json", `[{"Config":"c","Layers":["l"]}]`, ""}, entry{"c", config, ""}, entry{"l", "low", ""})
+	if err := convert(archive, io.Discard); err == nil {
+		t.Error("no error")
 	}
-}
-
-func FuzzSavedImage(f *testing.F) {
-	for _, archive := range forms() {
-		f.Add(archive)
-	}
-	f.Fuzz(func(t *testing.T, archive []byte) {
-		var out bytes.Buffer
-		if convert(t, archive, &out) == nil { // what is accepted is a whole archive
-			in := tar.NewReader(&out)
-			for {
-				if _, err := in.Next(); errors.Is(err, io.EOF) {
-					return
-				} else if err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	})
 }
 
 // An exported image can be loaded into an engine, and is nobody's then.

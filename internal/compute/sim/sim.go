@@ -38,7 +38,7 @@ type Config struct {
 	// Dir is where the machines and images are kept, made when it is missing. It is written without fsync: the state
 	// survives the end of the process, however sudden, but not a power cut.
 	Dir string
-	// Delay is how long each start, stop, capture and removal of a machine and each copy of an image takes; 0 is none.
+	// Delay is how long each start, stop, capture and removal of a machine and each copy and import of an image takes; 0 is none.
 	Delay time.Duration
 	// Images are offered to everyone. One whose Ref is empty gets its name as Ref.
 	Images []compute.PublicImage
@@ -88,11 +88,11 @@ type machine struct {
 	IPv4    netip.Addr
 }
 
-// image is the file of one captured or copied image.
+// image is the file of one captured, copied or imported image.
 type image struct {
 	Ref     string
-	Machine string    // that it is captured from; "" for a copy
-	At      time.Time // when the capture or the copy is complete; before, there is no image
+	Machine string    // that it is captured from; "" for another
+	At      time.Time // when it is complete; before, there is no image
 }
 
 // New reads what is in config.Dir.
@@ -260,6 +260,9 @@ func (p *Provider) EnsureImageCopied(ctx context.Context, from, to string) error
 	})
 }
 
+// architecture is what simulated machines are of, wherever they are simulated: so archives fit everywhere.
+const architecture = "amd64"
+
 // SaveImage writes an archive without layers, after the delay.
 func (p *Provider) SaveImage(ctx context.Context, ref string, notes appstream.ExportNotes, w io.Writer) error {
 	return p.do(ctx, "SaveImage", ref, func(now time.Time) error {
@@ -273,13 +276,60 @@ func (p *Provider) SaveImage(ctx context.Context, ref string, notes appstream.Ex
 			return ctx.Err()
 		case <-time.After(p.config.Delay):
 		}
-		platform := oci.Platform{Architecture: "amd64", OS: "linux"}
+		platform := oci.Platform{Architecture: architecture, OS: "linux"}
 		config := fmt.Sprintf(`{"architecture":%q,"os":%q,"config":{},"rootfs":{"type":"layers","diff_ids":[]}}`, platform.Architecture, platform.OS)
 		return oci.Write(w, oci.Image{Config: []byte(config), Platform: platform, Annotations: notes.Annotations, Name: notes.Name})
 	})
 }
 
-// HasImage tells whether the capture or the copy ref is complete, or ref is a public image.
+// InspectArchive verifies the archive's digests. Any image can be a simulated machine.
+func (p *Provider) InspectArchive(ctx context.Context, archive *io.SectionReader) (facts appstream.ArchiveFacts, err error) {
+	err = p.do(ctx, "InspectArchive", "", func(time.Time) error { return nil }, func() error {
+		facts, err = inspect(archive)
+		return err
+	})
+	return facts, err
+}
+
+func inspect(archive *io.SectionReader) (appstream.ArchiveFacts, error) {
+	var contents oci.Contents
+	image, err := oci.Open(archive, archive.Size(), architecture)
+	if err == nil {
+		contents, err = image.Inspect()
+	}
+	if wrong, ok := errors.AsType[*oci.Error](err); ok {
+		return appstream.ArchiveFacts{}, &compute.Fault{Message: wrong.Message, Cause: err}
+	}
+	if err != nil {
+		return appstream.ArchiveFacts{}, err
+	}
+	return appstream.ArchiveFacts{Platform: "DEBIAN_12", Size: contents.Size, Created: image.Created,
+		Title: image.Annotations["org.opencontainers.image.title"], Description: image.Annotations["org.opencontainers.image.description"]}, nil
+}
+
+// EnsureImageImported begins to make the image of an archive, whose digests it verifies. Nothing of it is kept.
+func (p *Provider) EnsureImageImported(ctx context.Context, archive *io.SectionReader, ref string) error {
+	there := false
+	return p.do(ctx, "EnsureImageImported", ref, func(time.Time) error {
+		there = p.images[ref] != nil
+		return nil
+	}, func() error {
+		if there {
+			return nil
+		}
+		if _, err := inspect(archive); err != nil {
+			return err
+		}
+		return p.locked(func(now time.Time) error {
+			if p.images[ref] != nil {
+				return nil
+			}
+			return p.putImage(image{Ref: ref, At: now.Add(p.config.Delay)})
+		})
+	})
+}
+
+// HasImage tells whether the capture, copy or import ref is complete, or ref is a public image.
 func (p *Provider) HasImage(ctx context.Context, ref string) (has bool, err error) {
 	err = p.do(ctx, "HasImage", ref, func(now time.Time) error {
 		has = p.hasImage(ref, now)
@@ -288,12 +338,12 @@ func (p *Provider) HasImage(ctx context.Context, ref string) (has bool, err erro
 	return has, err
 }
 
-// EnsureImageGone removes the image, or ends its capture or copy. It takes no time.
+// EnsureImageGone removes the image, or ends its capture, copy or import. It takes no time.
 func (p *Provider) EnsureImageGone(ctx context.Context, ref string) error {
 	return p.do(ctx, "EnsureImageGone", ref, func(time.Time) error { return p.forgetImage(ref) })
 }
 
-// ListImages gives the refs of the images whose capture or copy is complete, in order.
+// ListImages gives the refs of the images whose capture, copy or import is complete, in order.
 func (p *Provider) ListImages(ctx context.Context) (refs []string, err error) {
 	err = p.do(ctx, "ListImages", "", func(now time.Time) error {
 		for ref, i := range p.images {
