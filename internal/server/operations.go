@@ -32,8 +32,8 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 		Generation: s.store.Generation, Log: s.log,
 	},
 		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
-			Repeatable: service.Repeatable},
-		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags},
+			Repeatable: service.Repeatable, Limits: service.Limits},
+		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags, Limits: service.Limits},
 		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ keyring.Operations }{ring}, Resources: ring.Resources, Limits: keyring.Limits},
 	)
 }

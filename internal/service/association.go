@@ -82,33 +82,35 @@ func (s *Service) associate(ctx context.Context, op, fleet, stack string, fn fun
 
 // ListAssociatedFleets names the fleets that a stack is associated with.
 func (s *Service) ListAssociatedFleets(ctx context.Context, in *aws.ListAssociatedFleetsInput) (*aws.ListAssociatedFleetsOutput, error) {
-	const op = "ListAssociatedFleets"
 	c := appstream.CallerFrom(ctx)
-	after, err := decodeToken(op, in.NextToken)
+	p, err := openPage(c, in, listSize, listSize)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
+	var fleets []appstream.Fleet
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
 		var stack appstream.Stack
 		if err := get(tx, key(c, appstream.NounStack, value(in.StackName)), &stack); err != nil {
 			return err
 		}
-		names, err = fleetsOf(tx, stack.Key, after)
+		fleets, err = fleetsOf(tx, stack.Key, p)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	names, next := cut(op, names, listSize, func(name string) store.Position { return store.Position{Name: name, Account: c.Account} })
+	fleets, next := cut(p, fleets, place)
+	var names []string
+	for _, f := range fleets {
+		names = append(names, f.Name)
+	}
 	return &aws.ListAssociatedFleetsOutput{Names: names, NextToken: next}, nil
 }
 
 // ListAssociatedStacks names the stacks that a fleet is associated with.
 func (s *Service) ListAssociatedStacks(ctx context.Context, in *aws.ListAssociatedStacksInput) (*aws.ListAssociatedStacksOutput, error) {
-	const op = "ListAssociatedStacks"
 	c := appstream.CallerFrom(ctx)
-	after, err := decodeToken(op, in.NextToken)
+	p, err := openPage(c, in, listSize, listSize)
 	if err != nil {
 		return nil, err
 	}
@@ -117,20 +119,12 @@ func (s *Service) ListAssociatedStacks(ctx context.Context, in *aws.ListAssociat
 	if err != nil {
 		return nil, err
 	}
-	names, next := cut(op, namesAfter(f.Stacks, after.Name), listSize, func(name string) store.Position { return store.Position{Name: name} })
+	names, next := cut(p, namesAfter(f.Stacks, p.after.Name), func(name string) store.Position { return store.Position{Name: name} })
 	return &aws.ListAssociatedStacksOutput{Names: names, NextToken: next}, nil
 }
 
-// fleetsOf names the fleets behind a position that a stack is associated with, in order.
-func fleetsOf(tx store.Tx, stack appstream.Key, after store.Position) (names []string, err error) {
-	err = tx.Scan(store.Query{Noun: appstream.NounFleet, Region: stack.Region, Accounts: []string{stack.Account}, After: after},
-		func(head appstream.Meta, decode func(appstream.Record) error) error {
-			var f appstream.Fleet
-			err := decode(&f)
-			if slices.Contains(f.Stacks, stack.Name) {
-				names = append(names, head.Name)
-			}
-			return err
-		})
-	return names, err
+// fleetsOf gives a page of the fleets that a stack is associated with.
+func fleetsOf(tx store.Tx, stack appstream.Key, p page) ([]appstream.Fleet, error) {
+	return pick(tx, p, store.Query{Noun: appstream.NounFleet, Region: stack.Region, Accounts: []string{stack.Account}},
+		func(f *appstream.Fleet) bool { return slices.Contains(f.Stacks, stack.Name) })
 }

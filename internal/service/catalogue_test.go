@@ -211,17 +211,6 @@ func TestLimitsOfCreateImage(t *testing.T) {
 			}
 		}
 	}
-	tags := func(n int) func(*service.CreateImageInput) {
-		return func(in *service.CreateImageInput) {
-			in.Tags = map[string]string{}
-			for k := range n {
-				in.Tags[fmt.Sprint("k", k)] = "v"
-			}
-		}
-	}
-	tag := func(k, v string) func(*service.CreateImageInput) {
-		return func(in *service.CreateImageInput) { in.Tags = map[string]string{k: v} }
-	}
 	metadata := func(n int) func(*types.Application) {
 		return func(a *types.Application) {
 			a.Metadata = map[string]string{}
@@ -250,13 +239,6 @@ func TestLimitsOfCreateImage(t *testing.T) {
 		{func(in *service.CreateImageInput) { in.DisplayName = long(257) }, invalid, "DisplayName is longer than 256 characters."},
 		{func(in *service.CreateImageInput) { in.Description = long(256) }, ok, ""},
 		{func(in *service.CreateImageInput) { in.Description = long(257) }, invalid, "Description is longer than 256 characters."},
-		{tags(50), ok, ""},
-		{tags(51), limit, "Tags has 51 tags. Limit: 50"},
-		{tag(*long(128), *long(256)), ok, ""},
-		{tag(*long(129), ""), invalid, "The tag"},
-		{tag("k", *long(257)), invalid, `The tag "k" is not valid`},
-		{tag("", "v"), invalid, `The tag "" is not valid`},
-		{tag("aws:k", "v"), invalid, `The tag "aws:k" is not valid`},
 		{apps(50, "app#"), ok, ""},
 		{apps(51, "app#"), limit, "Applications has 51 applications. Limit: 50"},
 		{apps(2, "app"), invalid, "Applications[1]: there is another application named app."},

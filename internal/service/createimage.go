@@ -157,15 +157,8 @@ func checkCreateImage(in *CreateImageInput) error {
 		return appstream.Errorf(appstream.Validation, "DisplayName is longer than 256 characters.")
 	case len([]rune(value(in.Description))) > 256:
 		return appstream.Errorf(appstream.Validation, "Description is longer than 256 characters.")
-	case len(in.Tags) > maxTags:
-		return appstream.Errorf(appstream.LimitExceeded, "Tags has %d tags. Limit: %d", len(in.Tags), maxTags)
 	case len(in.Applications) > agentapi.MaxApplications:
 		return appstream.Errorf(appstream.LimitExceeded, "Applications has %d applications. Limit: %d", len(in.Applications), agentapi.MaxApplications)
-	}
-	for k, v := range in.Tags {
-		if n := len([]rune(k)); n < 1 || n > 128 || len([]rune(v)) > 256 || strings.HasPrefix(k, "aws:") {
-			return appstream.Errorf(appstream.Validation, "The tag %.140q is not valid: keys have 1 to 128 characters and do not begin with aws:, values at most 256.", k)
-		}
 	}
 	seen := map[string]bool{}
 	for n, app := range in.Applications {

@@ -155,16 +155,8 @@ var exportFilters = map[string]func(t types.ExportImageTask, wanted string) bool
 
 // ListExportImageTasks lists the exports of the caller in the region, the oldest first.
 func (s *Service) ListExportImageTasks(ctx context.Context, in *aws.ListExportImageTasksInput) (*aws.ListExportImageTasksOutput, error) {
-	const op = "ListExportImageTasks"
 	c := appstream.CallerFrom(ctx)
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	if value(in.MaxResults) == 0 {
-		in.MaxResults = new(int32(50))
-	}
-	size, err := pageSize(in.MaxResults, 500)
+	p, err := openPage(c, in, 50, 500)
 	if err != nil {
 		return nil, err
 	}
@@ -179,24 +171,21 @@ func (s *Service) ListExportImageTasks(ctx context.Context, in *aws.ListExportIm
 			return nil, appstream.Errorf(appstream.Validation, "Filters[%d] has %d values. Send at most 200.", n, len(f.Values))
 		}
 	}
-	var list []types.ExportImageTask
+	var list []appstream.ExportImageTask
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		tasks, err := store.List[appstream.ExportImageTask](tx, store.Query{
-			Noun: appstream.NounExportTask, Region: c.Region, Accounts: []string{c.Account}, After: after})
-		for _, t := range tasks {
-			if v := t.Describe(); matchesAll(v, in.Filters) {
-				list = append(list, v)
-			}
-		}
+		list, err = pick(tx, p, store.Query{Noun: appstream.NounExportTask, Region: c.Region, Accounts: []string{c.Account}},
+			func(t *appstream.ExportImageTask) bool { return matchesAll(t.Describe(), in.Filters) })
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(op, list, size, func(t types.ExportImageTask) store.Position {
-		return store.Position{Name: *t.TaskId, Account: c.Account}
-	})
-	return &aws.ListExportImageTasksOutput{ExportImageTasks: list, NextToken: next}, nil
+	list, next := cut(p, list, place)
+	out := &aws.ListExportImageTasksOutput{NextToken: next}
+	for _, t := range list {
+		out.ExportImageTasks = append(out.ExportImageTasks, t.Describe())
+	}
+	return out, nil
 }
 
 // matchesAll tells whether a task has, for each filter, one of its values.

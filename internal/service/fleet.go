@@ -205,60 +205,46 @@ func checkPlatform(f *appstream.Fleet, wanted types.PlatformType) error {
 
 // DescribeFleets describes the named fleets, or all of the account in the region.
 func (s *Service) DescribeFleets(ctx context.Context, in *aws.DescribeFleetsInput) (*aws.DescribeFleetsOutput, error) {
-	const op = "DescribeFleets"
 	c := appstream.CallerFrom(ctx)
-	after, err := decodeToken(op, in.NextToken)
+	p, err := openPage(c, in, listSize, listSize)
 	if err != nil {
 		return nil, err
 	}
 	var list []appstream.Fleet
-	var next *string
-	var capacity map[string]appstream.Capacity
+	out := &aws.DescribeFleetsOutput{}
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		if list, err = named[appstream.Fleet](tx, c, appstream.NounFleet, in.Names, after); err != nil {
+		if list, err = named[appstream.Fleet](tx, c, p, appstream.NounFleet, in.Names); err != nil {
 			return err
 		}
-		list, next = cut(op, list, listSize, func(f appstream.Fleet) store.Position { return store.Position{Name: f.Name, Account: f.Account} })
-		capacity, err = capacities(tx, c, list)
-		return err
+		list, out.NextToken = cut(p, list, place)
+		out.Fleets = make([]types.Fleet, len(list))
+		for n := range list {
+			capacity, err := capacityOf(tx, &list[n])
+			if err != nil {
+				return err
+			}
+			out.Fleets[n] = list[n].Describe(capacity)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &aws.DescribeFleetsOutput{Fleets: make([]types.Fleet, len(list)), NextToken: next}
-	for n := range list {
-		out.Fleets[n] = list[n].Describe(capacity[list[n].ID])
-	}
 	return out, nil
 }
 
-// capacities counts the instances of fleets, by the fleets' IDs, in one scan.
-func capacities(tx store.Tx, c appstream.Caller, fleets []appstream.Fleet) (map[string]appstream.Capacity, error) {
-	counts := map[string]appstream.Capacity{}
-	q := store.Query{Noun: appstream.NounInstance, Region: c.Region, Accounts: []string{c.Account}}
-	switch len(fleets) {
-	case 0:
-		return counts, nil
-	case 1:
-		q.Prefix = appstream.InstancePrefix(fleets[0].Name)
-	}
-	err := tx.Scan(q, func(_ appstream.Meta, decode func(appstream.Record) error) error {
-		var i appstream.Instance
-		if err := decode(&i); err != nil {
+// capacityOf counts the instances of a fleet.
+func capacityOf(tx store.Tx, f *appstream.Fleet) (count appstream.Capacity, err error) {
+	err = tx.Scan(store.Query{Noun: appstream.NounInstance, Region: f.Region, Accounts: []string{f.Account}, Prefix: appstream.InstancePrefix(f.Name)},
+		func(_ appstream.Meta, decode func(appstream.Record) error) error {
+			var i appstream.Instance
+			err := decode(&i)
+			if i.FleetID == f.ID {
+				count.Count(&i)
+			}
 			return err
-		}
-		count := counts[i.FleetID]
-		count.Count(&i)
-		counts[i.FleetID] = count
-		return nil
-	})
-	return counts, err
-}
-
-// capacityOf counts the instances of one fleet.
-func capacityOf(tx store.Tx, f *appstream.Fleet) (appstream.Capacity, error) {
-	counts, err := capacities(tx, appstream.Caller{Account: f.Account, Region: f.Region}, []appstream.Fleet{*f})
-	return counts[f.ID], err
+		})
+	return count, err
 }
 
 // updatable are the members of a fleet that UpdateFleet may change while it is RUNNING. The image and the capacity may be changed too.

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
@@ -49,40 +50,34 @@ func (s *Service) image(tx store.Tx, c appstream.Caller, name, arn *string) (app
 
 // DescribeImages describes the named images, or all that the account may see in the region.
 func (s *Service) DescribeImages(ctx context.Context, in *aws.DescribeImagesInput) (*aws.DescribeImagesOutput, error) {
-	const op = "DescribeImages"
 	c := appstream.CallerFrom(ctx)
 	if len(in.Names) > 0 && len(in.Arns) > 0 {
 		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Specify Names or Arns, not both.")
 	}
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(in.MaxResults, 25)
+	p, err := openPage(c, in, 25, 25)
 	if err != nil {
 		return nil, err
 	}
 	var list []appstream.Image
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
 		if len(in.Names)+len(in.Arns) == 0 {
-			list, err = store.List[appstream.Image](tx, imageQuery(c, in.Type, after, size+1))
+			list, err = store.List[appstream.Image](tx, imageQuery(c, in.Type, p.after, p.size+1))
 			return err
 		}
-		find := func(name, arn *string) error {
+		for _, text := range namesAfter(slices.Concat(in.Names, in.Arns), p.after.Name) { // one of the two is empty
+			name, arn := &text, (*string)(nil)
+			if len(in.Arns) > 0 {
+				name, arn = nil, &text
+			}
 			image, err := s.image(tx, c, name, arn)
-			if v, _ := image.Visible(c.Account); err == nil && (in.Type == "" || in.Type == v) {
+			if err != nil {
+				return err
+			}
+			if v, _ := image.Visible(c.Account); in.Type == "" || in.Type == v {
 				list = append(list, image)
 			}
-			return err
-		}
-		for _, name := range namesAfter(in.Names, after.Name) {
-			if err := find(&name, nil); err != nil {
-				return err
-			}
-		}
-		for _, arn := range namesAfter(in.Arns, after.Name) {
-			if err := find(nil, &arn); err != nil {
-				return err
+			if len(list) > p.size {
+				break
 			}
 		}
 		return nil
@@ -90,11 +85,11 @@ func (s *Service) DescribeImages(ctx context.Context, in *aws.DescribeImagesInpu
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(op, list, size, func(i appstream.Image) store.Position {
+	list, next := cut(p, list, func(i appstream.Image) store.Position {
 		if len(in.Arns) > 0 {
 			return store.Position{Name: i.ARN()}
 		}
-		return store.Position{Name: i.Name, Account: i.Account}
+		return place(i)
 	})
 	out := &aws.DescribeImagesOutput{Images: make([]types.Image, len(list)), NextToken: next}
 	for n := range list {
@@ -190,8 +185,9 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 
 // bootingFrom finds an image builder whose machine is not made yet and needs the image for that.
 func bootingFrom(tx store.Tx, image appstream.Key) (user *appstream.Key, err error) {
-	err = tx.Scan(store.Query{Noun: appstream.NounImageBuilder, Region: image.Region}, func(head appstream.Meta, decode func(appstream.Record) error) error {
-		if user != nil || head.State != appstream.BuilderPending {
+	pending := store.Query{Noun: appstream.NounImageBuilder, Region: image.Region, States: []string{appstream.BuilderPending}}
+	err = tx.Scan(pending, func(_ appstream.Meta, decode func(appstream.Record) error) error {
+		if user != nil {
 			return nil
 		}
 		var b appstream.ImageBuilder

@@ -199,36 +199,20 @@ func (s *Service) room(tx store.Tx, k appstream.Key, rec appstream.Record, limit
 
 // DescribeImageBuilders describes the named image builders, or all of the account in the region.
 func (s *Service) DescribeImageBuilders(ctx context.Context, in *aws.DescribeImageBuildersInput) (*aws.DescribeImageBuildersOutput, error) {
-	const op = "DescribeImageBuilders"
 	c := appstream.CallerFrom(ctx)
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(in.MaxResults, 500)
+	p, err := openPage(c, in, 500, 500)
 	if err != nil {
 		return nil, err
 	}
 	var list []appstream.ImageBuilder
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		if len(in.Names) == 0 {
-			list, err = store.List[appstream.ImageBuilder](tx, store.Query{
-				Noun: appstream.NounImageBuilder, Region: c.Region, Accounts: []string{c.Account}, After: after, Limit: size + 1})
-			return err
-		}
-		for _, name := range namesAfter(in.Names, after.Name) {
-			var b appstream.ImageBuilder
-			if err := get(tx, key(c, appstream.NounImageBuilder, name), &b); err != nil {
-				return err
-			}
-			list = append(list, b)
-		}
-		return nil
+		list, err = named[appstream.ImageBuilder](tx, c, p, appstream.NounImageBuilder, in.Names)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(op, list, size, func(b appstream.ImageBuilder) store.Position { return store.Position{Name: b.Name, Account: b.Account} })
+	list, next := cut(p, list, place)
 	out := &aws.DescribeImageBuildersOutput{ImageBuilders: make([]types.ImageBuilder, len(list)), NextToken: next}
 	latest := s.latestAgent()
 	for n := range list {

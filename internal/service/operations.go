@@ -101,3 +101,11 @@ type API interface {
 }
 
 var _ API = (*Service)(nil)
+
+// Limits are constraints of inputs that AWS's model does not have, in the form of api.Service.Limits: what a list names is looked up one by one, and
+// the tags of Oriel's own operations are as those of AWS's.
+const Limits = `
+list StringList String - 1000
+list ArnList Arn - 1000
+structure CreateImageInput Tags:Tags
+`

@@ -13,30 +13,26 @@ import (
 
 // DescribeImagePermissions tells which accounts an image of the caller is shared with, in the order of their numbers.
 func (s *Service) DescribeImagePermissions(ctx context.Context, in *aws.DescribeImagePermissionsInput) (*aws.DescribeImagePermissionsOutput, error) {
-	const op = "DescribeImagePermissions"
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(in.MaxResults, 500)
+	c := appstream.CallerFrom(ctx)
+	p, err := openPage(c, in, 500, 500)
 	if err != nil {
 		return nil, err
 	}
 	var image appstream.Image
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		return get(tx, key(appstream.CallerFrom(ctx), appstream.NounImage, value(in.Name)), &image)
+		return get(tx, key(c, appstream.NounImage, value(in.Name)), &image)
 	})
 	if err != nil {
 		return nil, err
 	}
 	var list []types.SharedImagePermissions
 	for _, account := range image.Grants() {
-		if account <= after.Account || len(in.SharedAwsAccountIds) > 0 && !slices.Contains(in.SharedAwsAccountIds, account) {
+		if account <= p.after.Account || len(in.SharedAwsAccountIds) > 0 && !slices.Contains(in.SharedAwsAccountIds, account) {
 			continue
 		}
 		list = append(list, types.SharedImagePermissions{SharedAccountId: &account, ImagePermissions: new(image.Permissions[account])})
 	}
-	list, next := cut(op, list, size, func(p types.SharedImagePermissions) store.Position {
+	list, next := cut(p, list, func(p types.SharedImagePermissions) store.Position {
 		return store.Position{Account: *p.SharedAccountId}
 	})
 	return &aws.DescribeImagePermissionsOutput{Name: in.Name, SharedImagePermissionsList: list, NextToken: next}, nil

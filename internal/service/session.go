@@ -98,17 +98,13 @@ func beginsWith(tx store.Tx, f *appstream.Fleet, application string) error {
 // DescribeSessions describes the sessions on a fleet by a stack, in no particular order. Those that are over are among them until
 // nothing of them is left on their instance.
 func (s *Service) DescribeSessions(ctx context.Context, in *aws.DescribeSessionsInput) (*aws.DescribeSessionsOutput, error) {
-	const op = "DescribeSessions"
 	c := appstream.CallerFrom(ctx)
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size := 20
 	if limit := value(in.Limit); limit < 0 || limit > 50 {
 		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Limit is %d. It must be between 0 and 50.", limit)
-	} else if limit > 0 {
-		size = int(limit)
+	}
+	p, err := openPage(c, in, 20, 50)
+	if err != nil {
+		return nil, err
 	}
 	auth := in.AuthenticationType
 	if in.UserId != nil && auth == "" {
@@ -126,29 +122,17 @@ func (s *Service) DescribeSessions(ctx context.Context, in *aws.DescribeSessions
 		if err := get(tx, key(c, appstream.NounStack, value(in.StackName)), &stack); err != nil {
 			return err
 		}
-		full := errors.New("the page is full")
-		err := tx.Scan(store.Query{Noun: appstream.NounSession, Region: c.Region, Accounts: []string{c.Account},
-			Prefix: appstream.SessionPrefix(f.Name, value(in.UserId)), After: after},
-			func(_ appstream.Meta, decode func(appstream.Record) error) error {
-				var session appstream.Session
-				switch err := decode(&session); {
-				case err != nil:
-					return err
-				case session.FleetID != f.ID, session.StackID != stack.ID, session.Cleared,
-					in.UserId != nil && session.UserID != *in.UserId,
-					in.InstanceId != nil && session.InstanceID != *in.InstanceId,
-					auth != "" && session.AuthType != auth:
-					return nil
-				}
-				if list = append(list, session); len(list) > size {
-					return full
-				}
-				return nil
+		list, err = pick(tx, p, store.Query{Noun: appstream.NounSession, Region: c.Region, Accounts: []string{c.Account}, Prefix: appstream.SessionPrefix(f.Name, value(in.UserId))},
+			func(session *appstream.Session) bool {
+				return session.FleetID == f.ID && session.StackID == stack.ID && !session.Cleared &&
+					(in.UserId == nil || session.UserID == *in.UserId) &&
+					(in.InstanceId == nil || session.InstanceID == *in.InstanceId) &&
+					(auth == "" || session.AuthType == auth)
 			})
-		if err != nil && err != full {
+		if err != nil {
 			return err
 		}
-		list, next = cut(op, list, size, func(s appstream.Session) store.Position { return store.Position{Name: s.Name, Account: s.Account} })
+		list, next = cut(p, list, place)
 		for _, session := range list {
 			if _, known := drain[session.InstanceID]; known {
 				continue

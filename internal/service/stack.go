@@ -174,21 +174,20 @@ func checkAgentAccess(v *types.Stack) error {
 
 // DescribeStacks describes the named stacks, or all of the account in the region.
 func (s *Service) DescribeStacks(ctx context.Context, in *aws.DescribeStacksInput) (*aws.DescribeStacksOutput, error) {
-	const op = "DescribeStacks"
 	c := appstream.CallerFrom(ctx)
-	after, err := decodeToken(op, in.NextToken)
+	p, err := openPage(c, in, listSize, listSize)
 	if err != nil {
 		return nil, err
 	}
 	var list []appstream.Stack
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.Stack](tx, c, appstream.NounStack, in.Names, after)
+		list, err = named[appstream.Stack](tx, c, p, appstream.NounStack, in.Names)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(op, list, listSize, func(st appstream.Stack) store.Position { return store.Position{Name: st.Name, Account: st.Account} })
+	list, next := cut(p, list, place)
 	out := &aws.DescribeStacksOutput{Stacks: make([]types.Stack, len(list)), NextToken: next}
 	for n := range list {
 		out.Stacks[n] = list[n].Describe()
@@ -321,7 +320,7 @@ func (s *Service) DeleteStack(ctx context.Context, in *aws.DeleteStackInput) (*a
 		if err := get(tx, k, &st); err != nil {
 			return err
 		}
-		fleets, err := fleetsOf(tx, k, store.Position{})
+		fleets, err := fleetsOf(tx, k, page{size: 1})
 		if err != nil {
 			return err
 		}

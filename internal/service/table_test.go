@@ -1,0 +1,246 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	sdk "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/smithy-go"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/service"
+)
+
+// row is one case of the table of operations: what there is, what is asked, and what is answered in either protocol.
+type row struct {
+	name  string
+	setup func(*service.Config)
+	given func(*fixture)
+	in    any // pointer to an input of the SDK
+	with  func(f *fixture, in any)
+	want  appstream.Kind // "" for success
+	says  string         // a part of the message
+	then  func(t *testing.T, f *fixture, out any)
+}
+
+// TestOperations goes through the table, with AWS's SDK and the whole of internal/api between it and the operations.
+func TestOperations(t *testing.T) {
+	for _, r := range table() {
+		t.Run(operationOf(r.in)+"/"+r.name, func(t *testing.T) {
+			both(t, func(t *testing.T, inCBOR bool) { r.run(t, inCBOR) })
+		})
+	}
+}
+
+func (r row) run(t *testing.T, inCBOR bool) {
+	t.Parallel()
+	var edits []func(*service.Config)
+	if r.setup != nil {
+		edits = append(edits, r.setup)
+	}
+	f := newFixture(t, edits...)
+	if r.given != nil {
+		r.given(f)
+	}
+	in := r.in
+	if r.with != nil { // what the input says is known now
+		copied := reflect.New(reflect.TypeOf(r.in).Elem())
+		copied.Elem().Set(reflect.ValueOf(r.in).Elem())
+		in = copied.Interface()
+		r.with(f, in)
+	}
+	before := f.store.Generation()
+	out, err := invoke(t.Context(), f.client(me, inCBOR), in)
+	if r.want == "" {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.then != nil {
+			r.then(t, f, out)
+		}
+		return
+	}
+	e, ok := errors.AsType[smithy.APIError](err)
+	if !ok || appstream.Kind(e.ErrorCode()) != r.want || !strings.Contains(e.ErrorMessage(), r.says) {
+		t.Errorf("got  %v\nwant %s … %q", err, r.want, r.says)
+	}
+	if r.says == "" {
+		t.Error("the row does not say what the message says")
+	}
+	if f.store.Generation() != before {
+		t.Error("what was refused has changed something")
+	}
+}
+
+// cannotOccur are errors that the model lists and that have no row, with the reason: of any operation, or of one.
+var cannotOccur = map[string]map[appstream.Kind]string{
+	"": {
+		appstream.InvalidAccountStatus: "accounts are not validated or suspended here",
+		appstream.RequestLimitExceeded: "it says that Amazon EC2 throttles AppStream; who asks too often gets ThrottlingException, for every operation",
+		appstream.ConcurrentModification: "transactions come one after the other: of two changes that race, the later one finds what the earlier one has made, " +
+			"and is done or refused accordingly",
+	},
+	"AssociateFleet": {
+		appstream.IncompatibleImage:     "no setting of a stack asks anything of the fleet's image",
+		appstream.LimitExceeded:         "a fleet may have as many stacks as there are",
+		appstream.OperationNotPermitted: "fleets and stacks of every kind go together",
+	},
+	"CopyImage":            {appstream.IncompatibleImage: "every region has every platform"},
+	"CreateFleet":          {appstream.IncompatibleImage: "an image that the instance type does not support is an InvalidParameterCombinationException, as the text of AWS has it"},
+	"CreateImageBuilder":   {appstream.IncompatibleImage: "as CreateFleet"},
+	"UpdateFleet":          {appstream.IncompatibleImage: "as CreateFleet"},
+	"StartImageBuilder":    {appstream.IncompatibleImage: "its image was checked when it was created"},
+	"StartFleet":           {appstream.InvalidRole: "roles are checked when they are set; there is no IAM here in which one could be deleted"},
+	"CreateStreamingURL":   {appstream.InvalidParameterCombination: "no two members exclude one another"},
+	"DeleteStack":          {appstream.OperationNotPermitted: "a stack that may not be deleted is in use"},
+	"DisassociateFleet":    {appstream.OperationNotPermitted: "a fleet that may not be disassociated is in use"},
+	"GetExportImageTask":   {appstream.OperationNotPermitted: "there is no state in which a task cannot be read"},
+	"ListExportImageTasks": {appstream.OperationNotPermitted: "there is no state in which tasks cannot be read"},
+	"CreateStack": {
+		appstream.InvalidRole:           "a stack has no role",
+		appstream.OperationNotPermitted: "every account may have stacks",
+		appstream.ResourceNotFound:      "a stack names nothing that must be there",
+	},
+	"UpdateStack": {
+		appstream.InvalidRole:           "a stack has no role",
+		appstream.OperationNotPermitted: "a stack has one state",
+		appstream.ResourceInUse:         "sessions keep the settings that they began with, so a stack can be updated while it is in use",
+		appstream.IncompatibleImage:     "no setting of a stack asks anything of an image",
+		appstream.LimitExceeded:         "nothing of a stack is counted that the model does not bound",
+	},
+}
+
+// unlisted are errors that operations answer with although the model does not list them. docs/aws-divergences.md says why.
+var unlisted = map[string][]appstream.Kind{
+	"DescribeSessions":       {appstream.ResourceNotFound},
+	"ListAssociatedFleets":   {appstream.ResourceNotFound},
+	"ListAssociatedStacks":   {appstream.ResourceNotFound},
+	"UpdateImagePermissions": {appstream.InvalidParameterValue},
+}
+
+// TestTableIsComplete: every operation that behaves has a row of its success, and each of the errors that AWS's SDK knows of it a row
+// too or a reason why it cannot occur.
+func TestTableIsComplete(t *testing.T) {
+	rows := map[string]map[appstream.Kind]bool{}
+	for _, r := range table() {
+		op := operationOf(r.in)
+		if rows[op] == nil {
+			rows[op] = map[appstream.Kind]bool{}
+		}
+		rows[op][r.want] = true
+	}
+	listed := listedErrors(t)
+	for _, op := range slices.Sorted(maps.Keys(listed)) {
+		if slices.Contains(service.Pending(), op) {
+			if rows[op] != nil {
+				t.Errorf("%s is pending and has rows", op)
+			}
+			continue
+		}
+		if !rows[op][""] {
+			t.Errorf("%s has no row of its success", op)
+		}
+		for _, kind := range listed[op] {
+			_, never := cannotOccur[""][kind]
+			_, neverOfThis := cannotOccur[op][kind]
+			switch covered := rows[op][kind]; {
+			case !covered && !never && !neverOfThis:
+				t.Errorf("%s: there is no row of %s, nor a reason in cannotOccur", op, kind)
+			case covered && neverOfThis:
+				t.Errorf("%s: %s cannot occur, says cannotOccur, and there is a row of it", op, kind)
+			}
+		}
+		for kind := range cannotOccur[op] {
+			if !slices.Contains(listed[op], kind) {
+				t.Errorf("%s: cannotOccur has %s, which the SDK does not list", op, kind)
+			}
+		}
+		for kind := range rows[op] {
+			if kind != "" && kind != appstream.Validation && !slices.Contains(listed[op], kind) && !slices.Contains(unlisted[op], kind) {
+				t.Errorf("%s answers %s, which the SDK does not list for it", op, kind)
+			}
+		}
+		for _, kind := range unlisted[op] {
+			if !rows[op][kind] || slices.Contains(listed[op], kind) {
+				t.Errorf("%s: unlisted has %s for nothing", op, kind)
+			}
+		}
+	}
+	for op := range cannotOccur {
+		if op != "" && listed[op] == nil {
+			t.Errorf("cannotOccur has %s, which is no operation", op)
+		}
+	}
+}
+
+// listedErrors asks the SDK which errors each operation can answer with: those that it has a type for when it reads an answer to that operation.
+func listedErrors(t *testing.T) map[string][]appstream.Kind {
+	t.Helper()
+	kinds := []appstream.Kind{appstream.ConcurrentModification, appstream.DryRunOperation, appstream.EntitlementAlreadyExists, appstream.EntitlementNotFound,
+		appstream.IncompatibleImage, appstream.InvalidAccountStatus, appstream.InvalidParameterCombination, appstream.InvalidRole, appstream.LimitExceeded,
+		appstream.OperationNotPermitted, appstream.RequestLimitExceeded, appstream.ResourceAlreadyExists, appstream.ResourceInUse,
+		appstream.ResourceNotAvailable, appstream.ResourceNotFound}
+	var kind appstream.Kind
+	c := sdk.New(sdk.Options{Region: "us-west-2", RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("AKIA", secret, ""),
+		HTTPClient: roundTrip(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusBadRequest, Header: http.Header{}, Request: r,
+				Body: io.NopCloser(strings.NewReader(fmt.Sprintf(`{"__type":%q,"Message":"m"}`, kind)))}, nil
+		})})
+	listed := map[string][]appstream.Kind{}
+	api := reflect.TypeFor[service.API]()
+	for m := range api.Methods() {
+		in := reflect.New(m.Type.In(1).Elem())
+		fillRequired(in.Elem())
+		listed[m.Name] = []appstream.Kind{}
+		for _, kind = range kinds {
+			_, err := invoke(t.Context(), c, in.Interface())
+			if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != string(kind) {
+				t.Fatalf("%s of %s: %v", kind, m.Name, err)
+			}
+			if _, generic := errors.AsType[*smithy.GenericAPIError](err); !generic {
+				listed[m.Name] = append(listed[m.Name], kind)
+			}
+		}
+	}
+	return listed
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (fn roundTrip) Do(r *http.Request) (*http.Response, error) { return fn(r) }
+
+// fillRequired gives all members some value, so that the SDK, which checks the required ones, sends the input.
+func fillRequired(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fillRequired(v.Elem())
+	case reflect.Struct:
+		for n := range v.NumField() {
+			if f := v.Field(n); f.CanSet() && v.Type() != reflect.TypeFor[context.Context]() {
+				fillRequired(f)
+			}
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fillRequired(v.Index(0))
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+	case reflect.String:
+		v.SetString("x")
+	}
+}
+
+// table has all rows.
+func table() []row {
+	return slices.Concat(builderRows(), imageRows(), exportRows(), permissionRows(), fleetRows(), stackRows(), associationRows(), sessionRows(), tagRows())
+}
