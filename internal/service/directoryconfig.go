@@ -126,26 +126,20 @@ func joins(tx store.Tx, directory appstream.Key) (*appstream.Key, error) {
 
 // DescribeDirectoryConfigs describes the named directory configs, or all of the account in the region.
 func (s *Service) DescribeDirectoryConfigs(ctx context.Context, in *aws.DescribeDirectoryConfigsInput) (*aws.DescribeDirectoryConfigsOutput, error) {
-	const op = "DescribeDirectoryConfigs"
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(in.MaxResults, listSize)
+	c := appstream.CallerFrom(ctx)
+	p, err := openPage(c, in, listSize, listSize)
 	if err != nil {
 		return nil, err
 	}
 	var list []appstream.DirectoryConfig
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.DirectoryConfig](tx, appstream.CallerFrom(ctx), appstream.NounDirectory, in.DirectoryNames, after)
+		list, err = named[appstream.DirectoryConfig](tx, c, p, appstream.NounDirectory, in.DirectoryNames)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(op, list, size, func(d appstream.DirectoryConfig) store.Position {
-		return store.Position{Name: d.Name, Account: d.Account}
-	})
+	list, next := cut(p, list, place)
 	out := &aws.DescribeDirectoryConfigsOutput{DirectoryConfigs: make([]types.DirectoryConfig, len(list)), NextToken: next}
 	for n := range list {
 		out.DirectoryConfigs[n] = list[n].Describe()

@@ -134,12 +134,7 @@ func removeEntitlements(tx store.Tx, stack appstream.Key, now time.Time) error {
 
 // DescribeEntitlements describes an entitlement of a stack, or all of them.
 func (s *Service) DescribeEntitlements(ctx context.Context, in *aws.DescribeEntitlementsInput) (*aws.DescribeEntitlementsOutput, error) {
-	const op = "DescribeEntitlements"
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(in.MaxResults, listSize)
+	p, err := openPage(appstream.CallerFrom(ctx), in, listSize, listSize)
 	if err != nil {
 		return nil, err
 	}
@@ -154,13 +149,13 @@ func (s *Service) DescribeEntitlements(ctx context.Context, in *aws.DescribeEnti
 		if err := get(tx, stack, &appstream.Stack{}); err != nil {
 			return err
 		}
-		list, err = entitlementsOf(tx, stack, after, size+1)
+		list, err = entitlementsOf(tx, stack, p.after, p.size+1)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(op, list, size, func(e appstream.Entitlement) store.Position { return store.Position{Name: e.Name, Account: e.Account} })
+	list, next := cut(p, list, place)
 	out := &aws.DescribeEntitlementsOutput{Entitlements: make([]types.Entitlement, len(list)), NextToken: next}
 	for n := range list {
 		out.Entitlements[n] = list[n].Describe()
@@ -207,12 +202,7 @@ func (s *Service) DisassociateApplicationFromEntitlement(ctx context.Context, in
 
 // ListEntitledApplications lists the applications of an entitlement.
 func (s *Service) ListEntitledApplications(ctx context.Context, in *aws.ListEntitledApplicationsInput) (*aws.ListEntitledApplicationsOutput, error) {
-	const op = "ListEntitledApplications"
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(in.MaxResults, listSize)
+	p, err := openPage(appstream.CallerFrom(ctx), in, listSize, listSize)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +215,7 @@ func (s *Service) ListEntitledApplications(ctx context.Context, in *aws.ListEnti
 	if err != nil {
 		return nil, err
 	}
-	names, next := cut(op, namesAfter(e.Applications, after.Name), size, func(name string) store.Position { return store.Position{Name: name} })
+	names, next := cut(p, namesAfter(e.Applications, p.after.Name), func(name string) store.Position { return store.Position{Name: name} })
 	out := &aws.ListEntitledApplicationsOutput{EntitledApplications: make([]types.EntitledApplication, len(names)), NextToken: next}
 	for n := range names {
 		out.EntitledApplications[n].ApplicationIdentifier = &names[n]

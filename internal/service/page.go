@@ -116,37 +116,48 @@ func place[T any, P interface {
 	return store.Position{Name: head.Name, Account: head.Account}
 }
 
-// chunk is how many records are read at a time of which only some are wanted.
+// chunk is how many records walk reads at a time.
 const chunk = 100
 
-// pick reads records of a page that keep wants, one more than the page holds if there are so many. However many there are behind the page,
-// they are not read.
+// walk calls fn with the records that a query selects until it says that it has enough. However many there are behind that, they are not read. fn must not
+// write.
+func walk[T any, P interface {
+	*T
+	appstream.Record
+}](tx store.Tx, q store.Query, fn func(P) (more bool)) error {
+	q.Limit = chunk
+	for {
+		read, more := 0, true
+		err := tx.Scan(q, func(head appstream.Meta, decode func(appstream.Record) error) error {
+			read++
+			q.After = store.Position{Name: head.Name, Account: head.Account}
+			if !more {
+				return nil
+			}
+			var rec T
+			err := decode(P(&rec))
+			more = err == nil && fn(&rec)
+			return err
+		})
+		if err != nil || !more || read < q.Limit {
+			return err
+		}
+	}
+}
+
+// pick reads those records of a page that keep wants, and one more.
 func pick[T any, P interface {
 	*T
 	appstream.Record
 }](tx store.Tx, p page, q store.Query, keep func(P) bool) (list []T, err error) {
-	q.After, q.Limit = p.after, max(chunk, p.size+1)
-	for {
-		read := 0
-		err := tx.Scan(q, func(head appstream.Meta, decode func(appstream.Record) error) error {
-			read++
-			q.After = store.Position{Name: head.Name, Account: head.Account}
-			if len(list) > p.size {
-				return nil
-			}
-			var rec T
-			if err := decode(P(&rec)); err != nil {
-				return err
-			}
-			if keep(&rec) {
-				list = append(list, rec)
-			}
-			return nil
-		})
-		if err != nil || read < q.Limit || len(list) > p.size {
-			return list, err
+	q.After = p.after
+	err = walk(tx, q, func(rec P) bool {
+		if keep(rec) {
+			list = append(list, *rec)
 		}
-	}
+		return len(list) <= p.size
+	})
+	return list, err
 }
 
 // named reads a page of the caller's records of a noun, and one more: of those that are named, in order, or of all when none is.

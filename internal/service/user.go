@@ -67,28 +67,23 @@ func poolOnly(what string, auth types.AuthenticationType) error {
 
 // DescribeUsers describes the users of the pool, in the order of their names.
 func (s *Service) DescribeUsers(ctx context.Context, in *aws.DescribeUsersInput) (*aws.DescribeUsersOutput, error) {
-	const op = "DescribeUsers"
 	c := appstream.CallerFrom(ctx)
 	if err := poolOnly("describe users", in.AuthenticationType); err != nil {
 		return nil, err
 	}
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(in.MaxResults, listSize)
+	p, err := openPage(c, in, listSize, listSize)
 	if err != nil {
 		return nil, err
 	}
 	var list []appstream.User
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = store.List[appstream.User](tx, store.Query{Noun: appstream.NounUser, Region: c.Region, Accounts: []string{c.Account}, After: after, Limit: size + 1})
+		list, err = named[appstream.User](tx, c, p, appstream.NounUser, nil)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(op, list, size, func(u appstream.User) store.Position { return store.Position{Name: u.Name, Account: u.Account} })
+	list, next := cut(p, list, place)
 	out := &aws.DescribeUsersOutput{Users: make([]types.User, len(list)), NextToken: next}
 	for n := range list {
 		out.Users[n] = list[n].Describe()

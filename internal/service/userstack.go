@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
@@ -83,7 +82,6 @@ func (s *Service) eachUserStack(ctx context.Context, op string, list []types.Use
 
 // DescribeUserStackAssociations describes the associations of a user, or of a stack, or that of both.
 func (s *Service) DescribeUserStackAssociations(ctx context.Context, in *aws.DescribeUserStackAssociationsInput) (*aws.DescribeUserStackAssociationsOutput, error) {
-	const op = "DescribeUserStackAssociations"
 	c := appstream.CallerFrom(ctx)
 	stack, user := value(in.StackName), value(in.UserName)
 	switch {
@@ -92,29 +90,20 @@ func (s *Service) DescribeUserStackAssociations(ctx context.Context, in *aws.Des
 	case (user != "" || in.AuthenticationType != "") && in.AuthenticationType != types.AuthenticationTypeUserpool:
 		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "AuthenticationType must be USERPOOL. Specify it together with UserName.")
 	}
-	after, err := decodeToken(op, in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(in.MaxResults, 500)
+	p, err := openPage(c, in, 500, 500)
 	if err != nil {
 		return nil, err
 	}
 	var list []types.UserStackAssociation
 	// An association's place is that of its user, and among his that of its stack. The user of the last page may have more.
-	full := errors.New("the page is full")
-	of := func(u *appstream.User) error {
+	of := func(u *appstream.User) {
 		for _, a := range u.Stacks {
-			if stack != "" && a.Name != stack || u.Name == after.Name && strings.Compare(a.Name, after.Account) <= 0 {
+			if stack != "" && a.Name != stack || u.Name == p.after.Name && a.Name <= p.after.Account {
 				continue
 			}
 			list = append(list, types.UserStackAssociation{AuthenticationType: types.AuthenticationTypeUserpool, StackName: new(a.Name), UserName: new(u.Name),
 				SendEmailNotification: new(a.Notify)})
-			if len(list) > size {
-				return full
-			}
 		}
-		return nil
 	}
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
 		var u appstream.User
@@ -122,20 +111,18 @@ func (s *Service) DescribeUserStackAssociations(ctx context.Context, in *aws.Des
 			if err := tx.Get(key(c, appstream.NounUser, user), &u); err != nil {
 				return ignoreMissing(err)
 			}
-			return of(&u)
+			of(&u)
+			return nil
 		}
-		return tx.Scan(store.Query{Noun: appstream.NounUser, Region: c.Region, Accounts: []string{c.Account}, After: store.Position{Name: after.Name}},
-			func(_ appstream.Meta, decode func(appstream.Record) error) error {
-				if err := decode(&u); err != nil {
-					return err
-				}
-				return of(&u)
-			})
+		return walk(tx, store.Query{Noun: appstream.NounUser, Region: c.Region, Accounts: []string{c.Account}, After: store.Position{Name: p.after.Name}}, func(u *appstream.User) bool {
+			of(u)
+			return len(list) <= p.size
+		})
 	})
-	if err != nil && err != full {
+	if err != nil {
 		return nil, err
 	}
-	list, next := cut(op, list, size, func(a types.UserStackAssociation) store.Position {
+	list, next := cut(p, list, func(a types.UserStackAssociation) store.Position {
 		return store.Position{Name: *a.UserName, Account: *a.StackName}
 	})
 	return &aws.DescribeUserStackAssociationsOutput{UserStackAssociations: list, NextToken: next}, nil
