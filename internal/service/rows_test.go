@@ -159,6 +159,16 @@ func imageRows() []row {
 			}
 		}
 	}
+	odd := func(f *fixture) {
+		f.addImage(me, "closed", appstream.ImageAvailable, func(i *appstream.Image) { i.View.ImageBuilderSupported = new(false) })
+	}
+	updates := func(f *fixture) {
+		images(f)
+		for n := range 5 {
+			_, err := f.CreateUpdatedImage(as(me), updateInput("mine", fmt.Sprint("newer", n)))
+			f.must(err)
+		}
+	}
 	remove := func(name string) *api.DeleteImageInput { return &api.DeleteImageInput{Name: &name} }
 	return []row{
 		{name: "success", given: images, in: &api.DescribeImagesInput{}, then: lists(described, token, "base lent mine old unfinished", false)},
@@ -185,6 +195,16 @@ func imageRows() []row {
 		{name: "copy", given: copies(1), in: remove("mine"), want: appstream.ResourceInUse, says: "being copied to copy0 in eu-west-1"},
 		{name: "missing", in: remove("nope"), want: appstream.ResourceNotFound, says: "nope"},
 		{name: "public", in: remove("base"), want: appstream.ResourceNotFound, says: "base"},
+
+		{name: "success", given: images, in: updateInput("mine", "newer"), then: state(func(out *api.CreateUpdatedImageOutput) any { return out.Image.State }, "CREATING")},
+		{name: "dry", given: images, in: updateInput("mine", "newer", dry), then: state(func(out *api.CreateUpdatedImageOutput) any { return out.Image == nil }, true)},
+		{name: "unsupported", given: odd, in: updateInput("closed", "newer"), want: appstream.IncompatibleImage, says: "does not support image builders"},
+		{name: "AppStream's quota", given: updates, in: updateInput("mine", "newer"), want: appstream.LimitExceeded, says: "Limit: 5"},
+		{name: "unfinished", given: images, in: updateInput("unfinished", "newer"), want: appstream.OperationNotPermitted, says: "unfinished is PENDING"},
+		{name: "taken", given: images, in: updateInput("mine", "mine"), want: appstream.ResourceAlreadyExists, says: "already exists: mine"},
+		{name: "missing", in: updateInput("nope", "newer"), want: appstream.ResourceNotFound, says: "nope"},
+		{name: "public", in: updateInput("base", "newer"), want: appstream.ResourceNotFound, says: "base"},
+		{name: "tags", in: updateInput("mine", "newer", func(in *api.CreateUpdatedImageInput) { in.NewImageTags = map[string]string{"aws:x": ""} }), want: appstream.Validation, says: "newImageTags"},
 
 		{name: "success", given: images, in: copyInput("mine", "copy", "us-west-2"), then: state(func(out *api.CopyImageOutput) any { return *out.DestinationImageName }, "copy")},
 		{name: "two at a time", given: copies(2), in: copyInput("mine", "copy", "eu-west-1"), want: appstream.LimitExceeded, says: "Limit: 2"},
