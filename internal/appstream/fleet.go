@@ -22,10 +22,11 @@ type Fleet struct {
 	Meta
 	View types.Fleet // what clients see, but for the members that Describe fills from the rest
 
-	ImageID  string // record ID of its image
-	ImageRef string // what its machines boot, see Image.Ref
-	Agent    string // the agent version that its image has pinned; "" for the latest
-	VolumeGB int    // the size of its machines' root volume
+	ImageID  string   // record ID of its image
+	ImageRef string   // what its machines boot, see Image.Ref
+	Agent    string   // the agent version that its image has pinned; "" for the latest
+	Software []string `json:",omitempty"` // of its image, see Image.Software
+	VolumeGB int      // the size of its machines' root volume
 
 	Desired         int      // how many instances it shall have
 	DesiredSessions int      // multi-session: how many sessions it shall have room for; Desired follows from it
@@ -331,7 +332,7 @@ func (f *Fleet) newInstance(id string, s FleetSnapshot, now time.Time) Instance 
 	}
 	i := Instance{
 		Meta:  Meta{Key: Key{f.Account, f.Region, NounInstance, InstanceName(f.Name, id)}, ID: id, Created: now, Due: now},
-		Fleet: f.Name, FleetID: f.ID, Spec: f.Spec(id, agent, s.Sizes), OnDemand: f.onDemand(), Max: f.PerInstance(),
+		Fleet: f.Name, FleetID: f.ID, Spec: f.Spec(id, agent, s.Sizes), OnDemand: f.onDemand(), Max: f.PerInstance(), Software: f.Software,
 	}
 	i.Enter(InstancePending, now)
 	return i

@@ -204,33 +204,33 @@ func TestPlanSession(t *testing.T) {
 		also     []string
 		remove   bool
 	}{
-		"waits for its machine":               {SessionSnapshot{session(f, "s1", SessionPending), &i, halts, SeatStatus{}}, 0, SessionPending, "", false, nil, nil, false},
-		"takes its seat":                      {SessionSnapshot{session(f, "s1", SessionPending), &i, runs, empty}, 0, SessionPending, "", false, []string{"EnsureSeated"}, nil, false},
-		"waits for its desktop":               {SessionSnapshot{session(f, "s1", SessionPending), &i, runs, known}, 0, SessionPending, "", false, nil, nil, false},
-		"its desktop is there":                {SessionSnapshot{session(f, "s1", SessionPending), &i, runs, ready}, 0, SessionActive, "", false, nil, nil, false},
-		"its desktop is there at last":        {SessionSnapshot{session(f, "s1", SessionPending), &i, runs, ready}, 6 * time.Minute, SessionActive, "", false, nil, nil, false},
-		"its desktop does not come":           {SessionSnapshot{session(f, "s1", SessionPending), &i, runs, known}, 5 * time.Minute, SessionExpired, EndNotStarted, false, nil, nil, false},
-		"its machine takes long to start":     {SessionSnapshot{session(f, "s1", SessionPending), &i, Machine{Phase: MachineRunning, NextChange: t0.Add(time.Hour)}, SeatStatus{}}, 5 * time.Minute, SessionPending, "", false, nil, nil, false},
-		"PENDING and its instance is going":   {SessionSnapshot{session(f, "s1", SessionPending), &going, Machine{}, SeatStatus{}}, 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
-		"its instance is gone":                {SessionSnapshot{session(f, "s1", SessionActive), nil, Machine{}, SeatStatus{}}, 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
-		"its instance does not know it":       {SessionSnapshot{session(f, "s1", SessionActive), &i, runs, empty}, 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
-		"never connected, not yet over":       {SessionSnapshot{session(f, "s1", SessionActive), &i, runs, ready}, connectTime - 1, SessionActive, "", false, nil, nil, false},
-		"never connected":                     {SessionSnapshot{session(f, "s1", SessionActive), &i, runs, ready}, connectTime, SessionExpired, EndAway, false, nil, nil, false},
-		"away, not yet over":                  {SessionSnapshot{session(f, "s1", SessionActive, left), &i, runs, ready}, 20*time.Minute - 1, SessionActive, "", false, nil, nil, false},
-		"away for too long":                   {SessionSnapshot{session(f, "s1", SessionActive, left), &i, runs, ready}, 20 * time.Minute, SessionExpired, EndAway, false, nil, nil, false},
-		"connected":                           {SessionSnapshot{session(f, "s1", SessionActive, connected), &i, runs, ready}, 2*time.Hour - 1, SessionActive, "", false, nil, nil, false},
-		"connected for the longest time":      {SessionSnapshot{session(f, "s1", SessionActive, connected), &i, runs, ready}, 2 * time.Hour, SessionExpired, EndDuration, false, nil, nil, false},
-		"over: ends on its instance":          {SessionSnapshot{session(f, "s1", SessionExpired), &i, runs, ready}, 0, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
-		"over: its scripts run":               {SessionSnapshot{session(f, "s1", SessionExpired), &i, runs, known}, 30 * time.Second, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
-		"over: the instance goes too":         {SessionSnapshot{session(f, "s1", SessionExpired), &i, runs, empty}, 0, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DELETING"}, false},
-		"over: others stay":                   {SessionSnapshot{session(multi, "s1", SessionExpired), &shared, runs, empty}, 0, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→IN_USE"}, false},
-		"over: cannot be cleared":             {SessionSnapshot{session(multi, "s1", SessionExpired), &shared, runs, known}, sessionClearTime, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DRAINING"}, false},
-		"over: an agent that does not answer": {SessionSnapshot{session(f, "s1", SessionExpired), &i, runs, SeatStatus{}}, sessionClearTime, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DELETING"}, false},
-		"over: with its instance":             {SessionSnapshot{session(f, "s1", SessionExpired), nil, Machine{}, SeatStatus{}}, 0, SessionExpired, EndByUser, true, nil, nil, false},
-		"over: remembered":                    {SessionSnapshot{session(f, "s1", SessionExpired, clear), &i, runs, empty}, sessionMemory - 1, SessionExpired, EndByUser, true, nil, nil, false},
-		"over: forgotten":                     {SessionSnapshot{session(f, "s1", SessionExpired, clear), &i, runs, empty}, sessionMemory, SessionExpired, EndByUser, true, nil, nil, true},
-		"over before its machine was started": {SessionSnapshot{session(f, "s1", SessionExpired), &i, halts, SeatStatus{}}, 0, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DELETING"}, false},
-		"over while its machine is starting":  {SessionSnapshot{session(f, "s1", SessionExpired), &i, Machine{Phase: MachineStopped, NextChange: t0.Add(time.Second)}, SeatStatus{}}, 0, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
+		"waits for its machine":               {seen(session(f, "s1", SessionPending), &i, halts, SeatStatus{}), 0, SessionPending, "", false, nil, nil, false},
+		"takes its seat":                      {seen(session(f, "s1", SessionPending), &i, runs, empty), 0, SessionPending, "", false, []string{"EnsureSeated"}, nil, false},
+		"waits for its desktop":               {seen(session(f, "s1", SessionPending), &i, runs, known), 0, SessionPending, "", false, nil, nil, false},
+		"its desktop is there":                {seen(session(f, "s1", SessionPending), &i, runs, ready), 0, SessionActive, "", false, nil, nil, false},
+		"its desktop is there at last":        {seen(session(f, "s1", SessionPending), &i, runs, ready), 6 * time.Minute, SessionActive, "", false, nil, nil, false},
+		"its desktop does not come":           {seen(session(f, "s1", SessionPending), &i, runs, known), 5 * time.Minute, SessionExpired, EndNotStarted, false, nil, nil, false},
+		"its machine takes long to start":     {seen(session(f, "s1", SessionPending), &i, Machine{Phase: MachineRunning, NextChange: t0.Add(time.Hour)}, SeatStatus{}), 5 * time.Minute, SessionPending, "", false, nil, nil, false},
+		"PENDING and its instance is going":   {seen(session(f, "s1", SessionPending), &going, Machine{}, SeatStatus{}), 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
+		"its instance is gone":                {seen(session(f, "s1", SessionActive), nil, Machine{}, SeatStatus{}), 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
+		"its instance does not know it":       {seen(session(f, "s1", SessionActive), &i, runs, empty), 0, SessionExpired, EndInstanceLost, false, nil, nil, false},
+		"never connected, not yet over":       {seen(session(f, "s1", SessionActive), &i, runs, ready), connectTime - 1, SessionActive, "", false, nil, nil, false},
+		"never connected":                     {seen(session(f, "s1", SessionActive), &i, runs, ready), connectTime, SessionExpired, EndAway, false, nil, nil, false},
+		"away, not yet over":                  {seen(session(f, "s1", SessionActive, left), &i, runs, ready), 20*time.Minute - 1, SessionActive, "", false, nil, nil, false},
+		"away for too long":                   {seen(session(f, "s1", SessionActive, left), &i, runs, ready), 20 * time.Minute, SessionExpired, EndAway, false, nil, nil, false},
+		"connected":                           {seen(session(f, "s1", SessionActive, connected), &i, runs, ready), 2*time.Hour - 1, SessionActive, "", false, nil, nil, false},
+		"connected for the longest time":      {seen(session(f, "s1", SessionActive, connected), &i, runs, ready), 2 * time.Hour, SessionExpired, EndDuration, false, nil, nil, false},
+		"over: ends on its instance":          {seen(session(f, "s1", SessionExpired), &i, runs, ready), 0, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
+		"over: its scripts run":               {seen(session(f, "s1", SessionExpired), &i, runs, known), 30 * time.Second, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
+		"over: the instance goes too":         {seen(session(f, "s1", SessionExpired), &i, runs, empty), 0, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DELETING"}, false},
+		"over: others stay":                   {seen(session(multi, "s1", SessionExpired), &shared, runs, empty), 0, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→IN_USE"}, false},
+		"over: cannot be cleared":             {seen(session(multi, "s1", SessionExpired), &shared, runs, known), sessionClearTime, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DRAINING"}, false},
+		"over: an agent that does not answer": {seen(session(f, "s1", SessionExpired), &i, runs, SeatStatus{}), sessionClearTime, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DELETING"}, false},
+		"over: with its instance":             {seen(session(f, "s1", SessionExpired), nil, Machine{}, SeatStatus{}), 0, SessionExpired, EndByUser, true, nil, nil, false},
+		"over: remembered":                    {seen(session(f, "s1", SessionExpired, clear), &i, runs, empty), sessionMemory - 1, SessionExpired, EndByUser, true, nil, nil, false},
+		"over: forgotten":                     {seen(session(f, "s1", SessionExpired, clear), &i, runs, empty), sessionMemory, SessionExpired, EndByUser, true, nil, nil, true},
+		"over before its machine was started": {seen(session(f, "s1", SessionExpired), &i, halts, SeatStatus{}), 0, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DELETING"}, false},
+		"over while its machine is starting":  {seen(session(f, "s1", SessionExpired), &i, Machine{Phase: MachineStopped, NextChange: t0.Add(time.Second)}, SeatStatus{}), 0, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := PlanSession(test.snapshot, t0.Add(test.after))
@@ -259,15 +259,15 @@ func TestSessionNotes(t *testing.T) {
 	f := fleet(FleetRunning, 1)
 	i := instance(f, "i-1", InstanceInUse, with("s1"))
 	seat := SeatStatus{Answers: true, Known: true, Ready: true, Notes: []string{"a script failed"}}
-	d := PlanSession(SessionSnapshot{session(f, "s1", SessionPending), &i, runs, seat}, t0)
+	d := PlanSession(seen(session(f, "s1", SessionPending), &i, runs, seat), t0)
 	if d.Next.State != SessionActive || !slices.Equal(d.Next.Notes, seat.Notes) {
 		t.Errorf("%s, %q", d.Next.State, d.Next.Notes)
 	}
 	seat.Notes = append(seat.Notes, "no such application")
-	if d = PlanSession(SessionSnapshot{d.Next, &i, runs, seat}, t0); !slices.Equal(d.Next.Notes, seat.Notes) {
+	if d = PlanSession(seen(d.Next, &i, runs, seat), t0); !slices.Equal(d.Next.Notes, seat.Notes) {
 		t.Errorf("later: %q", d.Next.Notes)
 	}
-	if d = PlanSession(SessionSnapshot{d.Next, &i, runs, SeatStatus{}}, t0); !slices.Equal(d.Next.Notes, seat.Notes) {
+	if d = PlanSession(seen(d.Next, &i, runs, SeatStatus{}), t0); !slices.Equal(d.Next.Notes, seat.Notes) {
 		t.Errorf("from a silent agent: %q", d.Next.Notes)
 	}
 }
@@ -430,4 +430,9 @@ func TestFleetPlanConverges(t *testing.T) {
 			}
 		}
 	})
+}
+
+// seen is a snapshot of a session on a machine without licensed software.
+func seen(session Session, i *Instance, m Machine, seat SeatStatus) SessionSnapshot {
+	return SessionSnapshot{Session: session, Instance: i, Machine: m, Seat: seat}
 }

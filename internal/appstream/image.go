@@ -35,6 +35,7 @@ type Image struct {
 	UpdateOf    string                            // of an update: the same
 	Permissions map[string]types.ImagePermissions // the accounts it is shared with
 	Icons       map[string]string                 // application name → name of its icon in the blob store
+	Software    []string                          `json:",omitempty"` // of the server's catalogue, that is installed on it
 	VolumeGB    int                               // of the builder that it is made of; a machine from it has no less
 }
 

@@ -20,11 +20,12 @@ import (
 //	     SNAPSHOTTING ◀──┘   ▼                    └── machine ended
 //	           │          STOPPING ──▶ STOPPED ──Start──▶ PENDING
 //	           └─────────────────────────▲
+//	PENDING with SoftwaresToInstall, RUNNING with StartSoftwareDeployment ──▶ PENDING_SYNCING_APPS ──▶ SYNCING_APPS ──▶ RUNNING
 //	every state ──Delete──▶ DELETING ──▶ (gone)
 //	every passing state ──deadline or lasting fault──▶ FAILED ──Start──▶ PENDING
 //
-// SNAPSHOTTING lasts as long as the image that is being made is PENDING; image.go has that side. Builders that Oriel makes for an image have
-// states of their own, see Making.
+// SNAPSHOTTING lasts as long as the image that is being made is PENDING; image.go has that side. software.go has what happens in SYNCING_APPS. Builders that
+// Oriel makes for an image have states of their own, see Making.
 type ImageBuilder struct {
 	Meta
 	View types.ImageBuilder // what clients see, but for the members that Describe fills from the rest
@@ -36,10 +37,14 @@ type ImageBuilder struct {
 	Capturing   string      // the name of the image that is being made of it, in SNAPSHOTTING, or by a builder that is made for that
 	CapturingID string      // and that image's record ID
 	Making      *Making     `json:",omitzero"` // of a builder that is made for an image; nil for those that people make
+
+	Software      []Deployment `json:",omitempty"` // that is associated with it, by name
+	ImageSoftware []string     `json:",omitempty"` // what its image has
+	Jobs          int          // how many software jobs were asked of its machine
 }
 
-// The states of an image builder, as in the SDK. The last five belong to managed updates, software and
-// import; they have a deadline and a way out like all others.
+// The states of an image builder, as in the SDK. Those that belong to managed updates and
+// import have a deadline and a way out like all others.
 const (
 	BuilderPending              = string(types.ImageBuilderStatePending)
 	BuilderUpdatingAgent        = string(types.ImageBuilderStateUpdatingAgent)
@@ -77,6 +82,11 @@ var imageBuilderTransitions = builderTable([]Transition{
 	{BuilderPending, BuilderRunning, "the machine runs and its desktop has drawn"},
 	{BuilderPending, BuilderUpdatingAgent, "the machine was made with another agent version than is wanted now"},
 	{BuilderUpdatingAgent, BuilderRunning, "the machine runs with the wanted agent and its desktop has drawn"},
+	{BuilderPending, BuilderPendingSyncingApps, "the machine runs and its desktop has drawn, and there is software to be installed or removed"},
+	{BuilderUpdatingAgent, BuilderPendingSyncingApps, "the machine runs and its desktop has drawn, and there is software to be installed or removed"},
+	{BuilderRunning, BuilderPendingSyncingApps, "StartSoftwareDeploymentToImageBuilder"},
+	{BuilderPendingSyncingApps, BuilderSyncingApps, "the machine's agent answers"},
+	{BuilderSyncingApps, BuilderRunning, "every software has had its turn"},
 	{BuilderRunning, BuilderStopping, "StopImageBuilder, or power off inside the machine"},
 	{BuilderStopping, BuilderStopped, "the machine is down"},
 	{BuilderRunning, BuilderRebooting, "reboot inside the machine, the machine ended by itself, or its agent is silent"},
@@ -125,7 +135,9 @@ func (b *ImageBuilder) Enter(state string, now time.Time) {
 		b.View.StateChangeReason = nil
 	}
 	b.SilentSince = time.Time{}
-	if state != BuilderRunning && state != BuilderRebooting {
+	switch state {
+	case BuilderRunning, BuilderRebooting, BuilderPendingSyncingApps, BuilderSyncingApps:
+	default:
 		b.View.NetworkAccessConfiguration = &types.NetworkAccessConfiguration{}
 	}
 }
@@ -159,7 +171,7 @@ func (b *ImageBuilder) Spec(sizes map[string]InstanceType) MachineSpec {
 	switch {
 	case v.VpcConfig != nil && len(v.VpcConfig.SubnetIds) > 0:
 		spec.Subnet = v.VpcConfig.SubnetIds[0]
-	case v.EnableDefaultInternetAccess == nil || !*v.EnableDefaultInternetAccess:
+	case b.isolated():
 		spec.Subnet = IsolatedSubnet
 	}
 	if v.AppstreamAgentVersion != nil {
@@ -171,22 +183,34 @@ func (b *ImageBuilder) Spec(sizes map[string]InstanceType) MachineSpec {
 	return spec
 }
 
+// isolated tells whether the builder's machine is where there is no way to the internet.
+func (b *ImageBuilder) isolated() bool {
+	v := &b.View
+	return (v.VpcConfig == nil || len(v.VpcConfig.SubnetIds) == 0) && (v.EnableDefaultInternetAccess == nil || !*v.EnableDefaultInternetAccess)
+}
+
 // Job is the ID of the job that the builder's machine shall be doing; "" for none.
 func (b *ImageBuilder) Job() string {
-	if b.Making != nil {
+	switch {
+	case b.Making != nil:
 		return b.Making.job(b.State)
+	case b.State == BuilderSyncingApps:
+		if d := b.current(); d != nil {
+			return d.Job
+		}
 	}
 	return ""
 }
 
 // BuilderSnapshot is the world as PlanImageBuilder sees it.
 type BuilderSnapshot struct {
-	Builder ImageBuilder
-	Machine Machine
-	Agent   Agent
-	Job     JobStatus               // of the builder's current job, see ImageBuilder.Job; zero when it has none
-	Capture *Image                  // the image that is being made of it; nil when there is none (any more)
-	Sizes   map[string]InstanceType // the instance types that are configured
+	Builder  ImageBuilder
+	Machine  Machine
+	Agent    Agent
+	Job      JobStatus               // of the builder's current job, see ImageBuilder.Job; zero when it has none
+	Capture  *Image                  // the image that is being made of it; nil when there is none (any more)
+	Sizes    map[string]InstanceType // the instance types that are configured
+	Software map[string]Software     // what can be installed
 }
 
 // A machine that had to be started more often than bootLimit in bootWindow is broken.
@@ -205,7 +229,7 @@ func PlanImageBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		return planMaking(s, now)
 	}
 	d := planBuilder(s, now)
-	if d.Next.State != b.State || d.Remove || builderDeadlines[b.State] == 0 {
+	if d.Next.State != b.State || d.Remove || builderDeadlines[b.State] == 0 || d.Next.Deadline.After(b.Deadline) {
 		return d
 	}
 	// It is on its way and has not arrived: is there still hope?
@@ -245,6 +269,10 @@ func planBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		case s.Machine.Phase == MachineAbsent && b.Provisioned:
 			return vanished(b, now)
 		}
+	case BuilderPendingSyncingApps:
+		return planPendingSyncing(s, now)
+	case BuilderSyncingApps:
+		return planSyncing(s, now)
 	case BuilderSnapshotting:
 		return planSnapshotting(s, now)
 	case BuilderFailed:
@@ -275,7 +303,14 @@ func planStarting(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	case b.State != BuilderRebooting && m.Phase == MachineRunning && m.AgentVersion != "" && m.AgentVersion != deref(b.View.AppstreamAgentVersion):
 		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: soon(m, now)} // the agent is replaced while it is down
 	case m.Phase == MachineRunning && s.Agent.Ready:
-		d := moveBuilder(b, BuilderRunning, now, "the machine runs and its desktop has drawn")
+		state, why := BuilderRunning, "the machine runs and its desktop has drawn"
+		if b.State != BuilderRebooting && b.current() != nil {
+			state, why = BuilderPendingSyncingApps, why+", and there is software to be installed or removed"
+		}
+		d := moveBuilder(b, state, now, why)
+		if state != BuilderRunning {
+			d.Again = now
+		}
 		d.Next.Provisioned = true
 		d.Next.View.NetworkAccessConfiguration = network(m)
 		return d
@@ -286,6 +321,12 @@ func planStarting(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		}
 		return d
 	}
+	return bootBuilder(b, s, now)
+}
+
+// bootBuilder starts the machine, unless that has been done too often of late.
+func bootBuilder(b ImageBuilder, s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
+	m := s.Machine
 	if b.bootedTooOften(now) {
 		return failBuilder(b, now, types.ImageBuilderStateChangeReasonCodeInternalError, "",
 			fmt.Sprintf("The machine ended %d times within %s, last with exit code %d. Look at the machine's log, or delete the image builder.", len(b.Boots), bootWindow, m.ExitCode))
@@ -360,6 +401,7 @@ func moveBuilder(b ImageBuilder, state string, now time.Time, why string) Decisi
 
 func failBuilder(b ImageBuilder, now time.Time, reason types.ImageBuilderStateChangeReasonCode, code, message string) Decision[ImageBuilder] {
 	wake := b.captureKeys()
+	b.undeploy(message)
 	b.Enter(BuilderFailed, now)
 	b.Capturing, b.CapturingID = "", ""
 	if code == "" {
@@ -373,9 +415,11 @@ func failBuilder(b ImageBuilder, now time.Time, reason types.ImageBuilderStateCh
 // vanished gives up a machine that was made and is not there. Start may make a new one.
 func vanished(b ImageBuilder, now time.Time) Decision[ImageBuilder] {
 	b.Provisioned = false
-	return failBuilder(b, now, types.ImageBuilderStateChangeReasonCodeInternalError, "",
+	d := failBuilder(b, now, types.ImageBuilderStateChangeReasonCodeInternalError, "",
 		"The machine of the image builder has vanished from the container engine, and with it what was installed on it. "+
 			"StartImageBuilder makes a new machine from "+deref(b.View.ImageArn)+"; DeleteImageBuilder removes the image builder.")
+	d.Next.reset()
+	return d
 }
 
 func (b *ImageBuilder) captureKeys() []Key {

@@ -26,6 +26,7 @@ type Instance struct {
 	OnDemand       bool      // it is stopped while nobody uses it
 	Max            int       // how many sessions it may have at a time; 0 for a single one that it is made for
 	Sessions       []string  // IDs of the sessions that are on it; those that are EXPIRED and not yet cleared too
+	Software       []string  `json:",omitempty"` // of the image that it is made of
 	Started        bool      // the machine has been started: if it is stopped now, it has ended
 	SilentSince    time.Time `json:",omitzero"` // since when the agent does not answer; zero while it does
 }

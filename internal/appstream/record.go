@@ -21,6 +21,7 @@ const (
 	NounUser         Noun = "user"             // of the user pool
 	NounEntitlement  Noun = "entitlement"      // of a stack
 	NounDirectory    Noun = "directory-config" // how machines would join a directory
+	NounLicenseUsage Noun = "license-usage"    // of a user in a month
 	NounAccessKey    Noun = "access-key"       // of an account, in no region; its name is the key's ID
 )
 
@@ -128,8 +129,8 @@ func Transitions() map[Noun][]Transition {
 	return map[Noun][]Transition{
 		NounImageBuilder: imageBuilderTransitions, NounImage: imageTransitions, NounFleet: fleetTransitions, NounStack: stackTransitions,
 		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
-		NounExportTask: exportTransitions,
-		NounUser:       userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
+		NounExportTask: exportTransitions, NounLicenseUsage: licenseUsageTransitions,
+		NounUser: userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
 	}
 }
 

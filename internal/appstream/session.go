@@ -42,6 +42,7 @@ type Session struct {
 	Ended           time.Time `json:",omitzero"` // EXPIRED: since when
 	EndCode         EndCode   `json:",omitzero"` // EXPIRED: why
 	Cleared         bool      // EXPIRED: nothing of it is left on the instance
+	Licenses        []string  `json:",omitempty"` // types of license of its machine's software, which its person uses
 	Notes           []string  `json:",omitempty"` // what its person should know, such as a session script that failed
 	EmbedDomains    []string  `json:",omitempty"` // of the stack: who may show the viewer in a frame
 	AccessEndpoints []types.AccessEndpoint
@@ -176,6 +177,8 @@ type SessionSnapshot struct {
 	Instance *Instance // nil when it is gone
 	Machine  Machine
 	Seat     SeatStatus
+	Software map[string]Software // the server's catalogue
+	Usages   []LicenseUsage      // of its person, in the month of the session's end, or in this one
 }
 
 // PlanSession decides the next step of a session. It is pure.
@@ -216,7 +219,8 @@ func PlanSession(s SessionSnapshot, now time.Time) Decision[Session] {
 		if !session.Connected {
 			session.Away = now
 		}
-		return Decision[Session]{Next: session, Again: now, Why: "its desktop is there"}
+		session.Licenses = Licenses(s.Instance.Software, s.Software)
+		return Decision[Session]{Next: session, Again: now, Why: "its desktop is there", Also: session.useLicenses(s.Usages, now, now)}
 	case session.Problem != nil && session.Problem.Lasting, session.Overdue(now) && !s.Machine.NextChange.After(now):
 		d := endSession(session, EndNotStarted, now)
 		d.Why += lastWords(session.Problem, Agent{Problem: s.Seat.Problem})
@@ -241,9 +245,9 @@ func planExpired(s SessionSnapshot, lost bool, now time.Time) Decision[Session] 
 	}
 	cleared := func(stuck bool) Decision[Session] {
 		session.clear(now)
-		d := Decision[Session]{Next: session, Again: session.Due}
+		d := Decision[Session]{Next: session, Again: session.Due, Also: session.useLicenses(s.Usages, session.Ended, now)}
 		if !lost {
-			d.Also = []Also{s.Instance.unseat(session.ID, stuck, now)}
+			d.Also = append(d.Also, s.Instance.unseat(session.ID, stuck, now))
 			d.Wake = s.Instance.fleetKey()
 		}
 		return d

@@ -58,6 +58,7 @@ func (c *Config) Check() error {
 	c.checkImages(&k)
 	c.checkNetworks(&k)
 	c.checkTypes(&k)
+	c.checkSoftware(&k)
 	c.checkKeys(&k)
 	if len(k.list) > 0 && c.file != "" {
 		for i, err := range k.list {

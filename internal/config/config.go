@@ -61,6 +61,7 @@ type Config struct {
 	Subnets       []Subnet       `toml:"subnet"`
 	Endpoints     []Endpoint     `toml:"endpoint"`
 	InstanceTypes []InstanceType `toml:"instance_type"`
+	Software      []Software     `toml:"software"`
 	Keys          []Key          `toml:"key"`
 
 	file string // where it was read from, for messages

@@ -36,7 +36,7 @@ func TestExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The example shows every table, and says the truth about the defaults that it repeats.
-	if len(c.Images) == 0 || len(c.Subnets) == 0 || len(c.Endpoints) == 0 || len(c.InstanceTypes) == 0 || len(c.Keys) == 0 {
+	if len(c.Images) == 0 || len(c.Subnets) == 0 || len(c.Endpoints) == 0 || len(c.InstanceTypes) == 0 || len(c.Software) == 0 || len(c.Keys) == 0 {
 		t.Errorf("the example leaves a table out: %+v", c)
 	}
 	d := Default()
@@ -53,7 +53,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := strings.Split(strings.TrimPrefix(hint([]string{"zzzzzzzzz"}), "; the keys here are "), ", ")
-	for _, table := range []string{"quotas", "rates", "image", "subnet", "endpoint", "instance_type", "key"} {
+	for _, table := range []string{"quotas", "rates", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
 		known = append(known, strings.Split(strings.TrimPrefix(hint([]string{table, "zzzzzzzzz"}), "; the keys here are "), ", ")...)
 	}
 	if len(known) < 40 {
@@ -161,6 +161,14 @@ func TestRefusals(t *testing.T) {
 		{"endpoint without networks", "[[endpoint]]\nid = 'vpce-x'", "cidrs: name the networks"},
 		{"type name", "[[instance_type]]\nname = 'tiny'\nvcpu = 1\nmemory_mb = 512", "[[instance_type]] number 1: name: "},
 		{"type size", "[[instance_type]]\nname = 'stream.tiny.small'\nvcpu = 0\nmemory_mb = 1", "vcpu: 0 is not"},
+		{"software name", "[[software]]\nname = 'A b'", "[[software]] number 1: name: "},
+		{"software twice", "[[software]]\nname = 'a'\n[[software]]\nname = 'a'", "[[software]] number 2: name: a is there twice"},
+		{"half an installer", "[[software]]\nname = 'a'\ninstall.DEBIAN_12 = 'x'", "uninstall.DEBIAN_12: a platform has commands for both"},
+		{"the other half", "[[software]]\nname = 'a'\nuninstall.DEBIAN_12 = 'x'", "install.DEBIAN_12: a platform has commands for both"},
+		{"software for no platform", "[[software]]\nname = 'a'\ninstall.debian = 'x'\nuninstall.debian = 'x'", "\"debian\" is not a platform"},
+		{"a long command", "[[software]]\nname = 'a'\ninstall.DEBIAN_12 = '" + strings.Repeat("x", 61<<10) + "'\nuninstall.DEBIAN_12 = 'x'", "the command has 62464 bytes"},
+		{"a license in two lines", "[[software]]\nname = 'a'\nlicense = \"a\\nb\"", "license: it is not one line"},
+		{"unknown key of software", "[[software]]\nname = 'a'\ncommand = 'x'", "there is no key software.command"},
 		{"key without policy", "[[key]]\n" + secret, "[[key]] number 1: policy: say what the key may do"},
 		{"key with two", "[[key]]\n" + secret + "policy = '{}'\npolicy_file = 'x'", "policy and policy_file are set"},
 		{"key with a broken policy", "[[key]]\n" + secret + "policy = '{}'", "[[key]] number 1: policy: iam policy: Statement is missing"},
@@ -232,6 +240,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("[[key]]\nid = 1"))
 	f.Add([]byte("[quotas]\nimages = 99999999999999999999"))
 	f.Add([]byte("[[subnet]]\nipv4 = ''"))
+	f.Add([]byte("[[software]]\nname = 'a'\ninstall.DEBIAN_12 = 'x'\nuninstall = {DEBIAN_12 = 'y'}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := parse(text, "oriel.toml")
 		if err != nil {

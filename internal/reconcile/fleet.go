@@ -95,7 +95,7 @@ func (e *Engine) passInstance(ctx context.Context, head appstream.Meta) error {
 
 // passSession is one pass over a session.
 func (e *Engine) passSession(ctx context.Context, head appstream.Meta) error {
-	var s appstream.SessionSnapshot
+	s := appstream.SessionSnapshot{Software: e.Software}
 	err := e.Store.View(ctx, func(tx store.Tx) error {
 		if err := tx.Find(head.ID, &s.Session); err != nil {
 			return err
@@ -105,7 +105,11 @@ func (e *Engine) passSession(ctx context.Context, head appstream.Meta) error {
 		if err == nil {
 			s.Instance = &instance
 		}
-		return ignore(err, store.ErrNotFound)
+		if err := ignore(err, store.ErrNotFound); err != nil {
+			return err
+		}
+		s.Usages, err = usages(tx, &s, time.Now())
+		return err
 	})
 	if err != nil {
 		return err
@@ -121,6 +125,32 @@ func (e *Engine) passSession(ctx context.Context, head appstream.Meta) error {
 			}
 		}
 		return appstream.PlanSession(s, time.Now().UTC()), nil
+	})
+}
+
+// usages reads what is recorded of the licenses that a session's person uses, at the two moments when something is added to that: the session's beginning,
+// and its end.
+func usages(tx store.Tx, s *appstream.SessionSnapshot, now time.Time) ([]appstream.LicenseUsage, error) {
+	session := &s.Session
+	switch {
+	case session.State == appstream.SessionPending && s.Instance != nil && len(appstream.Licenses(s.Instance.Software, s.Software)) > 0:
+	case session.State == appstream.SessionExpired && !session.Cleared && len(session.Licenses) > 0:
+		now = session.Ended
+	default:
+		return nil, nil
+	}
+	return store.List[appstream.LicenseUsage](tx, store.Query{Noun: appstream.NounLicenseUsage, Region: session.Region, Accounts: []string{session.Account},
+		Prefix: appstream.UsagePrefix(now, session.AuthType, session.UserID)})
+}
+
+// passLicenseUsage is one pass over the usage of a license.
+func (e *Engine) passLicenseUsage(ctx context.Context, head appstream.Meta) error {
+	var u appstream.LicenseUsage
+	if err := e.Store.View(ctx, func(tx store.Tx) error { return tx.Find(head.ID, &u) }); err != nil {
+		return err
+	}
+	return finish(ctx, e, u, func() (appstream.Decision[appstream.LicenseUsage], error) {
+		return appstream.PlanLicenseUsage(u, time.Now().UTC()), nil
 	})
 }
 

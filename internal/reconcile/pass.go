@@ -16,7 +16,7 @@ import (
 
 // passImageBuilder is one pass over an image builder.
 func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) error {
-	s := appstream.BuilderSnapshot{Sizes: e.Sizes}
+	s := appstream.BuilderSnapshot{Sizes: e.Sizes, Software: e.Software}
 	err := e.Store.View(ctx, func(tx store.Tx) error {
 		if err := tx.Find(head.ID, &s.Builder); err != nil {
 			return err
@@ -41,7 +41,7 @@ func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) erro
 		}
 		if s.Machine.Phase == appstream.MachineRunning {
 			switch s.Builder.State {
-			case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting,
+			case appstream.BuilderPending, appstream.BuilderUpdatingAgent, appstream.BuilderRebooting, appstream.BuilderPendingSyncingApps,
 				appstream.BuilderUpdating, appstream.BuilderPendingImageImport, appstream.BuilderPendingQualification:
 				s.Agent = e.agent(ctx, s.Builder.ID, s.Machine, agentWait)
 			case appstream.BuilderRunning:

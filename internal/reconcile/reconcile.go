@@ -38,8 +38,9 @@ type Config struct {
 	Archives Archives // nil: images cannot be exported or imported
 	Agents   Agents   // nil when the provider's machines have no agents: they are ready as soon as they run
 	Sizes    map[string]appstream.InstanceType
-	Regions  []string // where public images are offered
-	Workers  int      // how many passes at a time, beside those that wait for an agent; default 32
+	Software map[string]appstream.Software // what can be installed on image builders
+	Regions  []string                      // where public images are offered
+	Workers  int                           // how many passes at a time, beside those that wait for an agent; default 32
 	Log      *slog.Logger
 
 	// Observe is told about every pass: the noun, what came of it ("ok", "conflict" when the record changed meanwhile, "error") and how long it took. May be nil.
@@ -120,6 +121,7 @@ func New(cfg Config) *Engine {
 		appstream.NounFleet:        e.passFleet,
 		appstream.NounInstance:     e.passInstance,
 		appstream.NounSession:      e.passSession,
+		appstream.NounLicenseUsage: e.passLicenseUsage,
 	}
 	return e
 }

@@ -113,10 +113,10 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.metrics = telemetry.NewMetrics(cfg.Version, s.population)
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
-	sizes := cfg.Sizes()
-	operations := service.Config{Store: s.store, Blobs: blobs, Secrets: secrets, Archives: archives, Tickets: signer, Sizes: sizes, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
+	sizes, software := cfg.Sizes(), cfg.Catalogue()
+	operations := service.Config{Store: s.store, Blobs: blobs, Secrets: secrets, Archives: archives, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
-	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: archives, Sizes: sizes, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
+	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: archives, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)
 	if dialer != nil {
 		agents := attend.Agents{Dialer: dialer}

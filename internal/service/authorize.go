@@ -139,7 +139,8 @@ func Repeatable(operation string) bool {
 	switch operation {
 	case "DescribeImageBuilders", "DescribeImages", "DescribeImagePermissions", "ListTagsForResource",
 		"DescribeFleets", "DescribeStacks", "DescribeSessions", "ListAssociatedFleets", "ListAssociatedStacks",
-		"DescribeUsers", "DescribeUserStackAssociations", "DescribeEntitlements", "ListEntitledApplications", "DescribeDirectoryConfigs":
+		"DescribeUsers", "DescribeUserStackAssociations", "DescribeEntitlements", "ListEntitledApplications", "DescribeDirectoryConfigs",
+		"DescribeSoftwareAssociations", "DescribeAppLicenseUsage":
 		return true
 	}
 	return false

@@ -44,7 +44,7 @@ func (s *Service) CopyImage(ctx context.Context, in *aws.CopyImageInput) (*aws.C
 				"The limit of concurrent image copies to %s for account %s was exceeded. Wait until one is AVAILABLE. Limit: %d", to.Region, to.Account, limit)
 		}
 		image := appstream.Image{Meta: appstream.Meta{Key: to, ID: newID("img-"), Created: now},
-			View: source.View, CopyOf: source.Ref, Icons: source.Icons, VolumeGB: source.VolumeGB}
+			View: source.View, CopyOf: source.Ref, Icons: source.Icons, Software: source.Software, VolumeGB: source.VolumeGB}
 		image.Ref = "oriel/image:" + image.ID
 		image.View.BaseImageArn = new(source.ARN())
 		image.View.Description = in.DestinationImageDescription

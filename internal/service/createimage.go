@@ -90,6 +90,7 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 		}
 		image.Created, image.BuilderID = now, b.ID
 		image.Ref = "oriel/image:" + image.ID
+		image.Software = b.Installed()
 		image.VolumeGB = int(value(b.View.RootVolumeConfig.VolumeSizeInGb))
 		image.View = types.Image{
 			Applications:                catalogue,
@@ -101,7 +102,7 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 			ImageBuilderName:            &b.Name,
 			ImageBuilderSupported:       new(true),
 			ImageType:                   types.ImageTypeNative,
-			ManagedSoftwareIncluded:     new(false),
+			ManagedSoftwareIncluded:     new(len(image.Software) > 0),
 			Platform:                    b.View.Platform,
 			PublicBaseImageReleasedDate: base.View.PublicBaseImageReleasedDate,
 			SupportedInstanceFamilies:   base.View.SupportedInstanceFamilies,

@@ -145,7 +145,7 @@ func (s *Service) setImage(c appstream.Caller, f *appstream.Fleet, image *appstr
 	if err := s.fleetMayUse(c, image, f); err != nil {
 		return err
 	}
-	f.ImageID, f.ImageRef, f.Agent = image.ID, image.Ref, ""
+	f.ImageID, f.ImageRef, f.Agent, f.Software = image.ID, image.Ref, "", image.Software
 	if pinned := value(image.View.AppstreamAgentVersion); slices.Contains(s.cfg.AgentVersions(), pinned) { // else the image follows the newest, or has outlived its agent
 		f.Agent = pinned
 	}
@@ -479,7 +479,7 @@ func (s *Service) StartFleet(ctx context.Context, in *aws.StartFleetInput) (*aws
 		if err := s.checkCapacity(&f); err != nil {
 			return err
 		}
-		f.ImageID, f.ImageRef = image.ID, image.Ref
+		f.ImageID, f.ImageRef, f.Software = image.ID, image.Ref, image.Software
 		f.Failures, f.Retry, f.View.FleetErrors = 0, time.Time{}, nil
 		f.Enter(appstream.FleetStarting, now, 0)
 		if err := move(tx, &f.Meta, appstream.FleetStopped, now, "StartFleet"); err != nil {

@@ -62,6 +62,9 @@ func (s *Service) CreateImageBuilder(ctx context.Context, in *aws.CreateImageBui
 		if b.View.VpcConfig == nil {
 			b.View.VpcConfig = &types.VpcConfig{}
 		}
+		if err := s.firstSoftware(&b, &image, in.SoftwaresToInstall, in.SoftwaresToUninstall); err != nil {
+			return err
+		}
 		b.Enter(appstream.BuilderPending, now)
 		if err := move(tx, &b.Meta, "", now, "CreateImageBuilder"); err != nil {
 			return err
@@ -84,10 +87,6 @@ func (s *Service) checkNewBuilder(c appstream.Caller, in *aws.CreateImageBuilder
 		return size, appstream.Errorf(appstream.InvalidParameterCombination, "Specify exactly one of ImageName and ImageArn.")
 	case vpc != nil && len(vpc.SubnetIds) > 1:
 		return size, appstream.Errorf(appstream.InvalidParameterCombination, "VpcConfig has %d subnets. Specify only one subnet for an image builder.", len(vpc.SubnetIds))
-	case len(in.SoftwaresToInstall) > 0:
-		return size, appstream.Errorf(appstream.InvalidParameterCombination, "SoftwaresToInstall names %s, but no installer is configured on this server.", strings.Join(in.SoftwaresToInstall, ", "))
-	case len(in.SoftwaresToUninstall) > 0:
-		return size, appstream.Errorf(appstream.InvalidParameterCombination, "SoftwaresToUninstall names %s, which the image does not have.", strings.Join(in.SoftwaresToUninstall, ", "))
 	case in.IamRoleArn != nil && !roleOf(c.Account, *in.IamRoleArn):
 		return size, invalidRole(c, *in.IamRoleArn)
 	}

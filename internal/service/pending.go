@@ -34,10 +34,6 @@ func (pending) AssociateApplicationFleet(context.Context, *aws.AssociateApplicat
 	return nil, pendingOperation("AssociateApplicationFleet")
 }
 
-func (pending) AssociateSoftwareToImageBuilder(context.Context, *aws.AssociateSoftwareToImageBuilderInput) (*aws.AssociateSoftwareToImageBuilderOutput, error) {
-	return nil, pendingOperation("AssociateSoftwareToImageBuilder")
-}
-
 func (pending) CreateAppBlock(context.Context, *aws.CreateAppBlockInput) (*aws.CreateAppBlockOutput, error) {
 	return nil, pendingOperation("CreateAppBlock")
 }
@@ -98,20 +94,12 @@ func (pending) DescribeAppBlocks(context.Context, *aws.DescribeAppBlocksInput) (
 	return nil, pendingOperation("DescribeAppBlocks")
 }
 
-func (pending) DescribeAppLicenseUsage(context.Context, *aws.DescribeAppLicenseUsageInput) (*aws.DescribeAppLicenseUsageOutput, error) {
-	return nil, pendingOperation("DescribeAppLicenseUsage")
-}
-
 func (pending) DescribeApplicationFleetAssociations(context.Context, *aws.DescribeApplicationFleetAssociationsInput) (*aws.DescribeApplicationFleetAssociationsOutput, error) {
 	return nil, pendingOperation("DescribeApplicationFleetAssociations")
 }
 
 func (pending) DescribeApplications(context.Context, *aws.DescribeApplicationsInput) (*aws.DescribeApplicationsOutput, error) {
 	return nil, pendingOperation("DescribeApplications")
-}
-
-func (pending) DescribeSoftwareAssociations(context.Context, *aws.DescribeSoftwareAssociationsInput) (*aws.DescribeSoftwareAssociationsOutput, error) {
-	return nil, pendingOperation("DescribeSoftwareAssociations")
 }
 
 func (pending) DescribeThemeForStack(context.Context, *aws.DescribeThemeForStackInput) (*aws.DescribeThemeForStackOutput, error) {
@@ -130,16 +118,8 @@ func (pending) DisassociateApplicationFleet(context.Context, *aws.DisassociateAp
 	return nil, pendingOperation("DisassociateApplicationFleet")
 }
 
-func (pending) DisassociateSoftwareFromImageBuilder(context.Context, *aws.DisassociateSoftwareFromImageBuilderInput) (*aws.DisassociateSoftwareFromImageBuilderOutput, error) {
-	return nil, pendingOperation("DisassociateSoftwareFromImageBuilder")
-}
-
 func (pending) StartAppBlockBuilder(context.Context, *aws.StartAppBlockBuilderInput) (*aws.StartAppBlockBuilderOutput, error) {
 	return nil, pendingOperation("StartAppBlockBuilder")
-}
-
-func (pending) StartSoftwareDeploymentToImageBuilder(context.Context, *aws.StartSoftwareDeploymentToImageBuilderInput) (*aws.StartSoftwareDeploymentToImageBuilderOutput, error) {
-	return nil, pendingOperation("StartSoftwareDeploymentToImageBuilder")
 }
 
 func (pending) StopAppBlockBuilder(context.Context, *aws.StopAppBlockBuilderInput) (*aws.StopAppBlockBuilderOutput, error) {

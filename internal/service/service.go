@@ -25,6 +25,8 @@ type Config struct {
 	Tickets *ticket.Signer
 	Secrets *seal.Box // keeps what must be read again: passwords of directories
 	Sizes   map[string]appstream.InstanceType
+	// Software is what can be installed on image builders, by name.
+	Software map[string]appstream.Software
 	// AgentVersions gives the agent versions that can be put into machines, the newest last.
 	AgentVersions func() []string
 	Regions       []string // where resources can be: those that an image can be copied to

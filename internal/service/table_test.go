@@ -94,7 +94,7 @@ var cannotOccur = []struct {
 	{"AssociateFleet", appstream.LimitExceeded, "a fleet may have as many stacks as there are"},
 	{"AssociateFleet", appstream.OperationNotPermitted, "fleets and stacks of every kind go together"},
 	{"CopyImage", appstream.IncompatibleImage, "every region has every platform"},
-	{"CreateFleet CreateImageBuilder UpdateFleet", appstream.IncompatibleImage, "an image that the instance type does not support is an InvalidParameterCombinationException, as AWS's text has it"},
+	{"CreateFleet UpdateFleet", appstream.IncompatibleImage, "an image that the instance type does not support is an InvalidParameterCombinationException, as AWS's text has it"},
 	{"StartImageBuilder", appstream.IncompatibleImage, "its image was checked when it was created"},
 	{"StartFleet", appstream.InvalidRole, "roles are checked when they are set; there is no IAM here in which one could be deleted"},
 	{"CreateStreamingURL", appstream.InvalidParameterCombination, "no two members exclude one another"},
@@ -114,6 +114,8 @@ var cannotOccur = []struct {
 	{"CreateDirectoryConfig UpdateDirectoryConfig", appstream.InvalidRole, "a directory config has no role"},
 	{"CreateDirectoryConfig", appstream.ResourceNotFound, "it names nothing that must be there"},
 	{"UpdateDirectoryConfig", appstream.IncompatibleImage, "it names no image"},
+	{"DescribeAppLicenseUsage", appstream.ResourceNotFound, "a month without use has no records"},
+	{"DescribeAppLicenseUsage", appstream.OperationNotPermitted, "there is no state in which it cannot be read"},
 	{"UpdateDirectoryConfig", appstream.ResourceInUse, "nothing joins a directory, so a directory config can be updated while it is in use"},
 }
 
@@ -244,5 +246,5 @@ func fillRequired(v reflect.Value) {
 // table has all rows.
 func table() []row {
 	return slices.Concat(builderRows(), imageRows(), exportRows(), permissionRows(), fleetRows(), stackRows(), associationRows(), sessionRows(), tagRows(),
-		userRows(), userStackRows(), entitlementRows(), directoryRows())
+		userRows(), userStackRows(), entitlementRows(), directoryRows(), softwareRows())
 }

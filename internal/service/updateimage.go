@@ -47,7 +47,7 @@ func (s *Service) CreateUpdatedImage(ctx context.Context, in *aws.CreateUpdatedI
 		if outdated = len(steps) > 0 || s.outdated(source.View.AppstreamAgentVersion); !outdated && !value(in.DryRun) {
 			return appstream.Errorf(appstream.OperationNotPermitted, "There is nothing to update in the image %s: it has the newest agent, and how the packages of %s are updated is not known.", from.Name, source.View.Platform)
 		}
-		image.Created, image.UpdateOf, image.Icons, image.VolumeGB = now, source.Ref, source.Icons, source.VolumeGB
+		image.Created, image.UpdateOf, image.Icons, image.Software, image.VolumeGB = now, source.Ref, source.Icons, source.Software, source.VolumeGB
 		image.Ref = "oriel/image:" + image.ID
 		image.View = source.View
 		image.View.Description, image.View.DisplayName = in.NewImageDescription, in.NewImageDisplayName
@@ -110,7 +110,7 @@ func (s *Service) addManaged(tx store.Tx, image *appstream.Image, source appstre
 		return appstream.Errorf(appstream.IncompatibleImage, "There is no instance type for the image %s, which supports %s.", source.Name, strings.Join(source.View.SupportedInstanceFamilies, ", "))
 	}
 	b := appstream.ImageBuilder{Meta: appstream.Meta{Key: image.Key, ID: newID("ib-"), Created: now}, ImageRef: source.Ref,
-		Capturing: image.Name, CapturingID: image.ID, Making: &making}
+		Capturing: image.Name, CapturingID: image.ID, Making: &making, ImageSoftware: source.Software, Software: appstream.Deployed(source.Software)}
 	b.Noun = appstream.NounImageBuilder
 	for b.Name = ""; b.Name == ""; {
 		b.Name = appstream.ManagedBuilderName(image.Name, rand.Uint64())

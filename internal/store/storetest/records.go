@@ -301,6 +301,9 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounDirectory: func(name string) appstream.Record {
 			return &appstream.DirectoryConfig{Meta: newMeta(appstream.NounDirectory, name)}
 		},
+		appstream.NounLicenseUsage: func(name string) appstream.Record {
+			return &appstream.LicenseUsage{Meta: newMeta(appstream.NounLicenseUsage, name)}
+		},
 	}
 	abort := errors.New("abort")
 	for noun, table := range appstream.Transitions() {
