@@ -474,6 +474,29 @@ func (w *world) sudo(input string, args ...string) (string, int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
+// What a command has left running in the background stays when sudo ends.
+func TestSudoLeavesRunning(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: commands run as root, and this test does not")
+	}
+	w := newWorld(t, testConfig, nil).start()
+	w.ready()
+	for range 20 {
+		out, code := w.sudo("", "sh", "-c", "sleep 1005 >/dev/null 2>&1 & echo $!")
+		pid, err := strconv.Atoi(strings.TrimSpace(out))
+		if err != nil || code != 0 {
+			t.Fatalf("%q, %d", out, code)
+		}
+		// Its runner has ended, too, so that nobody can end it any more.
+		eventually(t, func() bool { return len(pids(sudo.RunnerName)) == 0 })
+		text, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		if !strings.Contains(string(text), "1005") {
+			t.Fatal("it was ended")
+		}
+		unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
 func TestSudo(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: commands run as root, and this test does not")

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -79,9 +80,11 @@ func RunnerMain() int {
 
 // runner is one command.
 type runner struct {
-	conn *net.UnixConn
-	pid  int
-	tty  int // a descriptor of the controlling terminal, or -1
+	conn  *net.UnixConn
+	pid   int
+	tty   int // a descriptor of the controlling terminal, or -1
+	mu    sync.Mutex
+	ended bool // the command has been reaped
 }
 
 // start starts the command in a process group of its own. With a terminal it
@@ -146,9 +149,15 @@ func (r *runner) obey() {
 	}
 }
 
-// signal signals the command's group. The runner ends when it has reaped the
-// command, so that the number cannot have become someone else's.
-func (r *runner) signal(s unix.Signal) { unix.Kill(-r.pid, s) }
+// signal signals the command's group. When the command has ended, what it has
+// left running in its group shall stay, and the number may be someone else's.
+func (r *runner) signal(s unix.Signal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		unix.Kill(-r.pid, s)
+	}
+}
 
 // wait reports what becomes of the command until it has ended.
 func (r *runner) wait() {
@@ -175,6 +184,9 @@ func (r *runner) wait() {
 				unix.IoctlSetPointerInt(r.tty, unix.TIOCSPGRP, unix.Getpgrp())
 				unix.Close(r.tty)
 			}
+			r.mu.Lock()
+			r.ended = true
+			r.mu.Unlock()
 			e := event{Ended: true}
 			if status.Signaled() {
 				e.Killed = int(status.Signal())
