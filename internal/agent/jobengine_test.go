@@ -85,8 +85,10 @@ cat >/opt/forks <<'X'
 setsid mousepad "$@" &
 X
 printf '#!/bin/sh\nexec sleep 4716\n' | tee /opt/nothing >/opt/gone
-chmod 755 /opt/hello /opt/forks /opt/nothing /opt/gone
-for app in files=/usr/bin/pcmanfm editor=/usr/bin/mousepad terminal=/usr/bin/xterm hello=/opt/hello forks=/opt/forks nothing=/opt/nothing gone=/opt/gone; do
+printf '#!/bin/sh\nsudo -u ImageBuilderAdmin sh -c "setsid xterm >/dev/null 2>&1 &"\n' >/opt/asks
+printf text >/opt/text
+chmod 755 /opt/asks /opt/text /opt/hello /opt/forks /opt/nothing /opt/gone
+for app in files=/usr/bin/pcmanfm editor=/usr/bin/mousepad terminal=/usr/bin/xterm hello=/opt/hello forks=/opt/forks nothing=/opt/nothing gone=/opt/gone asks=/opt/asks text=/opt/text; do
 	sudo AppStreamImageAssistant add-application --name "${app%%=*}" --absolute-app-path "${app#*=}"
 done
 rm /opt/gone`}); s.State != agentapi.JobSucceeded {
@@ -96,14 +98,18 @@ rm /opt/gone`}); s.State != agentapi.JobSucceeded {
 		eventually(t, func() bool { return strings.Contains(processes(), "pcmanfm") })
 		before, there := processes(), files()
 		for name, want := range map[string]string{
-			"files": "", "editor": "", "terminal": "", "forks": "",
+			"files": "", "editor": "", "terminal": "", "forks": "", "asks": "",
 			"hello":   "Try: it ended with code 127: cannot open shared object",
 			"nothing": "Try: it drew no window within 4s",
+			"text":    "Try: it could not be started: /opt/text: exec format error",
 			"gone":    "Try: the file /opt/gone does not exist",
 		} {
 			seconds := 20
 			if name == "nothing" {
-				seconds = 4
+				seconds = 4 // in which somebody opens a window
+				time.AfterFunc(time.Second, func() {
+					i.try("exec", "-u", "1000", "-e", "DISPLAY=:0", "-e", "XAUTHORITY=/run/oriel-agent/display/xauthority", i.name, "xterm", "-e", "sleep 1")
+				})
 			}
 			began := time.Now()
 			s := job(agentapi.JobStep{Name: "Try", Launch: name, Seconds: seconds})
@@ -117,6 +123,19 @@ rm /opt/gone`}); s.State != agentapi.JobSucceeded {
 			if after := files(); after != there {
 				t.Errorf("%s: files before\n%s\nand after\n%s", name, there, after)
 			}
+		}
+		// The display ends meanwhile.
+		if err := i.client.BeginJob(ctx, "crash", agentapi.Job{Steps: []agentapi.JobStep{{Name: "Try", Launch: "nothing"}}}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool { return strings.Count(processes(), "sleep") == 2 })
+		i.do("exec", i.name, "pkill", "-KILL", "Xvnc")
+		if s, err := i.client.Job(ctx, "crash", 20*time.Second); err != nil || s.State != agentapi.JobFailed || !strings.HasPrefix(s.Problem, "Try: the display ended meanwhile") {
+			t.Errorf("%+v, %v", s, err)
+		}
+		i.ready()
+		if s := job(agentapi.JobStep{Name: "Try", Launch: "editor"}); s.State != agentapi.JobSucceeded {
+			t.Errorf("%+v", s)
 		}
 	})
 }

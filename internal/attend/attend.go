@@ -158,7 +158,7 @@ func (a Agents) BeginJob(ctx context.Context, machine string, job appstream.Job)
 	defer client.Close()
 	steps := make([]agentapi.JobStep, len(job.Steps))
 	for n, s := range job.Steps {
-		steps[n] = agentapi.JobStep{Name: s.Name, Command: s.Command, Launch: s.Launch, Seconds: int(s.Time / time.Second)}
+		steps[n] = agentapi.JobStep{Name: s.Name, Command: s.Command, Launch: s.Launch, Seconds: int((s.Time + time.Second - 1) / time.Second)}
 	}
 	return client.BeginJob(ctx, job.ID, agentapi.Job{Steps: steps})
 }

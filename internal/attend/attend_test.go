@@ -188,14 +188,16 @@ func (w *world) due(name string) (due time.Time) {
 
 // agent is the server's end of agentapi, in the machine of one image builder.
 type agent struct {
-	conns    chan net.Conn
-	server   *http.Server
-	requests chan agentapi.Request
-	answers  chan string // ID of the request and the answer
-	status   agentapi.Status
-	silent   atomic.Bool  // it takes questions and does not answer
-	lines    atomic.Int32 // who waits for a request now
-	open     atomic.Int32 // connections
+	conns     chan net.Conn
+	server    *http.Server
+	requests  chan agentapi.Request
+	answers   chan string // ID of the request and the answer
+	status    agentapi.Status
+	job       agentapi.Job // that was begun
+	jobStatus agentapi.JobStatus
+	silent    atomic.Bool  // it takes questions and does not answer
+	lines     atomic.Int32 // who waits for a request now
+	open      atomic.Int32 // connections
 }
 
 // agent gives the machine of an image builder an agent.
@@ -210,6 +212,22 @@ func (w *world) agent(name string) *agent {
 		json.MarshalWrite(rw, a.status)
 	})
 	mux.HandleFunc("GET /v1/requests", a.nextRequest)
+	mux.HandleFunc("PUT /v1/jobs/{id}", func(rw http.ResponseWriter, r *http.Request) {
+		if r.PathValue("id") != "j1" {
+			rw.WriteHeader(http.StatusConflict)
+			json.MarshalWrite(rw, map[string]string{"message": "another job runs"})
+			return
+		}
+		json.UnmarshalRead(r.Body, &a.job)
+		rw.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /v1/jobs/{id}", func(rw http.ResponseWriter, r *http.Request) {
+		if r.PathValue("id") != "j1" || r.FormValue("wait") != "2.000" {
+			rw.WriteHeader(http.StatusNotFound)
+			return
+		}
+		json.MarshalWrite(rw, a.jobStatus)
+	})
 	mux.HandleFunc("POST /v1/requests/{id}", func(rw http.ResponseWriter, r *http.Request) {
 		var answer agentapi.Answer
 		err := json.UnmarshalRead(r.Body, &answer)
@@ -647,5 +665,61 @@ func TestStatus(t *testing.T) {
 		if got.Answers || got.Ready || !strings.Contains(got.Problem, errNoMachine.Error()) {
 			t.Errorf("nobody answers: %+v", got)
 		}
+	})
+}
+
+func TestJob(t *testing.T) {
+	long := strings.Repeat("x", 1000)
+	for _, test := range []struct {
+		name   string
+		status agentapi.JobStatus
+		want   appstream.JobStatus
+	}{
+		{"running", agentapi.JobStatus{State: agentapi.JobRunning, Step: 1, Output: "a\n"}, appstream.JobStatus{Answers: true, Known: true, Step: 1, Output: "a\n"}},
+		{"done", agentapi.JobStatus{State: agentapi.JobSucceeded, Step: 2}, appstream.JobStatus{Answers: true, Known: true, Ended: true, Step: 2}},
+		{"failed", agentapi.JobStatus{State: agentapi.JobFailed, Problem: "Try:\n" + long}, appstream.JobStatus{Answers: true, Known: true, Ended: true, Problem: ("Try: " + long)[:300]}},
+		{"failed without a word", agentapi.JobStatus{State: agentapi.JobFailed}, appstream.JobStatus{Answers: true, Known: true, Ended: true, Problem: "The job failed."}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(w *world) {
+				a := w.agent("hello")
+				a.jobStatus = test.status
+				got := attend.Agents{Dialer: w}.Job(w.t.Context(), "ib-hello", "j1", 2*time.Second)
+				if diff := cmp.Diff(test.want, got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				a.closed(t)
+			})
+		})
+	}
+	in(t, func(w *world) {
+		agents := attend.Agents{Dialer: w}
+		if got := agents.Job(w.t.Context(), "ib-hello", "j1", 2*time.Second); got != (appstream.JobStatus{}) {
+			t.Errorf("nobody answers: %+v", got)
+		}
+		w.agent("hello")
+		if got := agents.Job(w.t.Context(), "ib-hello", "j2", 2*time.Second); got != (appstream.JobStatus{Answers: true}) {
+			t.Errorf("it is not known: %+v", got)
+		}
+	})
+}
+
+func TestBeginJob(t *testing.T) {
+	in(t, func(w *world) {
+		a := w.agent("hello")
+		agents := attend.Agents{Dialer: w}
+		job := appstream.Job{ID: "j1", Steps: []appstream.JobStep{{Name: "Install", Command: "true"}, {Name: "Start", Launch: "editor", Time: 89500 * time.Millisecond}}}
+		if err := agents.BeginJob(w.t.Context(), "ib-hello", job); err != nil {
+			t.Error(err)
+		}
+		want := agentapi.Job{Steps: []agentapi.JobStep{{Name: "Install", Command: "true"}, {Name: "Start", Launch: "editor", Seconds: 90}}}
+		if diff := cmp.Diff(want, a.job); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		job.ID = "j2"
+		if err := agents.BeginJob(w.t.Context(), "ib-hello", job); err == nil || !strings.Contains(err.Error(), "another job runs") {
+			t.Error(err)
+		}
+		a.closed(t)
 	})
 }

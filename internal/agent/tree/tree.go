@@ -153,7 +153,7 @@ func RunnerMain(args []string) int {
 	pid, err := start(args)
 	if err != nil {
 		report(conn, End{Error: err.Error()})
-		return 1
+		return 0
 	}
 	none := make(chan struct{})
 	go func() {

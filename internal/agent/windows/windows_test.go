@@ -17,14 +17,28 @@ import (
 
 const root = 77
 
-// display is an X server that knows properties only.
+// display is an X server that knows properties and plain pictures only.
 type display struct {
 	mu    sync.Mutex
 	atoms []string // an atom's number is its place, from 1
 	props map[uint32]map[string][]byte
 	told  [][]byte // SendEvent
 	conns []net.Conn
+
+	pictures map[uint32]picture // of windows that are on the screen
+	pids     map[uint32]uint32  // as the kernel has told; nil when the display cannot say
 }
+
+// picture is what a window shows: dots in a colour of their own, and else black.
+type picture struct {
+	x, y, width, height int
+	dots                map[[2]int]bool // by column and row
+}
+
+const (
+	screenWidth, screenHeight = 1000, 700
+	opResources               = 150
+)
 
 func newDisplay() *display {
 	d := &display{props: map[uint32]map[string][]byte{}}
@@ -122,6 +136,55 @@ func (d *display) serve(c net.Conn) error {
 		case opInternAtom:
 			n := order.Uint32(body)
 			reply = append(reply, d.words(0, d.atom(string(body[4:4+n])))...)
+		case opQueryExtension:
+			if n := order.Uint16(body); d.pids != nil && string(body[4:4+n]) == "X-Resource" {
+				reply = append(reply, d.words(0, 1|opResources<<8)...)
+			}
+		case opResources:
+			window := order.Uint32(body[4:])
+			extra = d.words(window, 2, 4, d.pids[window])
+			n := uint32(1)
+			if d.pids[window] == 0 {
+				n, extra = 0, nil
+			}
+			reply = append(reply, d.words(uint32(len(extra)/4), n)...)
+		case opGetWindowAttributes:
+			if _, ok := d.props[order.Uint32(body)]; !ok {
+				reply[0] = kindError
+				break
+			}
+			extra = make([]byte, 12)
+			reply = append(reply, append(d.words(3, 0, 0, 0, 0), 0, 0, 0, 0)...)
+			if _, ok := d.pictures[order.Uint32(body)]; ok {
+				reply[26] = 2
+			}
+		case opGetGeometry:
+			p := d.pictures[order.Uint32(body)]
+			if order.Uint32(body) == root {
+				p.width, p.height = screenWidth, screenHeight
+			}
+			reply = append(reply, d.words(0, root, 0, uint32(p.width)|uint32(p.height)<<16)...)
+		case opTranslateCoordinates:
+			p := d.pictures[order.Uint32(body)]
+			reply = append(reply, d.words(0, 0, uint32(uint16(p.x))|uint32(uint16(p.y))<<16)...)
+		case opGetImage:
+			p := d.pictures[order.Uint32(body)]
+			left, top := int(order.Uint16(body[4:])), int(order.Uint16(body[6:]))
+			width, height := int(order.Uint16(body[8:])), int(order.Uint16(body[10:]))
+			if p.x+left < 0 || p.y+top < 0 || left+width > p.width || p.x+left+width > screenWidth || top+height > p.height || p.y+top+height > screenHeight || order.Uint32(body[12:]) != 0xffffff {
+				reply[0] = kindError
+				break
+			}
+			for row := range height {
+				for column := range width {
+					pixel := uint32(0)
+					if p.dots[[2]int{left + column, top + row}] {
+						pixel = 0xff0000
+					}
+					extra = order.AppendUint32(extra, pixel)
+				}
+			}
+			reply = append(reply, d.words(uint32(len(extra)/4))...)
 		case opGetProperty:
 			window, ok := d.props[order.Uint32(body)]
 			if !ok && order.Uint32(body) != root {
@@ -216,33 +279,120 @@ func TestTell(t *testing.T) {
 	}
 }
 
-func FuzzClient(f *testing.F) {
-	// What a well-behaved display says.
-	here, there := net.Pipe()
-	var said bytes.Buffer
+func TestLook(t *testing.T) {
 	d := newDisplay()
-	d.set(root, "_NET_CLIENT_LIST", d.words(1))
-	d.window(1, "title", true)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		served := d.dial()
-		go func() {
-			io.Copy(served, there)
-			served.Close()
-		}()
-		io.Copy(io.MultiWriter(there, &said), served)
-	}()
-	if c, err := dial(here, cookie); err != nil {
-		f.Fatal(err)
-	} else if _, err := c.windows(map[uint32]bool{}); err != nil {
-		f.Fatal(err)
+	d.set(root, "_NET_CLIENT_LIST", d.words(1, 2, 3, 4, 5, 9)) // 9 has just gone
+	d.pids = map[uint32]uint32{1: 501, 2: 502, 3: 503, 4: 504}
+	d.window(1, "main", true)
+	d.window(2, "splash", false)
+	d.set(2, "_NET_WM_WINDOW_TYPE", d.words(d.atom("_NET_WM_WINDOW_TYPE_SPLASH")))
+	d.window(3, "dock", false)
+	d.set(3, "_NET_WM_WINDOW_TYPE", d.words(d.atom("_NET_WM_WINDOW_TYPE_DOCK")))
+	d.window(4, "normal", false)
+	d.set(4, "_NET_WM_WINDOW_TYPE", d.words(d.atom("_NET_WM_WINDOW_TYPE_UTILITY"), d.atom("_NET_WM_WINDOW_TYPE_NORMAL")))
+	d.window(5, "hidden", false)
+	d.set(5, "_NET_WM_STATE", d.words(d.atom("_NET_WM_STATE_SKIP_TASKBAR")))
+	l, err := Look(t.Context(), d.dial(), cookie)
+	if err != nil {
+		t.Fatal(err)
 	}
-	here.Close()
-	<-done
-	f.Add(bytes.Clone(said.Bytes()))
+	defer l.Close()
+	list, err := l.AwaitWindows(t.Context())
+	want := []Seen{{1, 501, "main", true}, {2, 502, "splash", false}, {4, 504, "normal", true}, {5, 1005, "hidden", false}}
+	if err != nil || !slices.Equal(list, want) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	for name, c := range map[string]struct {
+		picture picture
+		drawn   bool
+	}{
+		"empty":                           {picture{x: 10, y: 10, width: 300, height: 200}, false},
+		"a dot":                           {picture{x: 10, y: 10, width: 300, height: 200, dots: map[[2]int]bool{{299, 199}: true}}, true},
+		"larger than the screen":          {picture{x: -5, y: -5, width: 2000, height: 2000, dots: map[[2]int]bool{{5, 5}: true}}, true},
+		"a dot outside":                   {picture{x: -5, y: -5, width: 2000, height: 2000, dots: map[[2]int]bool{{4, 4}: true, {1005, 705}: true}}, false},
+		"outside":                         {picture{x: 2000, y: 10, width: 30, height: 20, dots: map[[2]int]bool{{1, 1}: true}}, false},
+		"as large as the display, a dot":  {picture{width: screenWidth, height: screenHeight, dots: map[[2]int]bool{{0, 0}: true}}, true},
+		"as large as the display, no dot": {picture{width: screenWidth, height: screenHeight}, false},
+	} {
+		d.mu.Lock()
+		d.pictures = map[uint32]picture{1: c.picture}
+		d.mu.Unlock()
+		if drawn, err := l.Drawn(1); drawn != c.drawn || err != nil {
+			t.Errorf("%s: %v, %v", name, drawn, err)
+		}
+	}
+	for _, id := range []uint32{2, 9} { // not on the screen; gone
+		if drawn, err := l.Drawn(id); drawn || err != nil {
+			t.Errorf("%d: %v, %v", id, drawn, err)
+		}
+	}
+	// A display that does not know whose windows are.
+	d.pids = nil
+	l, err = Look(t.Context(), d.dial(), cookie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if list, err = l.Windows(); err != nil || list[0].PID != 1001 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestLookBeforeTheManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisplay()
+		d.set(root, "_NET_SUPPORTING_WM_CHECK", nil)
+		l, err := Look(t.Context(), d.dial(), cookie)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		time.AfterFunc(time.Second, func() {
+			d.window(1, "one", true)
+			d.set(root, "_NET_CLIENT_LIST", d.words(1))
+			d.set(root, "_NET_SUPPORTING_WM_CHECK", d.words(5))
+		})
+		began := time.Now()
+		if list, err := l.AwaitWindows(t.Context()); err != nil || len(list) != 1 || time.Since(began) < time.Second {
+			t.Errorf("%+v, %v after %v", list, err, time.Since(began))
+		}
+		d.set(root, "_NET_SUPPORTING_WM_CHECK", nil)
+		soon, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if list, err := l.AwaitWindows(soon); err != nil || len(list) != 1 {
+			t.Errorf("%+v, %v", list, err)
+		}
+	})
+}
+
+func FuzzClient(f *testing.F) {
+	f.Add(said(f, func(conn net.Conn) error {
+		c, err := dial(conn, cookie)
+		if err == nil {
+			_, err = c.windows(map[uint32]bool{})
+		}
+		return err
+	}))
+	f.Add(said(f, func(conn net.Conn) error {
+		l, err := Look(context.Background(), conn, cookie)
+		if err == nil {
+			_, err = l.Windows()
+		}
+		if err == nil {
+			_, err = l.Drawn(1)
+		}
+		return err
+	}))
 	f.Add([]byte("\x00\x04\x0b\x00\x00\x00\x01\x00nope"))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		if l, err := Look(t.Context(), script{bytes.NewReader(text)}, cookie); err == nil {
+			for err == nil {
+				if _, err = l.Windows(); err == nil {
+					_, err = l.Drawn(1)
+				}
+			}
+			l.Close()
+		}
 		c, err := dial(script{bytes.NewReader(text)}, cookie)
 		if err != nil {
 			return
@@ -262,6 +412,32 @@ func FuzzClient(f *testing.F) {
 			}
 		}
 	})
+}
+
+// said is what a well-behaved display says to a client.
+func said(f *testing.F, client func(net.Conn) error) []byte {
+	here, there := net.Pipe()
+	var said bytes.Buffer
+	d := newDisplay()
+	d.set(root, "_NET_CLIENT_LIST", d.words(1))
+	d.window(1, "title", true)
+	d.pids, d.pictures = map[uint32]uint32{1: 501}, map[uint32]picture{1: {width: 30, height: 20}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		served := d.dial()
+		go func() {
+			io.Copy(served, there)
+			served.Close()
+		}()
+		io.Copy(io.MultiWriter(there, &said), served)
+	}()
+	if err := client(here); err != nil {
+		f.Fatal(err)
+	}
+	here.Close()
+	<-done
+	return said.Bytes()
 }
 
 // script is a connection whose other side says what it says.
