@@ -227,3 +227,72 @@ func TestParseLimitsRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryLimit: of each operation, each member that the model bounds is refused beyond its bounds, in the words of AWS with the member's name.
+func TestEveryLimit(t *testing.T) {
+	known := testShapes(t)
+	limits := 0
+	for name, op := range sdkOperations(t) {
+		s := known.must(t, op[0])
+		for i := range s.fields {
+			f := &s.fields[i]
+			try := func(what string, set func(v reflect.Value)) {
+				limits++
+				in := reflect.New(s.typ).Elem()
+				if set != nil {
+					set(f.settable(in))
+				}
+				err := check(s, in)
+				if appstream.KindOf(err) != appstream.Validation || !strings.Contains(err.Error(), "at '"+f.path+"' failed to satisfy constraint") {
+					t.Errorf("%s.%s, %s: %v", name, f.name, what, err)
+				}
+			}
+			if f.required {
+				try("not sent", nil)
+			}
+			r := f.rule
+			if r == nil {
+				continue
+			}
+			sized := func(n int64) func(reflect.Value) {
+				return func(v reflect.Value) {
+					switch f.shape.kind {
+					case kindString:
+						v.SetString(strings.Repeat("a", int(n)))
+					case kindInt:
+						v.SetInt(n)
+					case kindList:
+						v.Set(reflect.MakeSlice(v.Type(), int(n), int(n)))
+					case kindMap:
+						m := map[string]string{}
+						for k := range n {
+							m[strings.Repeat("k", int(k)+1)] = ""
+						}
+						v.Set(reflect.ValueOf(m))
+					}
+				}
+			}
+			if r.max != nil {
+				try("too large", sized(*r.max+1))
+			}
+			if r.min != nil && *r.min > 0 {
+				try("too small", sized(*r.min-1))
+			}
+			if f.shape.kind == kindString && r.enum != nil {
+				try("not in the enum", func(v reflect.Value) { v.SetString("NO SUCH VALUE") })
+			}
+			if f.shape.kind == kindString && r.match != nil && !r.match("\x00") {
+				try("against the pattern", func(v reflect.Value) { v.SetString("\x00") })
+			}
+			if e := r.elem; f.shape.kind == kindList && e != nil && e.max != nil && f.shape.elem.kind == kindString {
+				try("an element too long", func(v reflect.Value) {
+					v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+					v.Index(0).SetString(strings.Repeat("a", int(*e.max)+1))
+				})
+			}
+		}
+	}
+	if limits < 400 {
+		t.Errorf("only %d limits were tried", limits)
+	}
+}

@@ -65,9 +65,16 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 	builder := key(c, appstream.NounImageBuilder, *in.ImageBuilderName)
 
 	catalogue := in.Applications
+	var asked appstream.ImageBuilder
 	if catalogue == nil {
-		var err error
-		if catalogue, image.Icons, err = s.catalogue(ctx, builder, !value(in.DryRun)); err != nil {
+		err := s.cfg.Store.View(ctx, func(tx store.Tx) error { return get(tx, builder, &asked) })
+		if err == nil && asked.State != appstream.BuilderRunning {
+			err = inState(appstream.OperationNotPermitted, builder, asked.State, "a RUNNING")
+		}
+		if err == nil {
+			catalogue, image.Icons, err = s.catalogue(ctx, &asked, !value(in.DryRun))
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -78,6 +85,9 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 		}
 		if b.State != appstream.BuilderRunning {
 			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
+		}
+		if asked.ID != "" && asked.ID != b.ID {
+			return appstream.Errorf(appstream.ConcurrentModification, "The image builder %s was deleted while its catalogue was read, and there is another of its name now. Try again.", b.Name)
 		}
 		if err := s.roomForImage(tx, image.Key); err != nil {
 			return err
@@ -235,13 +245,9 @@ func checkApplication(app types.Application) error {
 }
 
 // catalogue asks the agent of an image builder for its catalogue, and keeps the icons if it shall. It gives the icon of each application by
-// name. A builder that is not running has none; the transaction that follows refuses it.
-func (s *Service) catalogue(ctx context.Context, builder appstream.Key, keep bool) ([]types.Application, map[string]string, error) {
-	var b appstream.ImageBuilder
-	if err := s.cfg.Store.View(ctx, func(tx store.Tx) error { return get(tx, builder, &b) }); err != nil {
-		return nil, nil, err
-	}
-	if s.cfg.Agents == nil || b.State != appstream.BuilderRunning {
+// name.
+func (s *Service) catalogue(ctx context.Context, b *appstream.ImageBuilder, keep bool) ([]types.Application, map[string]string, error) {
+	if s.cfg.Agents == nil {
 		return nil, nil, nil
 	}
 	agent := s.cfg.Agents(b.ID)

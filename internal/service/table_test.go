@@ -89,7 +89,7 @@ var cannotOccur = []struct {
 }{
 	{"", appstream.InvalidAccountStatus, "accounts are not validated or suspended here"},
 	{"", appstream.RequestLimitExceeded, "it says that Amazon EC2 throttles AppStream; who asks too often gets ThrottlingException, for every operation"},
-	{"", appstream.ConcurrentModification, "transactions come one after the other: of two changes that race, the later one finds what the earlier one has made, and is done or refused accordingly"},
+	{"", appstream.ConcurrentModification, "transactions come one after the other: of two changes that race, the later one finds what the earlier one has made, and is done or refused accordingly (race_test.go)"},
 	{"AssociateFleet", appstream.IncompatibleImage, "no setting of a stack asks anything of the fleet's image"},
 	{"AssociateFleet", appstream.LimitExceeded, "a fleet may have as many stacks as there are"},
 	{"AssociateFleet", appstream.OperationNotPermitted, "fleets and stacks of every kind go together"},
