@@ -22,6 +22,7 @@ const (
 	NounEntitlement  Noun = "entitlement"      // of a stack
 	NounDirectory    Noun = "directory-config" // how machines would join a directory
 	NounLicenseUsage Noun = "license-usage"    // of a user in a month
+	NounTheme        Noun = "theme"            // of a stack; its name is the stack's
 	NounAccessKey    Noun = "access-key"       // of an account, in no region; its name is the key's ID
 )
 
@@ -131,6 +132,7 @@ func Transitions() map[Noun][]Transition {
 		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
 		NounExportTask: exportTransitions, NounLicenseUsage: licenseUsageTransitions,
 		NounUser: userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
+		NounTheme: themeTransitions,
 	}
 }
 

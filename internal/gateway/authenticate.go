@@ -57,6 +57,7 @@ func (g *Gateway) refuseTicket(w http.ResponseWriter, r *http.Request, c ticket.
 			if stack, err := g.stack(r.Context(), c); err == nil { // in the frame in which the session would be
 				allowFrames(w, stack.View.EmbedHostDomains)
 			}
+			page = g.themed(r.Context(), page, c)
 		}
 	}
 	g.Hooks.Refused(why)
@@ -78,7 +79,7 @@ func (g *Gateway) openBuilder(w http.ResponseWriter, r *http.Request, c ticket.C
 	case err != nil:
 		g.fault(w, r, "read the image builder", err)
 	case !g.admits(b.endpoints(), source):
-		g.refuseAddress(w, r, b.head().ARN(), source)
+		g.refuseAddress(w, r, c, b.head().ARN(), source)
 	default:
 		c.Expires = time.Now().Add(BuilderVisit)
 		g.admit(w, r, c, false)
@@ -96,7 +97,7 @@ func (g *Gateway) openSession(w http.ResponseWriter, r *http.Request, c ticket.C
 	}
 	allowFrames(w, stack.View.EmbedHostDomains)
 	if !g.admits(stack.View.AccessEndpoints, source) {
-		g.refuseAddress(w, r, stack.ARN(), source)
+		g.refuseAddress(w, r, c, stack.ARN(), source)
 		return
 	}
 	session, existing, err := g.Sessions.OpenSession(ctx, c, locale(r.Header.Get("Accept-Language")))
@@ -119,10 +120,10 @@ func (g *Gateway) stack(ctx context.Context, c ticket.Claims) (stack appstream.S
 	return stack, err
 }
 
-func (g *Gateway) refuseAddress(w http.ResponseWriter, r *http.Request, arn string, source netip.Addr) {
+func (g *Gateway) refuseAddress(w http.ResponseWriter, r *http.Request, c ticket.Claims, arn string, source netip.Addr) {
 	g.Hooks.Refused("address")
 	g.Log.InfoContext(r.Context(), "gateway: address refused", "resource", arn, "source", source)
-	g.refuse(w, r, noticeAddress)
+	g.refuse(w, r, g.themed(r.Context(), noticeAddress, c))
 }
 
 // noSession says why a person has no session. The page of one for whom there is no place tries again by itself.
@@ -155,7 +156,7 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 	default:
 		n.Status, n.Icon = http.StatusForbidden, "shield"
 	}
-	g.refuse(w, r, n)
+	g.refuse(w, r, g.themed(r.Context(), n, c))
 }
 
 // waitingURL gives the link with which a page that waits for a place tries again. It says what the streaming URL said and holds

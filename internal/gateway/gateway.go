@@ -6,7 +6,7 @@
 //	GET  /stream/{id}                            the viewer, or a page that says why there is nothing to see
 //	GET  /stream/{id}/info[?after=V]             what is known, as JSON; with after, when it differs from V
 //	GET  /stream/{id}/ws[?tz=Europe/Berlin]      the display: RFB in binary messages (stream.go)
-//	GET  /icons/{name}                           icons of applications
+//	GET  /icons/{name}                           icons of applications, and pictures of themes
 //	GET  /assets/{file}                          the built viewer (internal/web)
 //
 // For an image builder (builder.go, info.go):
@@ -73,7 +73,7 @@ type Config struct {
 	Endpoints map[string][]netip.Prefix
 	// TrustedProxies are the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
 	TrustedProxies proxy.Trusted
-	// Icons holds the PNG icons of applications (internal/blob); nil when there are none. Get's error for an unknown name is
+	// Icons holds icons of applications and pictures of themes (internal/blob); nil when there are none. Get's error for an unknown name is
 	// blob.ErrNotFound.
 	Icons interface {
 		Get(name string) ([]byte, error)

@@ -454,14 +454,15 @@ func (s iconStore) Get(name string) ([]byte, error) {
 
 func TestIcons(t *testing.T) {
 	w := newWorld(t, nil, func(c *Config) {
-		c.Icons = iconStore{"a.png": "\x89PNG\r\n\x1a\nrest", "b.png": "<svg onload=alert(1)>"}
+		c.Icons = iconStore{"a.png": "\x89PNG\r\n\x1a\nrest", "b.png": "<svg onload=alert(1)>", "d.jpg": "\xff\xd8\xffrest", "e.ico": "\x00\x00\x01\x00rest"}
 	})
-	for name, want := range map[string]int{"a.png": 200, "b.png": 404, "c.png": 404, ".x": 404, "broken.png": 503} {
+	kinds := map[string]string{"a.png": "image/png", "d.jpg": "image/jpeg", "e.ico": "image/x-icon"}
+	for name, want := range map[string]int{"a.png": 200, "d.jpg": 200, "e.ico": 200, "b.png": 404, "c.png": 404, ".x": 404, "broken.png": 503} {
 		status, header, _ := w.get(w.browser(), "/icons/"+name)
 		if status != want {
 			t.Errorf("%s was answered with %d, want %d", name, status, want)
 		}
-		if want == 200 && (header.Get("Content-Type") != "image/png" || !strings.Contains(header.Get("Cache-Control"), "immutable")) {
+		if want == 200 && (header.Get("Content-Type") != kinds[name] || header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(header.Get("Cache-Control"), "immutable")) {
 			t.Errorf("%s: %v", name, header)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/picture"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
@@ -332,7 +333,7 @@ func (g *Gateway) form(w http.ResponseWriter, r *http.Request, in any) bool {
 
 var iconName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
-// icon serves an application's icon. Its name is made from its content and cannot be guessed, and never stands for
+// icon serves an application's icon, or a picture of a theme. Its name is made from its content and cannot be guessed, and never stands for
 // another one.
 func (g *Gateway) icon(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
@@ -348,11 +349,13 @@ func (g *Gateway) icon(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		g.fault(w, r, "read an icon", err)
 		return
-	case !bytes.HasPrefix(data, pngMagic):
+	}
+	kind := picture.Detect(data).ContentType()
+	if kind == "" {
 		g.refuse(w, r, noticeUnknown)
 		return
 	}
-	w.Header().Set("Content-Type", "image/png")
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin") // consoles elsewhere show it
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"encoding/json/v2"
 	"html/template"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/oriel-project/oriel/internal/theme"
 	"github.com/oriel-project/oriel/internal/ticket"
 	"github.com/oriel-project/oriel/internal/web"
 )
@@ -22,7 +24,7 @@ func newPages() *pages {
 	parse := func(name string) *template.Template {
 		return template.Must(template.New(name).Funcs(template.FuncMap{"asset": web.Path, "icon": web.Icon,
 			"inc": func(n int) int { return n + 1 }}).
-			ParseFS(templates, "templates/"+name))
+			ParseFS(templates, "templates/"+name, "templates/theme.html"))
 	}
 	return &pages{notice: parse("notice.html"), viewer: parse("viewer.html")}
 }
@@ -39,6 +41,7 @@ type notice struct {
 	Builder *about     // the image builder that the page is about; nil when it is about none, or the browser may not know
 	Wait    string     // the address to ask for news; "" when the page is final
 	Links   []pageLink // where to go from here
+	Theme   theme.Theme
 }
 
 // pageLink is a link of a notice. Its URL has been checked (webAddress).
@@ -85,6 +88,23 @@ func noticeGone(c ticket.Claims) notice {
 		return noticeSessionGone
 	}
 	return noticeDeleted
+}
+
+// themed gives the notice the look of a person's stack. A look that cannot be told keeps nobody from being told what happened.
+func (g *Gateway) themed(ctx context.Context, n notice, c ticket.Claims) notice {
+	if c.Type == ticket.TypeEndUser {
+		n.Theme = g.theme(ctx, c)
+	}
+	return n
+}
+
+// theme gives the look of a person's stack.
+func (g *Gateway) theme(ctx context.Context, c ticket.Claims) theme.Theme {
+	look, err := theme.Of(ctx, g.Store, c.Account, c.Region, c.Stack)
+	if err != nil && ctx.Err() == nil {
+		g.Log.WarnContext(ctx, "gateway: read the theme", "stack", c.Stack, "err", err)
+	}
+	return look
 }
 
 // fault answers an error that is ours.

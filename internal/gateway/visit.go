@@ -12,6 +12,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/store"
+	"github.com/oriel-project/oriel/internal/theme"
 	"github.com/oriel-project/oriel/internal/ticket"
 )
 
@@ -68,7 +69,7 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 				g.refuse(w, r, noticeNoCookie)
 			case v.claims.Type == ticket.TypeEndUser:
 				g.Hooks.Refused("expired")
-				g.refuse(w, r, noticeSessionGone)
+				g.refuse(w, r, g.themed(r.Context(), noticeSessionGone, v.claims))
 			default:
 				g.Hooks.Refused("expired")
 				g.refuse(w, r, noticeCookieOver)
@@ -78,7 +79,7 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 		v.subject, err = g.find(r.Context(), v.claims)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
-			g.refuse(w, r, noticeGone(v.claims))
+			g.refuse(w, r, g.themed(r.Context(), noticeGone(v.claims), v.claims))
 			return
 		case err != nil:
 			g.fault(w, r, "read what is visited", err)
@@ -87,7 +88,7 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 		allowFrames(w, v.subject.ancestors())
 		if !g.admits(v.subject.endpoints(), v.source) {
 			g.Hooks.Refused("address")
-			g.refuse(w, r, noticeAddress)
+			g.refuse(w, r, g.themed(r.Context(), noticeAddress, v.claims))
 			return
 		}
 		h(w, r, v)
@@ -148,10 +149,14 @@ func (g *Gateway) agent(machine string) *agentapi.Client {
 // view serves the viewer, or the page that says why there is nothing to view.
 func (g *Gateway) view(w http.ResponseWriter, r *http.Request, v visit) {
 	if n := v.subject.notice(g.Dialer != nil); n != nil {
-		g.refuse(w, r, *n)
+		g.refuse(w, r, g.themed(r.Context(), *n, v.claims))
 		return
 	}
-	g.render(w, r, g.pages.viewer, http.StatusOK, v.subject.page())
+	page := v.subject.page()
+	if v.claims.Type == ticket.TypeEndUser {
+		page.Theme = g.theme(r.Context(), v.claims)
+	}
+	g.render(w, r, g.pages.viewer, http.StatusOK, page)
 }
 
 // viewerPage is what the viewer's page is made of.
@@ -164,4 +169,5 @@ type viewerPage struct {
 	Region  string
 	// A session's only.
 	Stack, Fleet, User, View string
+	Theme                    theme.Theme
 }

@@ -37,13 +37,14 @@ type memory struct {
 	sessions map[string]appstream.Session
 	fleets   map[string]appstream.Fleet
 	stacks   map[appstream.Key]appstream.Stack
+	themes   map[appstream.Key]appstream.Theme
 	watchers map[chan store.Change]bool
 	broken   error // what View returns
 }
 
 func newMemory() *memory {
 	return &memory{builders: map[string]appstream.ImageBuilder{}, images: map[appstream.Key]appstream.Image{}, watchers: map[chan store.Change]bool{},
-		sessions: map[string]appstream.Session{}, fleets: map[string]appstream.Fleet{}, stacks: map[appstream.Key]appstream.Stack{}}
+		sessions: map[string]appstream.Session{}, fleets: map[string]appstream.Fleet{}, stacks: map[appstream.Key]appstream.Stack{}, themes: map[appstream.Key]appstream.Theme{}}
 }
 
 func (m *memory) View(ctx context.Context, fn func(store.Tx) error) error {
@@ -100,6 +101,8 @@ func (m *memory) put(rec appstream.Record, publish *store.Change) {
 		m.fleets[rec.ID] = *rec
 	case *appstream.Stack:
 		m.stacks[rec.Key] = *rec
+	case *appstream.Theme:
+		m.themes[rec.Key] = *rec
 	}
 	if publish == nil {
 		publish = &store.Change{Key: head.Key, ID: head.ID, Version: head.Version, State: head.State}
@@ -157,6 +160,8 @@ func (t memoryTx) Get(key appstream.Key, rec appstream.Record) error {
 		*rec, ok = t.m.images[key]
 	case *appstream.Stack:
 		*rec, ok = t.m.stacks[key]
+	case *appstream.Theme:
+		*rec, ok = t.m.themes[key]
 	}
 	if !ok {
 		return store.ErrNotFound

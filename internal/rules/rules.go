@@ -22,12 +22,12 @@ type direction struct {
 }
 
 // contracts are what everything in the middle may know: the domain, the two contracts, and small things that know nothing.
-var contracts = []string{"internal/appstream", "internal/compute", "internal/store", "internal/agentapi", "internal/ticket", "internal/blob", "internal/seal"}
+var contracts = []string{"internal/appstream", "internal/compute", "internal/store", "internal/agentapi", "internal/ticket", "internal/blob", "internal/seal", "internal/objects"}
 
 // directions has the most particular package first; the first that fits holds.
 var directions = []direction{
 	{"cmd/oriel-agent", []string{"internal/agent"}, "the agent runs in every machine, as root: it links nothing of the server"},
-	{"cmd/oriel", []string{"internal/server", "internal/config", "internal/bootstrap", "internal/awsclient", "internal/keys", "internal/telemetry", "internal/agentapi"},
+	{"cmd/oriel", []string{"internal/server", "internal/config", "internal/bootstrap", "internal/awsclient", "internal/keys", "internal/telemetry", "internal/agentapi", "internal/objects"},
 		"a command reads flags and prints; what is done, server does"},
 	{"internal/server", []string{"..."}, "the one package that knows every other"},
 	{"internal/rules/...", []string{"internal/rules", "internal/appstream"}, "rules look at sources; they link the domain to print its tables"},
@@ -42,9 +42,9 @@ var directions = []direction{
 	{"internal/store/...", []string{"internal/appstream", "internal/store"}, "stores do not know one another, so that each can be left out"},
 	{"internal/compute/...", []string{"internal/appstream", "internal/compute", "internal/agentapi", "internal/oci"}, "providers do not know one another, so that each can be left out"},
 
-	{"internal/service", contracts, "operations write what is wanted; who carries it out, and on which store, they do not know"},
+	{"internal/service", append([]string{"internal/picture"}, contracts...), "operations write what is wanted; who carries it out, and on which store, they do not know"},
 	{"internal/reconcile", contracts, "the engine knows contracts, so that it can be simulated with crashes anywhere"},
-	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb"}, contracts...), "the browser's side knows contracts, and no operation"},
+	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb", "internal/picture", "internal/theme"}, contracts...), "the browser's side knows contracts, and no operation"},
 	{"internal/keyring", append([]string{"internal/api/iam", "internal/keys", "internal/service"}, contracts...), "it has the operations on keys, and knows no wire"},
 	{"internal/attend", append([]string{"internal/service"}, contracts...), "what agents ask for is done by operations"},
 
@@ -57,6 +57,9 @@ var directions = []direction{
 	{"internal/awsclient", []string{"internal/keys"}, "a client is made of a key and an address, as users make theirs"},
 	{"internal/blob", nil, "a leaf"},
 	{"internal/oci", nil, "a leaf"},
+	{"internal/objects", nil, "a leaf"},
+	{"internal/picture", nil, "a leaf: an image can be checked without knowing what it is for"},
+	{"internal/theme", []string{"internal/appstream", "internal/store"}, "every page of a stack asks it how to look, the portal's and the gateway's"},
 	{"internal/proxy", nil, "a leaf"},
 	{"internal/rfb", nil, "a leaf: what may pass is decided without a stream"},
 	{"internal/keys", nil, "a leaf"},

@@ -7,7 +7,7 @@
 //	GET /                                      a page that says what this is
 //
 // In the data directory, which nobody else may read, are oriel.db, credentials (the server's own access key), secrets.key (which opens the
-// secrets in the database), blobs, and what the provider keeps.
+// secrets in the database), blobs, objects, and what the provider keeps.
 package server
 
 import (
@@ -30,6 +30,7 @@ import (
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/config"
 	"github.com/oriel-project/oriel/internal/gateway"
+	"github.com/oriel-project/oriel/internal/objects"
 	"github.com/oriel-project/oriel/internal/reconcile"
 	"github.com/oriel-project/oriel/internal/seal"
 	"github.com/oriel-project/oriel/internal/service"
@@ -103,6 +104,11 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	if err != nil {
 		return s, err
 	}
+	files, err := objects.OpenDir(objectsDir(cfg.Data))
+	if err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, files.Close)
 	installation, signer, err := s.settings(ctx)
 	if err != nil {
 		return s, err
@@ -114,7 +120,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
 	sizes, software := cfg.Sizes(), cfg.Catalogue()
-	operations := service.Config{Store: s.store, Blobs: blobs, Secrets: secrets, Archives: archives, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
+	operations := service.Config{Store: s.store, Blobs: blobs, Objects: files, Secrets: secrets, Archives: archives, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
 	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: archives, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)

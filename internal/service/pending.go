@@ -54,10 +54,6 @@ func (pending) CreateImportedImage(context.Context, *aws.CreateImportedImageInpu
 	return nil, pendingOperation("CreateImportedImage")
 }
 
-func (pending) CreateThemeForStack(context.Context, *aws.CreateThemeForStackInput) (*aws.CreateThemeForStackOutput, error) {
-	return nil, pendingOperation("CreateThemeForStack")
-}
-
 func (pending) CreateUsageReportSubscription(context.Context, *aws.CreateUsageReportSubscriptionInput) (*aws.CreateUsageReportSubscriptionOutput, error) {
 	return nil, pendingOperation("CreateUsageReportSubscription")
 }
@@ -72,10 +68,6 @@ func (pending) DeleteAppBlockBuilder(context.Context, *aws.DeleteAppBlockBuilder
 
 func (pending) DeleteApplication(context.Context, *aws.DeleteApplicationInput) (*aws.DeleteApplicationOutput, error) {
 	return nil, pendingOperation("DeleteApplication")
-}
-
-func (pending) DeleteThemeForStack(context.Context, *aws.DeleteThemeForStackInput) (*aws.DeleteThemeForStackOutput, error) {
-	return nil, pendingOperation("DeleteThemeForStack")
 }
 
 func (pending) DeleteUsageReportSubscription(context.Context, *aws.DeleteUsageReportSubscriptionInput) (*aws.DeleteUsageReportSubscriptionOutput, error) {
@@ -100,10 +92,6 @@ func (pending) DescribeApplicationFleetAssociations(context.Context, *aws.Descri
 
 func (pending) DescribeApplications(context.Context, *aws.DescribeApplicationsInput) (*aws.DescribeApplicationsOutput, error) {
 	return nil, pendingOperation("DescribeApplications")
-}
-
-func (pending) DescribeThemeForStack(context.Context, *aws.DescribeThemeForStackInput) (*aws.DescribeThemeForStackOutput, error) {
-	return nil, pendingOperation("DescribeThemeForStack")
 }
 
 func (pending) DescribeUsageReportSubscriptions(context.Context, *aws.DescribeUsageReportSubscriptionsInput) (*aws.DescribeUsageReportSubscriptionsOutput, error) {
@@ -132,8 +120,4 @@ func (pending) UpdateAppBlockBuilder(context.Context, *aws.UpdateAppBlockBuilder
 
 func (pending) UpdateApplication(context.Context, *aws.UpdateApplicationInput) (*aws.UpdateApplicationOutput, error) {
 	return nil, pendingOperation("UpdateApplication")
-}
-
-func (pending) UpdateThemeForStack(context.Context, *aws.UpdateThemeForStackInput) (*aws.UpdateThemeForStackOutput, error) {
-	return nil, pendingOperation("UpdateThemeForStack")
 }

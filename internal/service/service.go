@@ -12,6 +12,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/objects"
 	"github.com/oriel-project/oriel/internal/seal"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/ticket"
@@ -22,6 +23,7 @@ import (
 type Config struct {
 	Store   store.Store
 	Blobs   *blob.Dir
+	Objects objects.Store // what S3 locations name
 	Tickets *ticket.Signer
 	Secrets *seal.Box // keeps what must be read again: passwords of directories
 	Sizes   map[string]appstream.InstanceType

@@ -330,6 +330,9 @@ func (s *Service) DeleteStack(ctx context.Context, in *aws.DeleteStackInput) (*a
 		if err := forgetStack(tx, k); err != nil {
 			return err
 		}
+		if err := removeTheme(tx, k, now); err != nil {
+			return err
+		}
 		if err := removeEntitlements(tx, k, now); err != nil {
 			return err
 		}

@@ -116,6 +116,7 @@ var cannotOccur = []struct {
 	{"UpdateDirectoryConfig", appstream.IncompatibleImage, "it names no image"},
 	{"DescribeAppLicenseUsage", appstream.ResourceNotFound, "a month without use has no records"},
 	{"DescribeAppLicenseUsage", appstream.OperationNotPermitted, "there is no state in which it cannot be read"},
+	{"DescribeThemeForStack DeleteThemeForStack", appstream.OperationNotPermitted, "it has no state in which it cannot be read or deleted"},
 	{"UpdateDirectoryConfig", appstream.ResourceInUse, "nothing joins a directory, so a directory config can be updated while it is in use"},
 }
 
@@ -246,5 +247,5 @@ func fillRequired(v reflect.Value) {
 // table has all rows.
 func table() []row {
 	return slices.Concat(builderRows(), imageRows(), exportRows(), permissionRows(), fleetRows(), stackRows(), associationRows(), sessionRows(), tagRows(),
-		userRows(), userStackRows(), entitlementRows(), directoryRows(), softwareRows())
+		userRows(), userStackRows(), entitlementRows(), directoryRows(), softwareRows(), themeRows())
 }

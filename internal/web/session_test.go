@@ -40,6 +40,7 @@ type person struct {
 
 	mu      sync.Mutex
 	info    map[string]any
+	theme   map[string]any // as internal/theme has it
 	windows []map[string]any
 	prints  []map[string]any
 	version int
@@ -70,7 +71,7 @@ func (p *person) reset(view string) {
 			"expires": time.Now().Add(12 * time.Hour), "maxEnd": time.Now().Add(8 * time.Hour), "awaySeconds": 900, "idleSeconds": 1800,
 			"rules":        map[string]any{"copyIn": true, "copyOut": true, "copyInMax": 0, "copyOutMax": 0, "upload": true, "download": true, "print": true, "timeZone": true},
 			"applications": catalogue(5), "streams": true}
-		p.windows, p.prints = nil, nil
+		p.windows, p.prints, p.theme = nil, nil, nil
 		clear(p.refuse)
 		p.slow, p.clicked, p.typed = 0, 0, []uint32{}
 	})
@@ -110,13 +111,13 @@ func catalogue(n int) []map[string]any {
 
 func (p *person) handler() http.Handler {
 	page := template.Must(template.New("viewer.html").Funcs(template.FuncMap{"asset": Path, "icon": Icon, "inc": func(n int) int { return n + 1 }}).
-		ParseFiles("../gateway/templates/viewer.html"))
+		ParseFiles("../gateway/templates/viewer.html", "../gateway/templates/theme.html"))
 	mux := http.NewServeMux()
 	mux.Handle("GET "+Prefix, Handler())
 	mux.HandleFunc("GET /stream/s1", func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		data := map[string]any{"Kind": "session", "ID": "s1", "Name": p.info["stack"], "State": p.info["state"], "Account": "123456789012",
-			"Region": "us-west-2", "View": p.info["view"]}
+			"Region": "us-west-2", "View": p.info["view"], "Theme": p.theme}
 		p.mu.Unlock()
 		var out bytes.Buffer
 		if err := page.Execute(&out, data); err != nil {
@@ -124,6 +125,16 @@ func (p *person) handler() http.Handler {
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		out.WriteTo(w)
+	})
+	mux.HandleFunc("GET /icons/logo.png", func(w http.ResponseWriter, r *http.Request) { // dark on nothing, as most are
+		logo := image.NewNRGBA(image.Rect(0, 0, 480, 120))
+		for at := range 480 * 120 {
+			x, y := at%480, at/480
+			if dx, dy := x-60, y-60; dx*dx+dy*dy < 50*50 || y > 45 && y < 75 && x > 140 && x%40 < 28 {
+				logo.Set(x, y, color.NRGBA{R: 20, G: 40, B: 70, A: 255})
+			}
+		}
+		png.Encode(w, logo)
 	})
 	mux.HandleFunc("GET /icons/{name}", func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(strings.TrimSuffix(r.PathValue("name"), ".png"))
@@ -539,6 +550,10 @@ func (p *person) control(w http.ResponseWriter, r *http.Request) {
 			ws.Write(r.Context(), websocket.MessageText, body)
 		}
 		p.mu.Unlock()
+	case "/theme":
+		var theme map[string]any
+		read(&theme)
+		p.change(func() { p.theme = theme })
 	case "/windows":
 		var list []map[string]any
 		read(&list)

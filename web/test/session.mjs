@@ -84,7 +84,69 @@ const phone = { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile:
 const editor = { id: 7, title: "letter.txt – Mousepad", application: "app-0", class: "mousepad", active: true };
 const terminal = { id: 9, title: "grace@studio: ~", application: "app-2", class: "xterm" };
 
+const theme = (Style) => ({
+  Style, Title: "Example University", Logo: "/icons/logo.png", Favicon: "/icons/2.png",
+  Links: [{ Text: "Help desk", URL: "https://example.com/help?a=1&b=2" }, { Text: "Opening hours", URL: "https://example.com/hours" }],
+});
+
+/** The contrast of a text with what is behind it, as WCAG measures it. */
+const contrast = (page, selector) =>
+  page.locator(selector).first().evaluate((element) => {
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const luminance = (...colours) => {
+      for (const colour of colours) {
+        canvas.fillStyle = colour;
+        canvas.fillRect(0, 0, 1, 1);
+      }
+      const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = [];
+    for (let e = element; e; e = e.parentElement) behind.unshift(getComputedStyle(e).backgroundColor);
+    const [low, high] = [luminance(...behind), luminance(...behind, getComputedStyle(element).color)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  });
+
 const tests = {
+  async "a theme has its title, logo, favicon, links and colours on every page of a session"(t) {
+    for (const colorScheme of ["dark", "light"]) {
+      for (const style of ["", "red", "light-blue", "blue", "pink"]) {
+        await t.page.emulateMedia({ colorScheme });
+        await control("reset?view=APP");
+        await control("theme", style ? theme(style) : {});
+        await control("info", { state: "PENDING", feedbackURL: "https://example.com/feedback", redirectURL: "https://portal.example.com/" });
+        await t.page.goto(address);
+        await says(t.page, "#veil-title", /Preparing/);
+        const look = await t.page.evaluate(() => ({
+          title: document.title, favicon: document.querySelector("link[rel=icon]").getAttribute("href").replace(/\?.*/, ""),
+          links: [...document.querySelectorAll("#veil .links a")].map((a) => [a.textContent, a.href, a.target, a.rel]),
+        }));
+        if (!style) {
+          assert.deepEqual(look, { title: "Design studio", favicon: "/assets/favicon.svg", links: [] });
+          assert.equal(await t.page.locator(".brand").count(), 0);
+        } else {
+          assert.deepEqual(look, {
+            title: "Example University", favicon: "/icons/2.png",
+            links: [["Help desk", "https://example.com/help?a=1&b=2", "_blank", "noopener noreferrer"], ["Opening hours", "https://example.com/hours", "_blank", "noopener noreferrer"]],
+          });
+          assert.ok(await t.page.locator("#veil .brand").evaluate((logo) => logo.alt === "Example University" && logo.complete && logo.naturalWidth === 480));
+          for (const selector of ["#veil .links a", "#veil-title"]) assert.ok((await contrast(t.page, selector)) >= 4.5, `${selector} in ${style}, ${colorScheme}`);
+        }
+        await control("info", { state: "ACTIVE" });
+        await shown(t.page, "#home .app");
+        assert.equal(await t.page.locator("#home .brand").count(), style ? 1 : 0);
+        if (style) assert.ok((await contrast(t.page, "#home .links a")) >= 4.5, `links in ${style}, ${colorScheme}`);
+        await control("info", { state: "EXPIRED", endCode: "user", reason: "You ended it." });
+        await control("close?code=4011");
+        await state(t.page, "ended");
+        const strong = await contrast(t.page, "#veil .button.strong");
+        assert.ok(strong >= 4.5, `the button in ${style}, ${colorScheme} has a contrast of ${strong}`);
+        if (style) await shown(t.page, "#veil .links");
+      }
+    }
+    await t.page.emulateMedia({ colorScheme: "dark" });
+  },
+
   async "a session opens with its stack's name, its rules and its time zone"(t) {
     await begin(t.page, "DESKTOP");
     assert.equal(await t.page.title(), "Design studio");
@@ -698,6 +760,26 @@ async function gallery(only) {
     };
     const panel = (name) => press(page, `[data-panel=${name}]`);
     await take("preparing", () => begin(page, "DESKTOP", { state: "PENDING" }));
+    for (const style of ["red", "light-blue", "blue", "pink"]) {
+      const themed = async (view, info) => {
+        await control(`reset?view=${view}`);
+        await control("theme", theme(style));
+        await control("info", info);
+        await page.goto(address);
+      };
+      await take(`theme-${style}-preparing`, () => themed("DESKTOP", { state: "PENDING" }));
+      await take(`theme-${style}-home`, async () => {
+        await themed("APP", {});
+        await shown(page, "#home .app");
+      });
+      await take(`theme-${style}-ended`, async () => {
+        await themed("DESKTOP", { redirectURL: "https://portal.example.com/studio", feedbackURL: "https://example.com/feedback" });
+        await state(page, "connected");
+        await control("info", { state: "EXPIRED", endCode: "user", reason: "You ended it." });
+        await control("close?code=4011");
+        await state(page, "ended");
+      });
+    }
     await take("home", () => begin(page, "APP"));
     await take("home-large", () => begin(page, "APP", { apps: 16 }));
     await take("home-starting", async () => {

@@ -304,6 +304,9 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounLicenseUsage: func(name string) appstream.Record {
 			return &appstream.LicenseUsage{Meta: newMeta(appstream.NounLicenseUsage, name)}
 		},
+		appstream.NounTheme: func(name string) appstream.Record {
+			return &appstream.Theme{Meta: newMeta(appstream.NounTheme, name)}
+		},
 	}
 	abort := errors.New("abort")
 	for noun, table := range appstream.Transitions() {

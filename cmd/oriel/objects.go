@@ -1,0 +1,180 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/objects"
+	"github.com/oriel-project/oriel/internal/server"
+)
+
+type objectsCommand struct {
+	List   listObjectsCommand  `cmd:"" help:"List buckets, or the objects of one."`
+	Put    putObjectCommand    `cmd:"" help:"Put a file into a bucket."`
+	Get    getObjectCommand    `cmd:"" help:"Write an object to a file, or to standard output."`
+	Remove removeObjectCommand `cmd:"" help:"Remove an object."`
+}
+
+// bucketOwner says in which directory the objects are, and whose they are.
+type bucketOwner struct {
+	place
+	Account *string `help:"Account whose buckets they are (default: the one of the server's own access key)." placeholder:"DIGITS"`
+}
+
+func (o *bucketOwner) open() (*objects.Dir, string, error) {
+	cfg, err := load(o.place, machines{}, serving{Account: o.Account})
+	if err != nil {
+		return nil, "", err
+	}
+	dir, err := server.OpenObjects(cfg)
+	return dir, cfg.Account, err
+}
+
+// location reads BUCKET/KEY, also in the form s3://BUCKET/KEY.
+func location(account, name string) (objects.Location, error) {
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(name, "s3://"), "/")
+	at := objects.Location{Account: account, Bucket: bucket, Key: key}
+	if key == "" {
+		return at, fmt.Errorf("%s names no object; write BUCKET/KEY", name)
+	}
+	return at, at.Check()
+}
+
+type listObjectsCommand struct {
+	bucketOwner
+	Name string `arg:"" optional:"" help:"BUCKET, or BUCKET/PREFIX."`
+}
+
+// listPage is how many objects are read at a time.
+const listPage = 1000
+
+// Run prints the buckets, or a table of objects.
+func (c *listObjectsCommand) Run(ctx context.Context) error {
+	dir, account, err := c.open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(c.Name, "s3://"), "/")
+	if bucket == "" {
+		names, err := dir.Buckets(account)
+		for _, name := range names {
+			fmt.Println(name)
+		}
+		return err
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SIZE\tMODIFIED\tKEY")
+	for after := ""; ; {
+		list, err := dir.List(ctx, account, bucket, prefix, after, listPage)
+		if err != nil {
+			return err
+		}
+		for _, o := range list {
+			fmt.Fprintf(table, "%d\t%s\t%s\n", o.Size, o.Modified.UTC().Format(time.RFC3339), o.Key)
+		}
+		if len(list) < listPage {
+			return table.Flush()
+		}
+		after = list[len(list)-1].Key
+	}
+}
+
+type putObjectCommand struct {
+	bucketOwner
+	Name string `arg:"" help:"BUCKET/KEY. What is there is replaced; the bucket is made if needed."`
+	File string `arg:"" help:"The file, or - for standard input."`
+}
+
+// Run puts the file.
+func (c *putObjectCommand) Run(ctx context.Context) error {
+	dir, account, err := c.open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	at, err := location(account, c.Name)
+	if err != nil {
+		return err
+	}
+	from := os.Stdin
+	if c.File != "-" {
+		if from, err = os.Open(c.File); err != nil {
+			return err
+		}
+		defer from.Close()
+	}
+	return dir.Put(ctx, at, from)
+}
+
+type getObjectCommand struct {
+	bucketOwner
+	Name string `arg:"" help:"BUCKET/KEY."`
+	File string `arg:"" optional:"" help:"Where to write it (default: standard output)."`
+}
+
+// Run copies the object.
+func (c *getObjectCommand) Run(ctx context.Context) error {
+	dir, account, err := c.open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	at, err := location(account, c.Name)
+	if err != nil {
+		return err
+	}
+	object, _, err := dir.Open(ctx, at)
+	if err != nil {
+		return named(at, err)
+	}
+	defer object.Close()
+	to := os.Stdout
+	if c.File != "" && c.File != "-" {
+		if to, err = os.Create(c.File); err != nil {
+			return err
+		}
+	}
+	_, err = io.Copy(to, object)
+	if to != os.Stdout {
+		err = cmp.Or(err, to.Close())
+	}
+	return err
+}
+
+type removeObjectCommand struct {
+	bucketOwner
+	Name string `arg:"" help:"BUCKET/KEY."`
+}
+
+// Run removes the object.
+func (c *removeObjectCommand) Run(ctx context.Context) error {
+	dir, account, err := c.open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	at, err := location(account, c.Name)
+	if err == nil {
+		_, err = dir.Stat(ctx, at)
+	}
+	if err != nil {
+		return named(at, err)
+	}
+	return dir.Remove(ctx, at)
+}
+
+// named says which object is not there.
+func named(at objects.Location, err error) error {
+	if errors.Is(err, objects.ErrNotFound) {
+		return fmt.Errorf("there is no object %s of the account %s", at, at.Account)
+	}
+	return err
+}
