@@ -13,7 +13,7 @@ import (
 )
 
 // Archives is a directory of large files, one folder for each account. Unlike a blob, an archive has a name that is chosen, and is
-// written as a stream.
+// written as a stream. Bucket does the same elsewhere.
 type Archives struct{ path string }
 
 // An archive is called ACCOUNT/NAME.tar.
@@ -41,15 +41,23 @@ func OpenArchives(path string) (*Archives, error) {
 	return &Archives{path}, nil
 }
 
-func (a *Archives) file(name string) (string, error) {
+// checkName refuses what cannot name an archive.
+func checkName(name string) error {
 	if !archiveForm.MatchString(name) {
-		return "", fmt.Errorf("%.80q cannot name an archive", name)
+		return fmt.Errorf("%.80q cannot name an archive: it must be of the form ACCOUNT/NAME.tar", name)
+	}
+	return nil
+}
+
+func (a *Archives) file(name string) (string, error) {
+	if err := checkName(name); err != nil {
+		return "", err
 	}
 	return filepath.Join(a.path, filepath.FromSlash(name)), nil
 }
 
 // Has tells whether there is an archive of that name.
-func (a *Archives) Has(name string) (bool, error) {
+func (a *Archives) Has(_ context.Context, name string) (bool, error) {
 	file, err := a.file(name)
 	if err == nil {
 		_, err = os.Stat(file)
@@ -63,7 +71,7 @@ func (a *Archives) Has(name string) (bool, error) {
 // Save keeps what write writes as an archive, whole or not at all, also over a crash. It does nothing when the archive is there. It ends with the
 // context's error as soon as write writes again after the context has ended.
 func (a *Archives) Save(ctx context.Context, name string, write func(io.Writer) error) error {
-	if has, err := a.Has(name); has || err != nil {
+	if has, err := a.Has(ctx, name); has || err != nil {
 		return err
 	}
 	file, err := a.file(name)
@@ -117,7 +125,7 @@ func (a *Archives) Read(ctx context.Context, name string, read func(*io.SectionR
 }
 
 // Remove removes an archive. One that is not there is no error.
-func (a *Archives) Remove(name string) error {
+func (a *Archives) Remove(_ context.Context, name string) error {
 	file, err := a.file(name)
 	if err == nil {
 		err = os.Remove(file)
@@ -129,7 +137,7 @@ func (a *Archives) Remove(name string) error {
 }
 
 // Count tells how many archives an account has.
-func (a *Archives) Count(account string) (int, error) {
+func (a *Archives) Count(_ context.Context, account string) (int, error) {
 	if !accountForm.MatchString(account) {
 		return 0, nil
 	}

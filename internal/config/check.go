@@ -13,21 +13,26 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/oriel-project/oriel/internal/api/iam"
 	"github.com/oriel-project/oriel/internal/appstream"
 )
 
 var (
-	regionForm   = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
-	accountForm  = regexp.MustCompile(`^\d{12}$`)
-	nameForm     = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,100}$`)
-	platformForm = regexp.MustCompile(`^[A-Z0-9_]{1,64}$`)
-	subnetForm   = regexp.MustCompile(`^subnet-[a-z0-9-]{1,48}$`)
-	endpointForm = regexp.MustCompile(`^vpce-[a-z0-9-]{1,48}$`)
-	typeForm     = regexp.MustCompile(`^stream(\.[a-z0-9-]+)+\.(small|medium|large|xlarge|\d+xlarge|metal)$`)
-	keyForm      = regexp.MustCompile(`^\w{16,128}$`)
-	arnForm      = regexp.MustCompile(`^arn:aws[a-z-]*:(iam|sts)::\d{12}:\S{1,900}$`)
+	regionForm = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
+	// Other servers have regions with names of their own, such as garage.
+	awsRegionForm = regexp.MustCompile(`^[a-zA-Z0-9-]{1,64}$`)
+	bucketForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	prefixForm    = regexp.MustCompile(`^([A-Za-z0-9_-][A-Za-z0-9._-]*/)+$`)
+	accountForm   = regexp.MustCompile(`^\d{12}$`)
+	nameForm      = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,100}$`)
+	platformForm  = regexp.MustCompile(`^[A-Z0-9_]{1,64}$`)
+	subnetForm    = regexp.MustCompile(`^subnet-[a-z0-9-]{1,48}$`)
+	endpointForm  = regexp.MustCompile(`^vpce-[a-z0-9-]{1,48}$`)
+	typeForm      = regexp.MustCompile(`^stream(\.[a-z0-9-]+)+\.(small|medium|large|xlarge|\d+xlarge|metal)$`)
+	keyForm       = regexp.MustCompile(`^\w{16,128}$`)
+	arnForm       = regexp.MustCompile(`^arn:aws[a-z-]*:(iam|sts)::\d{12}:\S{1,900}$`)
 )
 
 // checker collects complaints.
@@ -55,6 +60,7 @@ func (c *Config) Check() error {
 		k.must(q.value >= 0 && q.value <= 1e6, "quotas."+q.key, "%d is not between 0 (AppStream's default) and 1000000", q.value)
 	}
 	c.checkRates(&k)
+	c.checkArchives(&k)
 	c.checkImages(&k)
 	c.checkNetworks(&k)
 	c.checkTypes(&k)
@@ -133,6 +139,34 @@ func (c *Config) checkRates(k *checker) {
 		rate("operations."+name, c.Rates.Operations[name])
 	}
 	k.must(c.Rates.Burst >= 0 && c.Rates.Burst <= Duration(3600e9), "rates.burst", "%s is not between 0s and 1h", c.Rates.Burst)
+}
+
+func (c *Config) checkArchives(k *checker) {
+	a := &c.Archives
+	if a.Bucket == "" {
+		k.must(*a == Archives{}, "archives.bucket", "name the bucket that the other settings of [archives] are about")
+		return
+	}
+	a.Region = cmp.Or(a.Region, "us-east-1")
+	if a.Prefix != "" && !strings.HasSuffix(a.Prefix, "/") {
+		a.Prefix += "/"
+	}
+	k.must(bucketForm.MatchString(a.Bucket), "archives.bucket", "%.80q cannot name a bucket; use 3 to 63 lower-case letters, digits, dots and hyphens", a.Bucket)
+	k.must(awsRegionForm.MatchString(a.Region), "archives.region", "%.80q is not the name of a region; for example eu-central-1", a.Region)
+	k.must(a.Prefix == "" || len(a.Prefix) <= 200 && prefixForm.MatchString(a.Prefix), "archives.prefix", "%.80q is not a path of at most 200 letters, digits and - _ . such as oriel/lab/", a.Prefix)
+	if a.Endpoint != "" {
+		u, err := url.Parse(a.Endpoint)
+		k.must(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Path == "" || u.Path == "/") &&
+			u.User == nil && u.RawQuery == "" && u.Fragment == "", "archives.endpoint", "this is not a scheme and a host; for example https://s3.example.com")
+	}
+	if a.Credentials != "" {
+		abs, err := filepath.Abs(a.Credentials)
+		if err == nil {
+			_, err = os.Stat(abs)
+		}
+		k.must(err == nil, "archives.credentials", "%v", err)
+		a.Credentials = abs
+	}
 }
 
 func (c *Config) checkImages(k *checker) {

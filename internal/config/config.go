@@ -57,6 +57,7 @@ type Config struct {
 
 	Quotas        Quotas         `toml:"quotas"`
 	Rates         Rates          `toml:"rates"`
+	Archives      Archives       `toml:"archives"`
 	Images        []Image        `toml:"image"`
 	Subnets       []Subnet       `toml:"subnet"`
 	Endpoints     []Endpoint     `toml:"endpoint"`
@@ -90,6 +91,16 @@ type Rates struct {
 	Write      float64            `toml:"write"`      // calls each second of every other operation; 0: no limit
 	Burst      Duration           `toml:"burst"`      // so long a rest saves calls up, which may then come at once
 	Operations map[string]float64 `toml:"operations"` // of particular operations, by name
+}
+
+// Archives says where exported images are kept, when not in the data directory: in a bucket of Amazon S3 or of a server that speaks its protocol.
+type Archives struct {
+	Bucket      string `toml:"bucket"`      // "" for the data directory
+	Endpoint    string `toml:"endpoint"`    // scheme and host of the server; "" for Amazon's
+	Region      string `toml:"region"`      // default us-east-1
+	Prefix      string `toml:"prefix"`      // of the names of all objects
+	PathStyle   bool   `toml:"path_style"`  // the bucket is in the path, not in the host's name
+	Credentials string `toml:"credentials"` // file in AWS's form; "": what AWS's tools find. Relative to the file that names it
 }
 
 // Image is a public image of the sim provider.
@@ -202,8 +213,12 @@ func Load(file string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	paths := []*string{&c.Archives.Credentials}
 	for i := range c.Keys {
-		if p := &c.Keys[i].PolicyFile; *p != "" && !filepath.IsAbs(*p) {
+		paths = append(paths, &c.Keys[i].PolicyFile)
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(file), *p)
 		}
 	}

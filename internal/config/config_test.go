@@ -53,7 +53,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := strings.Split(strings.TrimPrefix(hint([]string{"zzzzzzzzz"}), "; the keys here are "), ", ")
-	for _, table := range []string{"quotas", "rates", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
+	for _, table := range []string{"quotas", "rates", "archives", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
 		known = append(known, strings.Split(strings.TrimPrefix(hint([]string{table, "zzzzzzzzz"}), "; the keys here are "), ", ")...)
 	}
 	if len(known) < 40 {
@@ -128,6 +128,13 @@ func TestRefusals(t *testing.T) {
 		{"no rate", "[rates]\nwrite = nan", "rates.write: NaN"},
 		{"rate of an operation", "[rates.operations]\nCreateFleet = 1e9", "rates.operations.CreateFleet: 1e+09"},
 		{"burst", "[rates]\nburst = '2h'", "rates.burst: 2h0m0s is not between 0s and 1h"},
+		{"archives without a bucket", "[archives]\nregion = 'eu-central-1'", "archives.bucket: name the bucket"},
+		{"archives: bucket", "[archives]\nbucket = 'My_Bucket'", "archives.bucket: \"My_Bucket\" cannot name a bucket"},
+		{"archives: endpoint", "[archives]\nbucket = 'oriel'\nendpoint = 's3.example.com'", "archives.endpoint: this is not a scheme and a host"},
+		{"archives: endpoint with a password", "[archives]\nbucket = 'oriel'\nendpoint = 'https://me:secret@s3.example.com'", "archives.endpoint: this is not a scheme and a host"},
+		{"archives: prefix", "[archives]\nbucket = 'oriel'\nprefix = '../x'", "archives.prefix: \"../x/\" is not a path"},
+		{"archives: region", "[archives]\nbucket = 'oriel'\nregion = 'a b'", "archives.region: "},
+		{"archives: credentials", "[archives]\nbucket = 'oriel'\ncredentials = 'nowhere'", "nowhere: no such file"},
 		{"unknown rate", "[rates]\nreads = 1", "there is no key rates.reads; did you mean read?"},
 		{"duration", "\n\nsim_delay = '2 parrots'", "oriel.toml:3:"},
 		{"prefix", "trusted_proxies = ['10.0.0.1/99']", "oriel.toml:1:"},

@@ -309,7 +309,7 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			err = e.imported(ctx, a)
 		case appstream.EnsureArchiveGone:
 			if e.Archives != nil {
-				err = e.Archives.Remove(a.Archive)
+				err = e.Archives.Remove(ctx, a.Archive)
 			}
 		case appstream.EnsureImageGone:
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)

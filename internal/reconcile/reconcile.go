@@ -54,7 +54,7 @@ type Archives interface {
 	// Read gives read an archive, which can be read as long as ctx lasts and read has not returned. Errors: fs.ErrNotExist; that of read.
 	Read(ctx context.Context, name string, read func(*io.SectionReader) error) error
 	// Remove removes an archive. One that is not there is no error.
-	Remove(name string) error
+	Remove(ctx context.Context, name string) error
 }
 
 // Agents reaches the agents inside machines.

@@ -241,8 +241,8 @@ func (s shaky) Save(ctx context.Context, name string, write func(io.Writer) erro
 	return s.around("EnsureExported", name, func() error { return s.Archives.Save(ctx, name, write) })
 }
 
-func (s shaky) Remove(name string) error {
-	return s.around("EnsureArchiveGone", name, func() error { return s.Archives.Remove(name) })
+func (s shaky) Remove(ctx context.Context, name string) error {
+	return s.around("EnsureArchiveGone", name, func() error { return s.Archives.Remove(ctx, name) })
 }
 
 func (s shaky) around(method, name string, do func() error) error {
@@ -429,12 +429,12 @@ func (w *world) check() {
 		if err != nil {
 			return err
 		}
-		archives, err := w.archives.Count(caller.Account)
+		archives, err := w.archives.Count(context.Background(), caller.Account)
 		if err != nil {
 			return err
 		}
 		for _, e := range tasks {
-			has, err := w.archives.Has(e.Archive())
+			has, err := w.archives.Has(context.Background(), e.Archive())
 			if err != nil || has != (e.State == "COMPLETED") {
 				w.t.Errorf("export %s is %s, its archive exists: %v, %v", e.Name, e.State, has, err)
 			}

@@ -22,7 +22,7 @@ import (
 
 // Doctor looks whether a server with this configuration would work here. It makes nothing, and works while the server runs.
 func Doctor(ctx context.Context, cfg Config) []compute.Finding {
-	findings := []compute.Finding{checkDataDir(cfg.Data), checkPort(ctx, cfg)}
+	findings := append([]compute.Finding{checkDataDir(cfg.Data), checkPort(ctx, cfg)}, checkArchives(ctx, cfg.Config)...)
 	if cfg.Provider == config.Sim {
 		return findings
 	}

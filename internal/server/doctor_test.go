@@ -36,3 +36,18 @@ func TestDoctorMakesNothing(t *testing.T) {
 		t.Errorf("afterwards there are %v, %v", entries, err)
 	}
 }
+
+// A bucket that is out of reach is found out, and its secret is not told.
+func TestDoctorLooksForTheBucket(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(file, []byte("[default]\naws_access_key_id = ORIELTESTKEY\naws_secret_access_key = not-to-be-told\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Config: config.Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Provider: config.Sim,
+		Archives: config.Archives{Bucket: "oriel", Endpoint: "http://127.0.0.1:1", Region: "us-east-1", PathStyle: true, Credentials: file}}}
+	found := Doctor(t.Context(), cfg)
+	last := found[len(found)-1]
+	if last.What != "bucket of the archives" || last.OK || last.Hint == "" || !strings.Contains(last.Info, "s3://oriel/ at http://127.0.0.1:1") || strings.Contains(last.Info, "not-to-be-told") {
+		t.Errorf("%+v", last)
+	}
+}

@@ -61,6 +61,8 @@ type Server struct {
 	ready    readiness
 	cert     *certificate // nil without TLS
 
+	archives archives
+
 	http, metricsHTTP         *http.Server
 	unused                    unused       // connections of http
 	listener, metricsListener net.Listener // the second is nil when metrics are beside the API
@@ -96,10 +98,11 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	if err != nil {
 		return s, err
 	}
-	archives, err := blob.OpenArchives(filepath.Join(cfg.Data, "exports"))
+	kept, err := openArchives(ctx, cfg.Config)
 	if err != nil {
 		return s, err
 	}
+	s.archives = kept
 	secrets, err := seal.Ensure(filepath.Join(cfg.Data, "secrets.key"))
 	if err != nil {
 		return s, err
@@ -120,9 +123,9 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
 	sizes, software := cfg.Sizes(), cfg.Catalogue()
-	operations := service.Config{Store: s.store, Blobs: blobs, Objects: files, Secrets: secrets, Archives: archives, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
+	operations := service.Config{Store: s.store, Blobs: blobs, Objects: files, Secrets: secrets, Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
-	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: archives, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
+	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: kept, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)
 	if dialer != nil {
 		agents := attend.Agents{Dialer: dialer}
@@ -239,6 +242,14 @@ func (s *Server) Run(ctx context.Context) error {
 	start(&workers, "engine", func() error { return s.engine.Run(work) })
 	if s.attend != nil {
 		start(&workers, "attendant", func() error { return s.attend.Run(work) })
+	}
+	if bucket, ok := s.archives.(*blob.Bucket); ok {
+		start(&workers, "archives", func() error {
+			if err := bucket.Clean(work); err != nil && work.Err() == nil {
+				s.log.Warn("the bucket of the archives is not ready; exports and imports wait for it", "err", err)
+			}
+			return nil
+		})
 	}
 	if p, ok := s.provider.(interface{ Prepare(context.Context) error }); ok {
 		start(&workers, "provider", func() error {

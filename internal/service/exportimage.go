@@ -28,6 +28,13 @@ func (s *Service) CreateExportImageTask(ctx context.Context, in *aws.CreateExpor
 	from := key(c, appstream.NounImage, value(in.ImageName))
 	id := uuid.NewV7().String() // tasks are listed in the order of their names: the oldest first
 	task := appstream.ExportImageTask{Meta: appstream.Meta{Key: key(c, appstream.NounExportTask, id), ID: "exp-" + id}, AmiID: newAMI()}
+	archives, counted := 0, time.Now()
+	if s.cfg.Archives != nil { // they may be far away: no transaction waits for them
+		var err error
+		if archives, err = s.cfg.Archives.Count(ctx, c.Account); err != nil {
+			return nil, err
+		}
+	}
 	err := s.change(ctx, "appstream:CreateExportImageTask", from, func(tx store.Tx, now time.Time) error {
 		var image appstream.Image
 		if err := get(tx, from, &image); err != nil {
@@ -36,7 +43,7 @@ func (s *Service) CreateExportImageTask(ctx context.Context, in *aws.CreateExpor
 		if image.State != appstream.ImageAvailable {
 			return inState(appstream.ResourceNotAvailable, from, image.State, "an AVAILABLE")
 		}
-		if err := s.roomForExport(tx, task.Key, value(in.AmiName), now); err != nil {
+		if err := s.roomForExport(tx, task.Key, value(in.AmiName), archives, counted, now); err != nil {
 			return err
 		}
 		task.Created, task.Ref = now, image.Ref
@@ -60,23 +67,18 @@ func newAMI() string {
 	return "ami-" + hex.EncodeToString(random[:])[:17]
 }
 
-// roomForExport refuses a task when there is an archive of that name, or there are as many archives as there may be, and forgets old tasks.
-func (s *Service) roomForExport(tx store.Tx, k appstream.Key, name string, now time.Time) error {
+// roomForExport refuses a task when there is an archive of that name, or there are as many archives as there may be, and forgets old tasks. So many
+// archives were there when they were counted.
+func (s *Service) roomForExport(tx store.Tx, k appstream.Key, name string, archives int, counted, now time.Time) error {
 	tasks, err := store.List[appstream.ExportImageTask](tx, store.Query{Noun: k.Noun, Accounts: []string{k.Account}})
 	if err != nil {
 		return err
-	}
-	archives := 0
-	if s.cfg.Archives != nil {
-		if archives, err = s.cfg.Archives.Count(k.Account); err != nil {
-			return err
-		}
 	}
 	var ended []appstream.ExportImageTask
 	here := 0
 	for _, t := range tasks {
 		exporting := t.State == appstream.ExportExporting
-		if exporting {
+		if exporting || t.State == appstream.ExportCompleted && t.Since.After(counted) {
 			archives++
 		}
 		if t.Region != k.Region {
@@ -91,7 +93,7 @@ func (s *Service) roomForExport(tx store.Tx, k appstream.Key, name string, now t
 	}
 	if limit := s.cfg.Quotas.ImageExports; archives >= limit {
 		return appstream.Errorf(appstream.LimitExceeded,
-			"The exported image limit for account %s was exceeded. Remove an archive that is not needed from the server's exports directory. Limit: %d", k.Account, limit)
+			"The exported image limit for account %s was exceeded. Remove an archive that is not needed from where the server keeps them. Limit: %d", k.Account, limit)
 	}
 	slices.SortFunc(ended, func(a, b appstream.ExportImageTask) int {
 		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Name, b.Name))

@@ -34,7 +34,7 @@ type Config struct {
 	Regions       []string // where resources can be: those that an image can be copied to
 	// Archives counts the exported images of an account; nil when they are not counted.
 	Archives interface {
-		Count(account string) (int, error)
+		Count(ctx context.Context, account string) (int, error)
 	}
 	// Agents reaches the agent of a machine; nil when machines have none.
 	Agents func(id string) *agentapi.Client
