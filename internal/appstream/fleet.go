@@ -61,6 +61,26 @@ const (
 	DefaultDisconnectTimeout = 900
 )
 
+// Links names the fleet's stacks, its image and its directory config.
+func (f *Fleet) Links() []string {
+	links := machineLinks(f.Key, f.View.ImageArn, f.View.DomainJoinInfo)
+	for _, stack := range f.Stacks {
+		links = append(links, Key{f.Account, f.Region, NounStack, stack}.ARN())
+	}
+	return links
+}
+
+// machineLinks names what machines are made of.
+func machineLinks(k Key, image *string, join *types.DomainJoinInfo) (links []string) {
+	if image != nil {
+		links = append(links, *image)
+	}
+	if join != nil && join.DirectoryName != nil && *join.DirectoryName != "" {
+		links = append(links, Key{k.Account, k.Region, NounDirectory, *join.DirectoryName}.ARN())
+	}
+	return links
+}
+
 // Multi tells whether several people share an instance.
 func (f *Fleet) Multi() bool { return f.PerInstance() > 0 }
 

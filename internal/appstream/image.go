@@ -253,3 +253,13 @@ func (i *Image) BuilderKeys() []Key {
 
 // Grants names the accounts that the image is shared with; the store finds it for them.
 func (i *Image) Grants() []string { return slices.Sorted(maps.Keys(i.Permissions)) }
+
+// Links names the image that this one is a copy or an update of, by its Ref.
+func (i *Image) Links() (links []string) {
+	for _, ref := range []string{i.CopyOf, i.UpdateOf} {
+		if ref != "" {
+			links = append(links, ref)
+		}
+	}
+	return links
+}

@@ -43,6 +43,11 @@ type ImageBuilder struct {
 	Jobs          int          // how many software jobs were asked of its machine
 }
 
+// Links names the image builder's image and its directory config.
+func (b *ImageBuilder) Links() []string {
+	return machineLinks(b.Key, b.View.ImageArn, b.View.DomainJoinInfo)
+}
+
 // The states of an image builder, as in the SDK. Those that belong to managed updates and
 // import have a deadline and a way out like all others.
 const (

@@ -23,6 +23,14 @@ type User struct {
 	Stacks              []UserStack `json:",omitempty"` // that he is associated with, in the order of their names
 }
 
+// Links names the user's stacks.
+func (u *User) Links() (links []string) {
+	for _, stack := range u.Stacks {
+		links = append(links, Key{u.Account, u.Region, NounStack, stack.Name}.ARN())
+	}
+	return links
+}
+
 // UserStack is a stack that a user is associated with.
 type UserStack struct {
 	Name   string

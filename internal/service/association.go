@@ -123,8 +123,8 @@ func (s *Service) ListAssociatedStacks(ctx context.Context, in *aws.ListAssociat
 	return &aws.ListAssociatedStacksOutput{Names: names, NextToken: next}, nil
 }
 
-// fleetsOf gives a page of the fleets that a stack is associated with.
+// fleetsOf gives a page of the fleets that a stack is associated with, and one more.
 func fleetsOf(tx store.Tx, stack appstream.Key, p page) ([]appstream.Fleet, error) {
-	return pick(tx, p, store.Query{Noun: appstream.NounFleet, Region: stack.Region, Accounts: []string{stack.Account}},
-		func(f *appstream.Fleet) bool { return slices.Contains(f.Stacks, stack.Name) })
+	return store.List[appstream.Fleet](tx, store.Query{Noun: appstream.NounFleet, Region: stack.Region, Accounts: []string{stack.Account}, LinksTo: stack.ARN(),
+		After: p.after, Limit: p.size + 1})
 }

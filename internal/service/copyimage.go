@@ -64,15 +64,5 @@ func (s *Service) CopyImage(ctx context.Context, in *aws.CopyImageInput) (*aws.C
 
 // copyingFrom finds an image that is being copied from another, which is needed for that.
 func copyingFrom(tx store.Tx, image appstream.Image) (*appstream.Key, error) {
-	copies, err := store.List[appstream.Image](tx, store.Query{
-		Noun: appstream.NounImage, Accounts: []string{image.Account}, States: []string{appstream.ImageCopying}})
-	if err != nil {
-		return nil, err
-	}
-	for _, other := range copies {
-		if other.CopyOf == image.Ref {
-			return &other.Key, nil
-		}
-	}
-	return nil, nil
+	return anyLinked(tx, store.Query{Noun: appstream.NounImage, Accounts: []string{image.Account}, LinksTo: image.Ref, States: []string{appstream.ImageCopying}})
 }

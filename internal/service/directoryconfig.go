@@ -96,32 +96,13 @@ func (s *Service) DeleteDirectoryConfig(ctx context.Context, in *aws.DeleteDirec
 }
 
 // joins finds a fleet or an image builder whose machines would join a directory; nil when there is none.
-func joins(tx store.Tx, directory appstream.Key) (*appstream.Key, error) {
-	of := func(noun appstream.Noun) store.Query {
-		return store.Query{Noun: noun, Region: directory.Region, Accounts: []string{directory.Account}}
-	}
-	named := func(info *types.DomainJoinInfo) bool {
-		return info != nil && value(info.DirectoryName) == directory.Name
-	}
-	fleets, err := store.List[appstream.Fleet](tx, of(appstream.NounFleet))
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range fleets {
-		if named(f.View.DomainJoinInfo) {
-			return &f.Key, nil
+func joins(tx store.Tx, directory appstream.Key) (user *appstream.Key, err error) {
+	for _, noun := range []appstream.Noun{appstream.NounFleet, appstream.NounImageBuilder} {
+		if user == nil && err == nil {
+			user, err = anyLinked(tx, store.Query{Noun: noun, Region: directory.Region, Accounts: []string{directory.Account}, LinksTo: directory.ARN()})
 		}
 	}
-	builders, err := store.List[appstream.ImageBuilder](tx, of(appstream.NounImageBuilder))
-	if err != nil {
-		return nil, err
-	}
-	for _, b := range builders {
-		if named(b.View.DomainJoinInfo) {
-			return &b.Key, nil
-		}
-	}
-	return nil, nil
+	return user, err
 }
 
 // DescribeDirectoryConfigs describes the named directory configs, or all of the account in the region.

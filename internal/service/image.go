@@ -185,35 +185,27 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 
 // bootingFrom finds an image builder whose machine is not made yet and needs the image for that.
 func bootingFrom(tx store.Tx, image appstream.Key) (user *appstream.Key, err error) {
-	pending := store.Query{Noun: appstream.NounImageBuilder, Region: image.Region, States: []string{appstream.BuilderPending}}
-	err = tx.Scan(pending, func(_ appstream.Meta, decode func(appstream.Record) error) error {
-		if user != nil {
-			return nil
-		}
-		var b appstream.ImageBuilder
-		if err := decode(&b); err != nil {
-			return err
-		}
-		if !b.Provisioned && value(b.View.ImageArn) == image.ARN() {
-			user = &b.Key
-		}
-		return nil
-	})
+	err = walk(tx, store.Query{Noun: appstream.NounImageBuilder, Region: image.Region, LinksTo: image.ARN(), States: []string{appstream.BuilderPending}},
+		func(b *appstream.ImageBuilder) bool {
+			if !b.Provisioned {
+				user = &b.Key
+			}
+			return user == nil
+		})
 	return user, err
 }
 
 // fleetFrom finds a fleet, of any account, whose machines are made from the image.
-func fleetFrom(tx store.Tx, image appstream.Key) (user *appstream.Key, err error) {
-	err = tx.Scan(store.Query{Noun: appstream.NounFleet, Region: image.Region}, func(_ appstream.Meta, decode func(appstream.Record) error) error {
-		var f appstream.Fleet
-		if user != nil {
-			return nil
-		}
-		err := decode(&f)
-		if value(f.View.ImageArn) == image.ARN() {
-			user = &f.Key
-		}
-		return err
+func fleetFrom(tx store.Tx, image appstream.Key) (*appstream.Key, error) {
+	return anyLinked(tx, store.Query{Noun: appstream.NounFleet, Region: image.Region, LinksTo: image.ARN()})
+}
+
+// anyLinked finds a record that a query selects.
+func anyLinked(tx store.Tx, q store.Query) (found *appstream.Key, err error) {
+	q.Limit = 1
+	err = tx.Scan(q, func(head appstream.Meta, _ func(appstream.Record) error) error {
+		found = &head.Key
+		return nil
 	})
-	return user, err
+	return found, err
 }

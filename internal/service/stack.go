@@ -320,11 +320,11 @@ func (s *Service) DeleteStack(ctx context.Context, in *aws.DeleteStackInput) (*a
 		if err := get(tx, k, &st); err != nil {
 			return err
 		}
-		fleets, err := fleetsOf(tx, k, page{size: 1})
+		fleet, err := anyLinked(tx, store.Query{Noun: appstream.NounFleet, Region: k.Region, Accounts: []string{k.Account}, LinksTo: k.ARN()})
 		if err != nil {
 			return err
 		}
-		if len(fleets) > 0 {
+		if fleet != nil {
 			return appstream.Errorf(appstream.ResourceInUse, "Cannot delete stack %s. This stack has fleets associated with it. Only stacks with no fleets associated with it can be deleted.", k.Name)
 		}
 		if err := forgetStack(tx, k); err != nil {

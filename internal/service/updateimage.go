@@ -155,15 +155,5 @@ func managedBuilders(tx store.Tx, k appstream.Key) (n int, err error) {
 
 // updatingFrom finds an image that another is an update of, which is needed for that.
 func updatingFrom(tx store.Tx, image appstream.Image) (*appstream.Key, error) {
-	updates, err := store.List[appstream.Image](tx, store.Query{
-		Noun: appstream.NounImage, Region: image.Region, Accounts: []string{image.Account}, States: []string{appstream.ImageCreating}})
-	if err != nil {
-		return nil, err
-	}
-	for _, other := range updates {
-		if other.UpdateOf == image.Ref {
-			return &other.Key, nil
-		}
-	}
-	return nil, nil
+	return anyLinked(tx, store.Query{Noun: appstream.NounImage, Region: image.Region, Accounts: []string{image.Account}, LinksTo: image.Ref, States: []string{appstream.ImageCreating}})
 }

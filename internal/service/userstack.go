@@ -138,7 +138,7 @@ func ignoreMissing(err error) error {
 
 // forgetStack takes a stack that goes away from the users who have it.
 func forgetStack(tx store.Tx, stack appstream.Key) error {
-	users, err := store.List[appstream.User](tx, store.Query{Noun: appstream.NounUser, Region: stack.Region, Accounts: []string{stack.Account}})
+	users, err := store.List[appstream.User](tx, store.Query{Noun: appstream.NounUser, Region: stack.Region, Accounts: []string{stack.Account}, LinksTo: stack.ARN()})
 	for n := range users {
 		if err == nil && users[n].Disassociate(stack.Name) {
 			err = tx.Put(&users[n])

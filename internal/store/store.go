@@ -100,6 +100,7 @@ type Query struct {
 	Region    string   // "" for all regions; then After cannot tell records of the same name in two regions apart
 	Accounts  []string // nil and GrantedTo "": all accounts
 	GrantedTo string
+	LinksTo   string   // only records that are linked to it (a record that has a method Links() []string says to what: ARNs, mostly)
 	Prefix    string   // only records whose name begins with it
 	States    []string // only records in one of these states; nil: in any
 	After     Position // only records behind this position

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -412,9 +413,10 @@ func TestIndexes(t *testing.T) {
 	db := raw(t, s.path)
 	one := shape{accounts: 1, region: true}.text()
 	visible := shape{accounts: 2, granted: true, region: true}.text()
+	linked := shape{accounts: 1, linked: true, region: true, states: 1}.text()
 	for name, query := range map[string]string{
 		"Claim": claimSQL, "NextDue": nextDueSQL, "Wake": wakeSQL,
-		"Scan of an account": one, "Scan of what is visible": visible, "Scan of all accounts": shape{accounts: -1, region: true}.text(),
+		"Scan of an account": one, "Scan of what is visible": visible, "Scan of what is linked": linked, "Scan of all accounts": shape{accounts: -1, region: true}.text(),
 	} {
 		rows, err := db.Query("EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))...)
 		if err != nil {
@@ -426,7 +428,7 @@ func TestIndexes(t *testing.T) {
 			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
 				t.Fatal(err)
 			}
-			sorts := strings.Contains(detail, "TEMP B-TREE") && name != "Scan of what is visible" // sorts what is granted
+			sorts := strings.Contains(detail, "TEMP B-TREE") && name != "Scan of what is visible" && name != "Scan of what is linked" // sorts what is granted or linked
 			if strings.HasPrefix(detail, "SCAN record") && !strings.Contains(detail, "USING COVERING INDEX record_by_ready") || sorts {
 				t.Errorf("%s: %s", name, detail)
 			}
@@ -488,5 +490,94 @@ func TestSynctest(t *testing.T) {
 	})
 	if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Close leaves the WAL: %v", err)
+	}
+}
+
+// TestMigrationOfLinks: what an older Oriel wrote is counted, and linked, as if it were written now.
+func TestMigrationOfLinks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "oriel.db")
+	c, err := connect(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrate(c, migrations()[:2]); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeTransitions(c); err != nil {
+		t.Fatal(err)
+	}
+	key := func(noun appstream.Noun, name string) appstream.Meta {
+		return appstream.Meta{ID: string(noun) + name, Key: appstream.Key{Account: "123456789012", Region: "us-west-2", Noun: noun, Name: name}}
+	}
+	join := &types.DomainJoinInfo{DirectoryName: new("corp.example.com")}
+	image := new("arn:aws:appstream:us-west-2::image/base")
+	records := []appstream.Record{
+		&appstream.Fleet{Meta: key(appstream.NounFleet, "f"), Stacks: []string{"a", "b"}, View: types.Fleet{ImageArn: image, DomainJoinInfo: join}},
+		&appstream.Fleet{Meta: key(appstream.NounFleet, "bare")},
+		&appstream.ImageBuilder{Meta: key(appstream.NounImageBuilder, "b"), View: types.ImageBuilder{ImageArn: image, DomainJoinInfo: join}},
+		&appstream.ImageBuilder{Meta: key(appstream.NounImageBuilder, "bare"), View: types.ImageBuilder{DomainJoinInfo: &types.DomainJoinInfo{}}},
+		&appstream.User{Meta: key(appstream.NounUser, "u@example.com"), Stacks: []appstream.UserStack{{Name: "a"}, {Name: "b"}}},
+		&appstream.User{Meta: key(appstream.NounUser, "bare@example.com")},
+		&appstream.Image{Meta: key(appstream.NounImage, "copy"), CopyOf: "ref"},
+		&appstream.Image{Meta: key(appstream.NounImage, "update"), UpdateOf: "ref"},
+	}
+	want := map[string][]string{}
+	for _, rec := range records {
+		doc, err := encode(rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := ""
+		for _, edge := range appstream.Transitions()[rec.Head().Noun] {
+			if edge.From == "" {
+				state = edge.To
+			}
+		}
+		h := rec.Head()
+		if _, err := c.exec(`INSERT INTO record (id, account, region, noun, name, version, state, doc) VALUES (?, ?, ?, ?, ?, 1, ?, ?)`,
+			h.ID, h.Account, h.Region, string(h.Noun), h.Name, state, doc); err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range rec.(interface{ Links() []string }).Links() {
+			want[target] = append(want[target], h.ID)
+		}
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	got := map[string][]string{}
+	err = s.View(t.Context(), func(tx store.Tx) error {
+		for _, noun := range []appstream.Noun{appstream.NounFleet, appstream.NounImageBuilder, appstream.NounUser, appstream.NounImage} {
+			if n, err := tx.Count("123456789012", "us-west-2", noun); err != nil || n != 2 {
+				t.Errorf("%d records of %s, %v", n, noun, err)
+			}
+			for target := range want {
+				if err := tx.Scan(store.Query{Noun: noun, LinksTo: target}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+					got[target] = append(got[target], head.ID)
+					return nil
+				}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if d := cmp.Diff(want, got); err != nil || d != "" {
+		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+	if n, err := raw(t, path).Query("SELECT target FROM link"); err != nil {
+		t.Error(err)
+	} else {
+		rows := 0
+		for ; n.Next(); rows++ {
+		}
+		if n.Close(); rows != 10 {
+			t.Errorf("%d links, want 10", rows)
+		}
 	}
 }

@@ -63,7 +63,7 @@ func (t *tx) Scan(q store.Query, fn func(head appstream.Meta, decode func(appstr
 type shape struct {
 	accounts        int // -1 for all, manyAccounts for more than fit into the text
 	granted, region bool
-	prefix          bool
+	prefix, linked  bool
 	states          int // 0 for any, 1, or manyStates
 }
 
@@ -102,7 +102,7 @@ func selection(q store.Query) (sql string, args []any, k known) {
 		accounts = slices.Compact(slices.Sorted(slices.Values(accounts)))
 	}
 	s := shape{accounts: len(accounts), granted: q.GrantedTo != "", region: q.Region != "",
-		prefix: q.Prefix != ""}
+		prefix: q.Prefix != "", linked: q.LinksTo != ""}
 	switch {
 	case len(q.States) == 1:
 		s.states = 1
@@ -141,6 +141,9 @@ func selection(q store.Query) (sql string, args []any, k known) {
 		states = string(text)
 	}
 	rest := func() {
+		if s.linked {
+			args = append(args, q.LinksTo)
+		}
 		args = append(args, noun)
 		if s.region {
 			args = append(args, region)
@@ -199,7 +202,7 @@ func after(prefix string) string {
 
 // text writes the statement. selection gives its arguments in the same order.
 func (s shape) text() string {
-	account, region := `account`, `region`
+	account, region := `record.account`, `region`
 	if s.oneAccount() {
 		account = `NULL`
 	}
@@ -207,11 +210,17 @@ func (s shape) text() string {
 		region = `NULL`
 	}
 	from := `record`
-	if s.states == 1 && s.region && s.oneAccount() { // of its own accord, SQLite goes through all names
+	if s.linked {
+		from = `link CROSS JOIN record ON n = link.record` // from what is linked, which is little, to the records
+	} else if s.states == 1 && s.region && s.oneAccount() { // of its own accord, SQLite goes through all names
 		from += ` INDEXED BY record_by_state`
 	}
-	listed := `SELECT id, version, state, due, ` + account + ` AS account, ` + region + `, NULL, name, doc FROM ` + from + ` WHERE ` // as recordColumns
+	columns := `SELECT id, version, state, due, ` + account + ` AS account, ` + region + `, NULL, name, doc FROM ` // as recordColumns
+	listed := columns + from + ` WHERE `
 	rest := `noun = ?`
+	if s.linked {
+		rest = `target = ? AND ` + rest
+	}
 	if s.region {
 		rest += ` AND region = ?`
 	}
@@ -231,21 +240,25 @@ func (s shape) text() string {
 	case -1:
 		arms = append(arms, listed+rest)
 	case manyAccounts:
-		arms = append(arms, listed+`account IN (SELECT value FROM json_each(?)) AND `+rest)
+		arms = append(arms, listed+`record.account IN (SELECT value FROM json_each(?)) AND `+rest)
 	default:
 		for range s.accounts {
-			arms = append(arms, listed+`account = ? AND `+rest)
+			arms = append(arms, listed+`record.account = ? AND `+rest)
 		}
 	}
 	if s.granted {
 		not := ``
 		switch {
 		case s.accounts == manyAccounts:
-			not = `account NOT IN (SELECT value FROM json_each(?)) AND `
+			not = `record.account NOT IN (SELECT value FROM json_each(?)) AND `
 		case s.accounts > 0:
-			not = `account NOT IN (?` + strings.Repeat(`, ?`, s.accounts-1) + `) AND `
+			not = `record.account NOT IN (?` + strings.Repeat(`, ?`, s.accounts-1) + `) AND `
 		}
-		arms = append(arms, listed+`n IN (SELECT record FROM grants WHERE grants.account = ?) AND `+not+rest)
+		from := `grants CROSS JOIN record ON n = grants.record`
+		if s.linked {
+			from += ` CROSS JOIN link ON n = link.record`
+		}
+		arms = append(arms, columns+from+` WHERE grants.account = ? AND `+not+rest)
 	}
 	return strings.Join(arms, ` UNION ALL `) + ` ORDER BY name, account LIMIT +?`
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -151,7 +152,7 @@ func (t *tx) Count(account, region string, noun appstream.Noun) (int, error) {
 	if err := t.ready(); err != nil {
 		return 0, err
 	}
-	n, err := t.c.int(`SELECT count(*) FROM record WHERE account = ? AND region = ? AND noun = ?`, account, region, string(noun))
+	n, err := t.c.int(`SELECT records FROM tally WHERE account = ? AND region = ? AND noun = ?`, account, region, string(noun))
 	return int(n), t.fault(err)
 }
 
@@ -173,7 +174,7 @@ func (t *tx) Insert(rec appstream.Record) error {
 	if err != nil {
 		return t.refused(h.Key, err)
 	}
-	if err := t.writeGrants(rec, false); err != nil {
+	if err := t.writeRelated(rec, false); err != nil {
 		return err
 	}
 	h.Version = 1
@@ -199,7 +200,7 @@ func (t *tx) Put(rec appstream.Record) error {
 	if n == 0 {
 		return conflict(h)
 	}
-	if err := t.writeGrants(rec, true); err != nil {
+	if err := t.writeRelated(rec, true); err != nil {
 		return err
 	}
 	h.Version++
@@ -229,20 +230,55 @@ func conflict(h *appstream.Meta) error {
 	return fmt.Errorf("%w: %s %s is not at version %d", store.ErrConflict, h.Noun, h.Name, h.Version)
 }
 
-// writeGrants keeps whom the record is shared with, for Query.GrantedTo.
-func (t *tx) writeGrants(rec appstream.Record, replace bool) error {
-	g, ok := rec.(interface{ Grants() []string })
-	if !ok {
-		return nil
-	}
+// writeRelated keeps whom the record is shared with and what it is linked to, for Query.GrantedTo and Query.LinksTo.
+func (t *tx) writeRelated(rec appstream.Record, replace bool) error {
 	id := rec.Head().ID
+	if g, ok := rec.(interface{ Grants() []string }); ok {
+		if err := t.relate(id, g.Grants(), replace, &grantSQL); err != nil {
+			return err
+		}
+	}
+	if l, ok := rec.(interface{ Links() []string }); ok {
+		return t.relate(id, l.Links(), replace, &linkSQL)
+	}
+	return nil
+}
+
+// relation has the statements about one of the two tables beside the records.
+type relation struct{ read, clear, add string }
+
+var (
+	grantSQL = relation{
+		`SELECT account FROM grants WHERE record = (SELECT n FROM record WHERE id = ?)`,
+		`DELETE FROM grants WHERE record = (SELECT n FROM record WHERE id = ?)`,
+		`INSERT OR IGNORE INTO grants (account, record) SELECT ?, n FROM record WHERE id = ?`}
+	linkSQL = relation{
+		`SELECT target FROM link WHERE record = (SELECT n FROM record WHERE id = ?)`,
+		`DELETE FROM link WHERE record = (SELECT n FROM record WHERE id = ?)`,
+		`INSERT OR IGNORE INTO link (target, record) SELECT ?, n FROM record WHERE id = ?`}
+)
+
+// relate writes what a record is related to. Mostly it is what it was: reading costs less than writing.
+func (t *tx) relate(id string, to []string, replace bool, r *relation) error {
 	if replace {
-		if _, err := t.c.exec(`DELETE FROM grants WHERE record = (SELECT n FROM record WHERE id = ?)`, id); err != nil {
+		var have []string
+		err := t.c.query(r.read, []any{id}, func(row []driver.Value) error {
+			have = append(have, text(row[0]))
+			return nil
+		})
+		if err != nil {
+			return t.fault(err)
+		}
+		slices.Sort(have)
+		if slices.Equal(have, slices.Compact(slices.Sorted(slices.Values(to)))) {
+			return nil
+		}
+		if _, err := t.c.exec(r.clear, id); err != nil {
 			return t.fault(err)
 		}
 	}
-	for _, account := range g.Grants() {
-		if _, err := t.c.exec(`INSERT OR IGNORE INTO grants (account, record) SELECT ?, n FROM record WHERE id = ?`, account, id); err != nil {
+	for _, target := range to {
+		if _, err := t.c.exec(r.add, target, id); err != nil {
 			return t.fault(err)
 		}
 	}

@@ -130,6 +130,45 @@ func testScanAccounts(t *testing.T, s store.Store) {
 	wantList(t, "after the image was removed", scan(t, s, store.Query{Noun: appstream.NounImage, GrantedTo: carol}), nil)
 }
 
+// testScanLinks checks that Query.LinksTo finds what says that it is linked, and follows what it says.
+func testScanLinks(t *testing.T, s store.Store) {
+	const source = "oriel/image:source"
+	copies := []*appstream.Image{newImage(alice, "b", bob), newImage(alice, "a"), newImage(bob, "c"), newImage(alice, "other")}
+	elsewhere := newImage(alice, "elsewhere")
+	elsewhere.Region = region2
+	for _, i := range append(copies[:3:3], elsewhere) {
+		i.CopyOf = source
+	}
+	copies[0].UpdateOf = source // twice is once
+	for _, i := range append(copies, elsewhere) {
+		insert(t, s, i)
+	}
+	linked := store.Query{Noun: appstream.NounImage, Region: region, LinksTo: source}
+	with := func(edit func(*store.Query)) store.Query {
+		q := linked
+		edit(&q)
+		return q
+	}
+	wantList(t, "linked", scan(t, s, linked), []string{"a@" + alice, "b@" + alice, "c@" + bob})
+	wantList(t, "of one account", scan(t, s, with(func(q *store.Query) { q.Accounts = []string{alice} })), []string{"a@" + alice, "b@" + alice})
+	wantList(t, "of two accounts", scan(t, s, with(func(q *store.Query) { q.Accounts = []string{bob, alice} })), []string{"a@" + alice, "b@" + alice, "c@" + bob})
+	wantList(t, "granted or his", scan(t, s, with(func(q *store.Query) { q.Accounts, q.GrantedTo = []string{bob}, bob })), []string{"b@" + alice, "c@" + bob})
+	wantList(t, "of all regions", scan(t, s, with(func(q *store.Query) { q.Region = "" })), []string{"a@" + alice, "b@" + alice, "c@" + bob, "elsewhere@" + alice})
+	wantList(t, "a page", scan(t, s, with(func(q *store.Query) { q.After, q.Limit = store.Position{Name: "a", Account: alice}, 1 })), []string{"b@" + alice})
+	wantList(t, "of a prefix", scan(t, s, with(func(q *store.Query) { q.Prefix = "c" })), []string{"c@" + bob})
+	wantList(t, "in a state", scan(t, s, with(func(q *store.Query) { q.Accounts, q.States = []string{alice}, []string{copies[0].State} })), []string{"a@" + alice, "b@" + alice})
+	wantList(t, "in another", scan(t, s, with(func(q *store.Query) { q.Accounts, q.States = []string{alice}, []string{"none", "neither"} })), nil)
+	wantList(t, "of another noun", scan(t, s, with(func(q *store.Query) { q.Noun = appstream.NounFleet })), nil)
+	wantList(t, "linked to another", scan(t, s, with(func(q *store.Query) { q.LinksTo = source + "2" })), nil)
+
+	copies[0].CopyOf, copies[0].UpdateOf = source+"2", ""
+	put(t, s, copies[0])
+	wantList(t, "after it was linked to another", scan(t, s, with(func(q *store.Query) { q.LinksTo = source + "2" })), []string{"b@" + alice})
+	update(t, s, func(tx store.Tx) error { return tx.Delete(copies[1]) })
+	insert(t, s, newImage(alice, "a"))
+	wantList(t, "what is left", scan(t, s, linked), []string{"c@" + bob})
+}
+
 // testScanWrites checks that fn can write, and does not meet what it has written.
 func testScanWrites(t *testing.T, s store.Store) {
 	for n := range 20 {

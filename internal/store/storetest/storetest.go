@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t testing.TB) store.Store) {
 		{"Transitions", testTransitions},
 		{"ScanOrder", testScanOrder},
 		{"ScanAccounts", testScanAccounts},
+		{"ScanLinks", testScanLinks},
 		{"ScanWrites", testScanWrites},
 		{"Paging", testPaging},
 		{"ClaimOrder", testClaimOrder},
