@@ -77,9 +77,13 @@ func (c *createImageCommand) Run(ctx context.Context) error {
 	var out struct {
 		Image struct{ Name, Arn, State string }
 	}
+	var tags any // absent when there are none: an empty map is refused
+	if len(c.Tags) > 0 {
+		tags = c.Tags
+	}
 	err = client.call(ctx, "Oriel.CreateImage", map[string]any{
 		"ImageBuilderName": c.ImageBuilder, "Name": c.Name, "DisplayName": optional(c.DisplayName), "Description": optional(c.Description),
-		"Tags": c.Tags, "UseLatestAgentVersion": c.UseLatestAgentVersion, "DryRun": c.DryRun,
+		"Tags": tags, "UseLatestAgentVersion": c.UseLatestAgentVersion, "DryRun": c.DryRun,
 	}, &out)
 	if err != nil {
 		return err
