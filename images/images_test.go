@@ -86,6 +86,28 @@ func TestFilesParse(t *testing.T) {
 	}
 }
 
+// TestMenu runs the script that makes the desktop's menu: what makes an image is in it for whoever builds one only.
+func TestMenu(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "menu")
+	id := "#!/bin/sh\necho \"$WHO\"\n"
+	if err := errors.Join(os.WriteFile(script, read(t, "files/etc/oriel/menu"), 0o755), os.WriteFile(filepath.Join(dir, "id"), []byte(id), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for who, admin := range map[string]bool{"ImageBuilderAdmin": true, "as2-streaming-user": false} {
+		cmd := exec.Command("sh", script)
+		cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "WHO=" + who}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkXML(t, "the menu", string(out))
+		if text := string(out); strings.Contains(text, "/etc/oriel/create-image") != admin || strings.Contains(text, "sudo") != admin || !strings.Contains(text, "/etc/oriel/applications") {
+			t.Errorf("%s: %s", who, out)
+		}
+	}
+}
+
 // TestApplicationsMenu runs the script that makes the menu over desktop entries good and bad.
 func TestApplicationsMenu(t *testing.T) {
 	home := t.TempDir()

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/oriel-project/oriel/internal/agent/catalogue"
-	"github.com/oriel-project/oriel/internal/agent/cmdline"
 	"github.com/oriel-project/oriel/internal/agent/transcript"
 	"github.com/oriel-project/oriel/internal/agent/windows"
 	"github.com/oriel-project/oriel/internal/agentapi"
@@ -97,18 +96,16 @@ func (a *agent) tryLaunch(ctx context.Context, step agentapi.JobStep, output *tr
 // launchable finds what the catalogue says of an application, and what can be
 // said of it before it is started.
 func (a *agent) launchable(name string) (command, error) {
-	entries, err := catalogue.Open(a.paths.catalogue).Entries()
+	e, err := catalogue.Open(a.paths.catalogue).Find(name)
+	if errors.Is(err, catalogue.ErrNotFound) {
+		return command{}, fmt.Errorf("the catalogue has no application %.64q; add it with AppStreamImageAssistant add-application", name)
+	}
 	if err != nil {
 		return command{}, err
 	}
-	n := slices.IndexFunc(entries, func(e catalogue.Entry) bool { return e.Name == name })
-	if n < 0 {
-		return command{}, fmt.Errorf("the catalogue has no application %.64q; add it with AppStreamImageAssistant add-application", name)
-	}
-	e := entries[n]
-	arguments, err := cmdline.Split(e.LaunchParameters)
+	argv, err := e.Argv()
 	if err != nil {
-		return command{}, fmt.Errorf("its launch parameters: %w", err)
+		return command{}, err
 	}
 	switch info, err := os.Stat(e.AbsoluteAppPath); {
 	case errors.Is(err, os.ErrNotExist):
@@ -118,7 +115,7 @@ func (a *agent) launchable(name string) (command, error) {
 	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
 		return command{}, fmt.Errorf("%s is not an executable file", e.AbsoluteAppPath)
 	}
-	return command{argv: append([]string{e.AbsoluteAppPath}, arguments...), dir: e.WorkingDirectory}, nil
+	return command{argv: argv, dir: e.WorkingDirectory}, nil
 }
 
 // launchPattern is for the names of launches' folders.

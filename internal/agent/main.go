@@ -13,6 +13,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agent/assistant"
 	"github.com/oriel-project/oriel/internal/agent/control"
+	"github.com/oriel-project/oriel/internal/agent/menu"
 	"github.com/oriel-project/oriel/internal/agent/sudo"
 	"github.com/oriel-project/oriel/internal/agent/tree"
 	"github.com/oriel-project/oriel/internal/agentapi"
@@ -23,6 +24,7 @@ import (
 //
 //	oriel-agent                            process 1 of an instance
 //	oriel-agent version                    prints the version
+//	oriel-agent menu, launch NAME          package menu
 //	sudo                                   package sudo
 //	reboot, poweroff, halt, shutdown       stop the instance
 //	AppStreamImageAssistant                package assistant
@@ -48,11 +50,14 @@ func Main(args []string) int {
 		return assistant.Main(args)
 	}
 	if len(args) > 0 {
-		if args[0] == "version" {
+		switch {
+		case args[0] == "version":
 			fmt.Println(agentapi.Version)
 			return 0
+		case args[0] == "menu" && len(args) == 1, args[0] == "launch" && len(args) == 2:
+			return menu.Main(args)
 		}
-		fmt.Fprintln(os.Stderr, "usage: oriel-agent [version]   (without arguments: the first process of an instance)")
+		fmt.Fprintln(os.Stderr, "usage: oriel-agent [version | menu | launch NAME]   (without arguments: the first process of an instance)")
 		return 2
 	}
 	// The agent is idle nearly always and shares its host with many others: a

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/oriel-project/oriel/internal/agent/catalogue"
-	"github.com/oriel-project/oriel/internal/agent/cmdline"
 	"github.com/oriel-project/oriel/internal/agent/windows"
 	"github.com/oriel-project/oriel/internal/agentapi"
 )
@@ -240,13 +239,12 @@ var errNoApplication = errors.New("the image's catalogue has no application of t
 // launch starts an application of the catalogue. Where there is no desktop, one
 // that runs is brought to the front instead.
 func (s *session) launch(ctx context.Context, name string) error {
-	entries, err := catalogue.Open(s.agent.paths.catalogue).Entries()
+	e, err := catalogue.Open(s.agent.paths.catalogue).Find(name)
+	if errors.Is(err, catalogue.ErrNotFound) {
+		return fmt.Errorf("%w %.64q", errNoApplication, name)
+	}
 	if err != nil {
 		return err
-	}
-	n := slices.IndexFunc(entries, func(e catalogue.Entry) bool { return e.Name == name })
-	if n < 0 {
-		return fmt.Errorf("%w %.64q", errNoApplication, name)
 	}
 	if s.spec.View == agentapi.ViewApp {
 		soon, cancel := context.WithTimeout(ctx, lookWithin)
@@ -261,10 +259,9 @@ func (s *session) launch(ctx context.Context, name string) error {
 			return nil
 		}
 	}
-	e := entries[n]
-	arguments, err := cmdline.Split(e.LaunchParameters)
+	argv, err := e.Argv()
 	if err != nil {
-		return fmt.Errorf("the launch parameters of %s: %w", name, err)
+		return err
 	}
 	var up bool
 	s.seat.display.read(func() { up = s.seat.display.up && s.seat.display.desktop != nil })
@@ -277,7 +274,7 @@ func (s *session) launch(ctx context.Context, name string) error {
 	}
 	defer out.write.Close()
 	p, err := s.agent.procs.startAs(s.account, command{
-		argv: append([]string{e.AbsoluteAppPath}, arguments...), dir: e.WorkingDirectory,
+		argv: argv, dir: e.WorkingDirectory,
 		env: s.programEnv(), private: true,
 	}, out.write)
 	if err != nil {

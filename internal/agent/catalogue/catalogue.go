@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/oriel-project/oriel/internal/agent/cmdline"
 	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
@@ -29,7 +30,7 @@ const (
 	maxIcon = 512 << 10 // an icon as PNG; 256×256 pixels without any order take 256 KiB
 )
 
-// Errors of Add and Remove; the texts are those of AppStream's Image Assistant.
+// Errors of Add, Remove and Find; the texts are those of AppStream's Image Assistant.
 var (
 	ErrFull      = errors.New("Unable to add more than 50 apps to the catalog.")
 	ErrNotUnique = errors.New("Name is not unique")
@@ -75,6 +76,28 @@ func (c *Catalogue) Entries() ([]Entry, error) {
 		return nil, fmt.Errorf("read the catalogue %s: %w", c.file(), err)
 	}
 	return entries, nil
+}
+
+// Find returns the application of this name, or ErrNotFound.
+func (c *Catalogue) Find(name string) (Entry, error) {
+	entries, err := c.Entries()
+	if err != nil {
+		return Entry{}, err
+	}
+	i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name })
+	if i < 0 {
+		return Entry{}, ErrNotFound
+	}
+	return entries[i], nil
+}
+
+// Argv is what launches the application.
+func (e Entry) Argv() ([]string, error) {
+	arguments, err := cmdline.Split(e.LaunchParameters)
+	if err != nil {
+		return nil, fmt.Errorf("the launch parameters of %s: %w", e.Name, err)
+	}
+	return append([]string{e.AbsoluteAppPath}, arguments...), nil
 }
 
 func parse(text []byte) ([]Entry, error) {
