@@ -288,6 +288,16 @@ E`)
 		}
 	}
 	until("nothing", func(l agentapi.Windows) bool { return len(l.Windows) == 0 })
+	// The menu of a desktop has the same applications, and nothing for who builds images.
+	menu := p.must("/etc/oriel/menu")
+	if !strings.Contains(menu, `label="Editor"`) || !strings.Contains(menu, agentapi.Binary+" launch 'edit'") || strings.Contains(menu, "create-image") {
+		t.Errorf("%s", menu)
+	}
+	p.must("setsid " + agentapi.Binary + " launch 'edit' >/dev/null 2>&1 &")
+	list = until("the editor, from the menu", func(l agentapi.Windows) bool { return find(l, "edit").Active })
+	if err := p.Window(ctx, find(list, "edit").ID, agentapi.WindowClose); err != nil {
+		t.Error(err)
+	}
 	if err := p.Launch(ctx, "broken"); err == nil || !strings.Contains(err.Error(), "/usr/bin/nothing") {
 		t.Errorf("a program that is not there: %v", err)
 	}
