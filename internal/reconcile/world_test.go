@@ -129,14 +129,14 @@ func (w *world) start() {
 		machines = w.wrap(provider)
 	}
 	w.store, w.provider, w.archives, w.dead = st, provider, archives, dead // agents use them as soon as the engine runs
-	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Regions: []string{"us-east-1"}, Log: log})
+	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := engine.Run(ctx); err != nil {
 			w.t.Error(err)
 		}
 	})
-	w.config = service.Config{Store: st, Blobs: blobs, Archives: archives, Tickets: tickets, Sizes: appstream.InstanceTypes(), AgentVersions: provider.AgentVersions,
+	w.config = service.Config{Store: st, Blobs: blobs, Archives: archives, Tickets: tickets, Sizes: appstream.InstanceTypes(), Software: catalogue, AgentVersions: provider.AgentVersions,
 		Regions: []string{"us-east-1", "eu-west-1"}, Log: log}
 	w.svc = service.New(w.config)
 	w.engineStop = func() {
