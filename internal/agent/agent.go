@@ -47,7 +47,8 @@ type agent struct {
 	pool     pool     // of a fleet's instance
 	accounts accounts
 	remains  remains
-	zone     string // the image's own time zone, a file
+	arrivals arrivals // of an image builder
+	zone     string   // the image's own time zone, a file
 	requests *requests
 	streams  counter // display streams now
 	sudos    counter // commands that run as root now
@@ -151,6 +152,10 @@ func (a *agent) seclude() error {
 
 // startBuilder begins the desktop of an image builder.
 func (a *agent) startBuilder(ctx context.Context, uid int) error {
+	a.arrivals.dir = a.paths.arrivals
+	if err := a.arrivals.clear(); err != nil {
+		return err
+	}
 	owner, err := lookupAccount(uid)
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ func (a *agent) serverAPI() http.Handler {
 	mux.HandleFunc("POST /v1/quiesce", a.postQuiesce)
 	mux.HandleFunc("POST /v1/resume", a.postResume)
 	a.routeJobs(mux)
+	mux.HandleFunc("PUT /v1/files", a.putFile)
 	a.routeSessions(mux)
 	return mux
 }
@@ -187,7 +188,7 @@ func (a *agent) postQuiesce(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	if err := syncDisk(); err != nil {
+	if err := errors.Join(a.arrivals.clear(), syncDisk()); err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}

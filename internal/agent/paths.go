@@ -27,6 +27,7 @@ type paths struct {
 	sound       string // the sound server, see package sound
 	bus         string // the program that is a desktop's bus
 	busConfig   string
+	arrivals    string // files that are being put on an image builder
 
 	// Of a fleet's instance.
 	etc         string // the lists of accounts, and skel
@@ -61,6 +62,7 @@ func pathsUnder(root string) paths {
 		sound:       "/etc/oriel/sound",
 		bus:         "/usr/bin/dbus-daemon",
 		busConfig:   "/etc/oriel/session-bus.conf",
+		arrivals:    "/var/lib/oriel-agent/arrivals",
 
 		etc:         "/etc",
 		homes:       "/home",
@@ -77,7 +79,7 @@ func pathsUnder(root string) paths {
 		ipc:         "/proc/sysvipc",
 		disks:       [...]string{"/", "/tmp", "/run", "/dev/shm", "/dev/mqueue"},
 	}
-	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.environment, &p.sudo, &p.control, &p.xvnc, &p.session, &p.sound, &p.bus, &p.busConfig,
+	for _, s := range []*string{&p.shared, &p.private, &p.tmp, &p.userRuntime, &p.catalogue, &p.profile, &p.locale, &p.environment, &p.sudo, &p.control, &p.xvnc, &p.session, &p.sound, &p.bus, &p.busConfig, &p.arrivals,
 		&p.etc, &p.homes, &p.rootHome, &p.counter, &p.mail, &p.cron, &p.userProfile, &p.scripts, &p.scriptLogs, &p.localtime, &p.zones, &p.localeList, &p.ipc} {
 		*s = filepath.Join(root, *s)
 	}

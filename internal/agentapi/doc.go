@@ -11,12 +11,13 @@
 //	POST /v1/requests/{id}           the Answer to it, 204
 //	POST /v1/quiesce                 end the desktop's programs, write out the disk, 204
 //	POST /v1/resume                  start the desktop again, 204
+//	PUT  /v1/files?path=…&offset=…   a piece of a file for root, see PutFile; PutStatus
 //	PUT    /v1/jobs/{id}                begins the Job of the body, if none of that ID is known; 204
 //	GET    /v1/jobs/{id}[?wait=SECONDS] JobStatus; with wait, as soon as it has ended; 404 if there is none
 //	DELETE /v1/jobs/{id}                ends it with all its processes, and forgets it; 204
 //
 // And for the sessions of a fleet's instance, which has no display of its own
-// and refuses quiesce, resume and jobs:
+// and refuses quiesce, resume, files and jobs:
 //
 //	GET    /v1/sessions                            {"sessions": [SessionStatus …]}
 //	PUT    /v1/sessions/{id}                       begins the Session of the body, if it has not begun; 204

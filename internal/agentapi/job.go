@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -17,6 +19,9 @@ const (
 	MaxJobCommand = 64 << 10 // bytes of one command
 	MaxJobOutput  = 16 << 10 // bytes of output that are kept of one step: its end
 	MaxJobTime    = 4 * time.Hour
+
+	MaxJobVariables = 64
+	MaxJobVariable  = 32 << 10 // bytes of a variable's value
 )
 
 // Job is work inside an image builder: steps that are done one after another
@@ -24,7 +29,12 @@ const (
 // for it, and ends with the instance.
 type Job struct {
 	Steps []JobStep `json:"steps"` // 1 to MaxJobSteps
+	// Environment is what the commands find in theirs beside what every command
+	// has. It may have secrets: it is kept nowhere but in the agent's memory.
+	Environment map[string]string `json:"environment,omitzero"`
 }
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 
 // JobStep is one step. Exactly one of Command and Launch is set.
 type JobStep struct {
@@ -46,6 +56,17 @@ type JobStep struct {
 func (j Job) Check() error {
 	if n := len(j.Steps); n < 1 || n > MaxJobSteps {
 		return fmt.Errorf("a job has 1 to %d steps, not %d", MaxJobSteps, n)
+	}
+	if n := len(j.Environment); n > MaxJobVariables {
+		return fmt.Errorf("a job has at most %d variables, not %d", MaxJobVariables, n)
+	}
+	for name, value := range j.Environment {
+		if !variableName.MatchString(name) {
+			return fmt.Errorf("%.150q is not the name of a variable", name)
+		}
+		if len(value) > MaxJobVariable || !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+			return fmt.Errorf("the value of the variable %s is not text of at most %d bytes", name, MaxJobVariable)
+		}
 	}
 	for n, s := range j.Steps {
 		switch {
@@ -108,7 +129,23 @@ func (c *Client) BeginJob(ctx context.Context, id string, job Job) error {
 func (c *Client) Job(ctx context.Context, id string, wait time.Duration) (JobStatus, error) {
 	var s JobStatus
 	_, err := c.call(ctx, wait+callTimeout, "GET", jobPath(id)+"?wait="+seconds(wait), nil, &s, maxAnswer)
+	s.Output, s.Problem = tail(s.Output, MaxJobOutput), tail(s.Problem, maxProblem)
 	return s, noJob(err)
+}
+
+// maxProblem is how much of JobStatus.Problem is believed, in bytes.
+const maxProblem = 1 << 10
+
+// tail gives the end of a text from an instance, fit to be kept and shown:
+// lines of text and nothing else.
+func tail(s string, limit int) string {
+	s = strings.ToValidUTF8(s[max(0, len(s)-limit):], "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // EndJob ends a job with all its processes, and forgets it. One that the

@@ -131,7 +131,7 @@ func (a Agents) Job(ctx context.Context, machine, job string, wait time.Duration
 	case err != nil:
 		return appstream.JobStatus{}
 	}
-	s := appstream.JobStatus{Answers: true, Known: true, Step: status.Step, Output: output(status.Output)}
+	s := appstream.JobStatus{Answers: true, Known: true, Step: status.Step, Output: status.Output}
 	switch status.State {
 	case agentapi.JobSucceeded:
 		s.Ended = true
@@ -139,17 +139,6 @@ func (a Agents) Job(ctx context.Context, machine, job string, wait time.Duration
 		s.Ended, s.Problem = true, cmp.Or(text(status.Problem), "The job failed.")
 	}
 	return s
-}
-
-// output makes the end of what a step wrote fit to be kept and shown: as text, but in lines.
-func output(s string) string {
-	s = strings.ToValidUTF8(s[max(0, len(s)-agentapi.MaxJobOutput):], "")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // BeginJob begins a job on a machine; see reconcile.Agents.

@@ -33,7 +33,8 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 	},
 		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
 			Repeatable: service.Repeatable, Limits: service.Limits},
-		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags, Limits: service.Limits},
+		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
+			Limits: service.Limits + service.ExtensionLimits},
 		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ keyring.Operations }{ring}, Resources: ring.Resources, Limits: keyring.Limits},
 	)
 }

@@ -79,7 +79,8 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		return arns(appstream.NounImage, member("ExistingImageName")...)
 	case "CreateExportImageTask":
 		return arns(appstream.NounImage, member("ImageName")...)
-	case "AssociateSoftwareToImageBuilder", "DisassociateSoftwareFromImageBuilder", "StartSoftwareDeploymentToImageBuilder":
+	case "StartImageBuilderJob", "DescribeImageBuilderJob", "StopImageBuilderJob", "PutImageBuilderFile",
+		"AssociateSoftwareToImageBuilder", "DisassociateSoftwareFromImageBuilder", "StartSoftwareDeploymentToImageBuilder":
 		return arns(appstream.NounImageBuilder, member("ImageBuilderName")...)
 	case "DescribeSoftwareAssociations":
 		return member("AssociatedResource")

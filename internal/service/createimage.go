@@ -16,9 +16,14 @@ import (
 )
 
 // Extensions has Oriel's own operations, which are called under the target prefix "Oriel". AWS's API can make an image
-// only from inside the builder, by the Image Assistant.
+// only from inside the builder, by the Image Assistant, and can do nothing else there.
 type Extensions interface {
 	CreateImage(context.Context, *CreateImageInput) (*CreateImageOutput, error)
+
+	StartImageBuilderJob(context.Context, *StartImageBuilderJobInput) (*StartImageBuilderJobOutput, error)
+	DescribeImageBuilderJob(context.Context, *DescribeImageBuilderJobInput) (*DescribeImageBuilderJobOutput, error)
+	StopImageBuilderJob(context.Context, *StopImageBuilderJobInput) (*StopImageBuilderJobOutput, error)
+	PutImageBuilderFile(context.Context, *PutImageBuilderFileInput) (*PutImageBuilderFileOutput, error)
 }
 
 var _ Extensions = (*Service)(nil)
