@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -29,7 +30,7 @@ import (
 type remote struct {
 	// As for AWS's command line, so that what is set for the one is set for the other.
 	Endpoint    string `help:"Address of the API (default: the public URL, else where the server listens on this machine)." placeholder:"URL" env:"ORIEL_ENDPOINT,AWS_ENDPOINT_URL_APPSTREAM,AWS_ENDPOINT_URL"`
-	Credentials string `help:"File with the access key (default: credentials in the data directory)." type:"existingfile" placeholder:"FILE" env:"ORIEL_CREDENTIALS,AWS_SHARED_CREDENTIALS_FILE"`
+	Credentials string `help:"File with the access key (default: with an endpoint AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else credentials in the data directory)." type:"existingfile" placeholder:"FILE" env:"ORIEL_CREDENTIALS,AWS_SHARED_CREDENTIALS_FILE"`
 }
 
 // client calls the API: AWS's operations through AWS's SDK, Oriel's own by itself.
@@ -47,10 +48,14 @@ func (r *remote) connect(cfg server.Config) (*client, error) {
 		c.endpoint = cfg.URL()
 	}
 	if c.file = r.Credentials; c.file == "" {
+		// What is set for AWS is meant for a server that is named, and not for this machine's own.
+		if k := (keys.Key{ID: os.Getenv("AWS_ACCESS_KEY_ID"), Secret: os.Getenv("AWS_SECRET_ACCESS_KEY")}); r.Endpoint != "" && k.ID != "" && k.Secret != "" {
+			return c.with(k), nil
+		}
 		c.file = server.CredentialsFile(cfg.Data)
 	}
-	var err error
-	switch c.key, err = keys.Read(c.file); {
+	key, err := keys.Read(c.file)
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("there is no access key in %s: the server makes it at its first start; name its directory with --data, or the file with --credentials", cfg.Data)
 	case errors.Is(err, fs.ErrPermission):
@@ -58,8 +63,12 @@ func (r *remote) connect(cfg server.Config) (*client, error) {
 	case err != nil:
 		return nil, err
 	}
-	c.aws = awsclient.New(c.endpoint, c.region, c.key)
-	return c, nil
+	return c.with(key), nil
+}
+
+func (c *client) with(k keys.Key) *client {
+	c.key, c.aws = k, awsclient.New(c.endpoint, c.region, k)
+	return c
 }
 
 // maxAnswer is the size of the largest answer that is read, in bytes.
@@ -95,6 +104,9 @@ func (c *client) call(ctx context.Context, target string, in, out any) error {
 		return explain(err)
 	}
 	if resp.StatusCode == http.StatusOK {
+		if out == nil {
+			return nil
+		}
 		return json.Unmarshal(answer, out)
 	}
 	var refusal struct {
@@ -104,11 +116,24 @@ func (c *client) call(ctx context.Context, target string, in, out any) error {
 	if json.Unmarshal(answer, &refusal) != nil || refusal.Type == "" {
 		return fmt.Errorf("%s answered %s; is it an Oriel server?", c.endpoint, resp.Status)
 	}
-	return fmt.Errorf("%s (%s, from %s)", refusal.Message, refusal.Type, c.endpoint)
+	return &refusalError{smithy.GenericAPIError{Code: refusal.Type, Message: refusal.Message}, c.endpoint}
+}
+
+// refusalError is an error that the server has answered, and which.
+type refusalError struct {
+	smithy.GenericAPIError
+	endpoint string
+}
+
+func (e *refusalError) Error() string {
+	return fmt.Sprintf("%s (%s, from %s)", e.Message, e.Code, e.endpoint)
 }
 
 // explain makes an error of the SDK or of the network fit to be read.
 func explain(err error) error {
+	if e, ok := errors.AsType[*refusalError](err); ok {
+		return e
+	}
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
 		return fmt.Errorf("%s (%s)", e.ErrorMessage(), e.ErrorCode())
 	}

@@ -17,6 +17,7 @@ import (
 type imageCommand struct {
 	Bootstrap bootstrapCommand   `cmd:"" help:"Build the base image from Debian packages and give it to the container engine."`
 	Create    createImageCommand `cmd:"" help:"Make an image of a running image builder."`
+	Build     buildImageCommand  `cmd:"" help:"Make the image that a file describes, in an image builder of its own."`
 }
 
 type bootstrapCommand struct {
@@ -66,7 +67,7 @@ type createImageCommand struct {
 
 // Run asks the server for the image.
 func (c *createImageCommand) Run(ctx context.Context) error {
-	cfg, err := load(c.place, machines{}, serving{})
+	cfg, err := load(c.forClient(c.Endpoint), machines{}, serving{})
 	if err != nil {
 		return err
 	}

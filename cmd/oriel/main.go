@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -43,6 +44,10 @@ func main() {
 	chosen.BindTo(ctx, (*context.Context)(nil))
 	if err := chosen.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "oriel:", err)
-		os.Exit(1)
+		code := 1
+		if e, ok := errors.AsType[exitError](err); ok {
+			code = e.code
+		}
+		os.Exit(code)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -20,6 +21,15 @@ type place struct {
 	PublicURL *string `help:"Scheme and host by which clients reach the server, for example behind a proxy." placeholder:"URL"`
 	TLSCert   *string `help:"Certificate chain for HTTPS (PEM)." placeholder:"FILE"`
 	TLSKey    *string `help:"Key of the certificate (PEM)." placeholder:"FILE"`
+}
+
+// forClient takes the region of AWS's command line for a command that calls the API at a named endpoint, when none was named. (Without one it is this
+// machine's own server, and what is set for AWS has nothing to do with it.)
+func (p place) forClient(endpoint string) place {
+	if r := cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")); r != "" && len(p.Region) == 0 && p.Config == "" && endpoint != "" {
+		p.Region = []string{r}
+	}
+	return p
 }
 
 // machines is what those commands need that deal with machines.

@@ -4,8 +4,6 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,9 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/tomlfile"
 )
 
 // The providers.
@@ -229,21 +226,8 @@ func Load(file string) (Config, error) {
 func parse(text []byte, file string) (Config, error) {
 	c := Default()
 	c.file = file
-	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&c)
-	if unknown, ok := errors.AsType[*toml.StrictMissingError](err); ok {
-		var list []error
-		for _, e := range unknown.Errors {
-			row, _ := e.Position()
-			list = append(list, fmt.Errorf("%s:%d: there is no key %s%s", file, row, strings.Join(e.Key(), "."), hint(e.Key())))
-		}
-		return Config{}, errors.Join(list...)
-	}
-	if e, ok := errors.AsType[*toml.DecodeError](err); ok {
-		row, column := e.Position()
-		return Config{}, fmt.Errorf("%s:%d:%d: %s", file, row, column, strings.TrimPrefix(e.Error(), "toml: "))
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("%s: %w", file, err)
+	if err := tomlfile.Decode(text, file, &c); err != nil {
+		return Config{}, err
 	}
 	return c, nil
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/tomlfile"
 )
 
 func load(t *testing.T, text string) (Config, error) {
@@ -52,9 +54,9 @@ func TestExampleHasEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := strings.Split(strings.TrimPrefix(hint([]string{"zzzzzzzzz"}), "; the keys here are "), ", ")
+	known := strings.Split(strings.TrimPrefix(tomlfile.Hint(reflect.TypeFor[Config](), []string{"zzzzzzzzz"}), "; the keys here are "), ", ")
 	for _, table := range []string{"quotas", "rates", "archives", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
-		known = append(known, strings.Split(strings.TrimPrefix(hint([]string{table, "zzzzzzzzz"}), "; the keys here are "), ", ")...)
+		known = append(known, strings.Split(strings.TrimPrefix(tomlfile.Hint(reflect.TypeFor[Config](), []string{table, "zzzzzzzzz"}), "; the keys here are "), ", ")...)
 	}
 	if len(known) < 40 {
 		t.Fatalf("only %d keys: %v", len(known), known)

@@ -27,7 +27,7 @@ var contracts = []string{"internal/appstream", "internal/compute", "internal/sto
 // directions has the most particular package first; the first that fits holds.
 var directions = []direction{
 	{"cmd/oriel-agent", []string{"internal/agent"}, "the agent runs in every machine, as root: it links nothing of the server"},
-	{"cmd/oriel", []string{"internal/server", "internal/config", "internal/bootstrap", "internal/awsclient", "internal/keys", "internal/telemetry", "internal/agentapi", "internal/objects"},
+	{"cmd/oriel", []string{"internal/server", "internal/config", "internal/bootstrap", "internal/awsclient", "internal/keys", "internal/telemetry", "internal/agentapi", "internal/objects", "internal/recipe", "internal/imagebuild"},
 		"a command reads flags and prints; what is done, server does"},
 	{"internal/server", []string{"..."}, "the one package that knows every other"},
 	{"internal/rules/...", []string{"internal/rules", "internal/appstream"}, "rules look at sources; they link the domain to print its tables"},
@@ -50,7 +50,7 @@ var directions = []direction{
 
 	{"internal/api/iam", nil, "policies can be checked without a server"},
 	{"internal/api/...", []string{"internal/api/...", "internal/appstream"}, "the wire knows shapes, and no operation"},
-	{"internal/config", []string{"internal/api/iam", "internal/appstream"}, "settings are checked before anything is there"},
+	{"internal/config", []string{"internal/api/iam", "internal/appstream", "internal/tomlfile"}, "settings are checked before anything is there"},
 	{"internal/telemetry", []string{"internal/appstream"}, "it counts nouns and states, and does not know who tells it"},
 	{"internal/web/...", nil, "files of the browser's side"},
 	{"internal/bootstrap/...", []string{"images"}, "it makes a root file system, and knows no engine"},
@@ -64,6 +64,9 @@ var directions = []direction{
 	{"internal/rfb", nil, "a leaf: what may pass is decided without a stream"},
 	{"internal/keys", nil, "a leaf"},
 	{"internal/seal", nil, "a leaf: secrets can be sealed and opened without a server"},
+	{"internal/tomlfile", nil, "a leaf"},
+	{"internal/recipe", []string{"internal/tomlfile", "internal/agentapi"}, "what a file says can be checked without a server"},
+	{"internal/imagebuild", []string{"internal/recipe"}, "it calls the API as any client does"},
 	{"internal/ticket", nil, "a leaf: signatures can be checked without a server"},
 	{"images", nil, "files"},
 }

@@ -1,4 +1,4 @@
-package config
+package tomlfile
 
 import (
 	"reflect"
@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// hint suggests what someone may have meant by a key that does not exist: the nearest key of the same table, or all of them.
-func hint(key []string) string {
-	table := reflect.TypeFor[Config]()
+// Hint suggests what someone may have meant by a key of a struct that does not exist: the nearest key of the same table, or all of them.
+func Hint(table reflect.Type, key []string) string {
 	for _, part := range key[:len(key)-1] {
 		i := slices.IndexFunc(reflect.VisibleFields(table), func(f reflect.StructField) bool { return f.Tag.Get("toml") == part })
 		if i < 0 {

@@ -1,0 +1,653 @@
+// Package imagebuild makes images of recipes, through the API alone: an image builder is made, the steps are done in it, the image is made of it, and
+// it is removed, whatever happens.
+//
+// All that a build leaves behind when it is killed is an image builder with tags that say whose it is, and when its build last gave a sign. The next
+// build of the same image finds it there.
+package imagebuild
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"uuid"
+
+	"github.com/oriel-project/oriel/internal/recipe"
+)
+
+// Build is one attempt to have the image of a recipe. AWS, Call and Recipe are required.
+type Build struct {
+	AWS *appstream.Client
+	// Call calls one of Oriel's own operations. An error of the server is a smithy.APIError.
+	Call   func(ctx context.Context, operation string, in, out any) error
+	Recipe *recipe.Recipe
+
+	Name        string            // of the image, in place of the recipe's
+	Environment map[string]string // the values of Recipe.Env
+	Replace     bool              // an image of the name that is another one is replaced
+	Wait        bool              // for another build of the image; otherwise it is an error
+	DryRun      bool              // only say what would be done
+	Keep        bool              // the image builder stays when a step fails
+
+	// Progress is told what is being done. Nil: nobody is.
+	Progress func(Progress)
+
+	clock clock
+	run   string // the ID of this build
+	id    recipe.Identity
+	image string // the name
+	host  string // the name of the image builder
+
+	reached   bool // the server was
+	requested bool // the image was
+}
+
+// Progress is what a build is doing.
+type Progress struct {
+	Step   string  // in a few words; a new one when something else begins
+	Detail string  // the newest of it: the last line of output
+	Done   float64 // per cent; negative when that is not known
+}
+
+// clock says how long things take that depend on nothing else.
+type clock struct {
+	poll   time.Duration // between two looks at a state
+	sign   time.Duration // between two signs of life of a build
+	silent time.Duration // a build without a sign for so long is dead
+	old    time.Duration // and one whose last sign has a time so long ago, whatever its clock
+	retry  time.Duration // how long a server that does not answer is asked again
+	tidy   time.Duration // for removing what is left
+}
+
+var realClock = clock{poll: 300 * time.Millisecond, sign: 15 * time.Second, silent: 50 * time.Second, old: 15 * time.Minute, retry: time.Minute, tidy: 30 * time.Second}
+
+// Outcome is what became of a build.
+type Outcome string
+
+// The outcomes.
+const (
+	Built     Outcome = "built"
+	Replaced  Outcome = "replaced"
+	Unchanged Outcome = "unchanged" // the image was there
+	// Of a dry run:
+	WouldBuild   Outcome = "would-build"
+	WouldReplace Outcome = "would-replace"
+)
+
+// Result is what came of it.
+type Result struct {
+	Outcome     Outcome
+	Name        string
+	ARN         string // "" of an image that does not exist yet
+	Digest      string
+	Differences []recipe.Difference // from the image that was replaced
+}
+
+// DiffersError says that there is another image of the name.
+type DiffersError struct {
+	Name        string
+	Differences []recipe.Difference
+	Recipe      *recipe.Recipe
+}
+
+func (e *DiffersError) Error() string {
+	lines := []string{"the image " + e.Name + " is there, and is not what the recipe makes:"}
+	for _, d := range e.Differences {
+		where := ""
+		if d.Line > 0 {
+			where = e.Recipe.Place(d.Line) + ": "
+		}
+		lines = append(lines, "  "+where+d.String())
+	}
+	return strings.Join(append(lines, "give the new one another name (--name, or {digest} in the name), or replace this one with --replace"), "\n")
+}
+
+// StepError says that a step failed.
+type StepError struct {
+	Step    recipe.Step
+	Place   string // FILE:LINE, or FILE
+	Problem string
+	Output  string // the end of what the step wrote
+	Kept    string // the name of the image builder, if it was kept
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("%s: %s: %s", e.Place, e.Step.Name, e.Problem) }
+
+// BusyError says that another build of the image goes on.
+type BusyError struct{ Name, Builder string }
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("another build of the image %s goes on, in the image builder %s; let it end, or wait for it with --wait", e.Name, e.Builder)
+}
+
+// The tags of the image builder of a build.
+const (
+	tagOf   = "oriel:build"       // the image's name
+	tagStem = "oriel:build-name"  // the name before the digest was put in
+	tagRun  = "oriel:build-run"   // the ID of the build
+	tagSign = "oriel:build-alive" // when it last gave a sign; RFC 3339
+	tagKept = "oriel:build-kept"  // the build is over, and someone wants to look at what it left
+)
+
+// Run has the image, or says why not. Whatever it returns, nothing of the build is left, except what Keep asks for.
+func (b *Build) Run(ctx context.Context) (Result, error) {
+	b.clock = cmp.Or(b.clock, realClock)
+	b.run = uuid.New().String()
+	base, err := b.base(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	b.id = b.Recipe.Identity(identity(base))
+	b.image = b.id.Name(cmp.Or(b.Name, b.Recipe.Image.Name))
+	b.host = hostOf(b.image)
+	r := Result{Name: b.image, Digest: b.id.Digest}
+	for {
+		old, done, err := b.settle(ctx, &r)
+		if err != nil || done {
+			return r, err
+		}
+		r.Outcome = Built
+		if old != nil {
+			r.Outcome = Replaced
+		}
+		r.ARN, err = b.build(ctx, base, old != nil)
+		if _, busy := errors.AsType[*BusyError](err); busy && b.Wait {
+			continue // another build was quicker by a moment
+		}
+		return r, err
+	}
+}
+
+// settle looks at what is there, and comes to rest at one of these: the image is there (done), it must be made, or made in place of old. In the latter
+// cases there is no image builder of another build, alive or dead.
+func (b *Build) settle(ctx context.Context, r *Result) (old *types.Image, done bool, err error) {
+	for {
+		image, tags, err := b.find(ctx)
+		switch {
+		case err != nil:
+			return nil, false, err
+		case image == nil:
+			old = nil
+		case image.Visibility == types.VisibilityTypePublic:
+			return nil, false, fmt.Errorf("%s is a public image; choose another name", b.image)
+		case image.State == types.ImageStateDeleting, image.State == types.ImageStatePending && b.id.Same(tags):
+			// Of a build that was killed when the image was being made, nothing but this waiting was left to do.
+			if err := b.pause(ctx, "waiting for the image "+b.image+", which is "+string(image.State)); err != nil {
+				return nil, false, err
+			}
+			continue
+		case image.State == types.ImageStateFailed && recipe.IsOurs(tags) && !b.DryRun:
+			if err := b.deleteImage(ctx); err != nil {
+				return nil, false, err
+			}
+			continue
+		case image.State == types.ImageStateAvailable && b.id.Same(tags):
+			r.Outcome, r.ARN = Unchanged, *image.Arn
+			if !b.DryRun {
+				err = b.clearThis(ctx)
+			}
+			return nil, true, err
+		default:
+			r.Differences = b.id.Differences(tags)
+			if !b.Replace {
+				return nil, false, &DiffersError{b.image, r.Differences, b.Recipe}
+			}
+			if err := b.inUse(ctx, image); err != nil {
+				return nil, false, err
+			}
+			old = image
+		}
+		if b.DryRun {
+			r.Outcome = WouldBuild
+			if old != nil {
+				r.Outcome, r.ARN = WouldReplace, *old.Arn
+			}
+			return old, true, nil
+		}
+		if free, err := b.clear(ctx); err != nil || free {
+			return old, false, err
+		}
+		// Another build has ended meanwhile, perhaps with the image.
+	}
+}
+
+// base describes the image to begin with.
+func (b *Build) base(ctx context.Context) (*types.Image, error) {
+	in := &appstream.DescribeImagesInput{Names: []string{b.Recipe.Base}}
+	if strings.HasPrefix(b.Recipe.Base, "arn:") {
+		in = &appstream.DescribeImagesInput{Arns: in.Names}
+	}
+	var list []types.Image
+	err := b.patient(ctx, func() error {
+		out, err := b.AWS.DescribeImages(ctx, in)
+		if err == nil {
+			list = out.Images
+		}
+		return err
+	})
+	if err != nil && !isNotFound(err) {
+		return nil, err
+	}
+	if len(list) != 1 {
+		return nil, fmt.Errorf("%s: the base image %s does not exist on this server, or may not be used", b.Recipe.Place(b.Recipe.BaseLine()), b.Recipe.Base)
+	}
+	if base := list[0]; base.State != types.ImageStateAvailable {
+		return nil, fmt.Errorf("%s: the base image %s is %s", b.Recipe.Place(b.Recipe.BaseLine()), b.Recipe.Base, base.State)
+	}
+	return &list[0], nil
+}
+
+// identity tells one base image from another, and from a later one of its name. Public images are the same on every server that has the release.
+func identity(base *types.Image) string {
+	at := base.CreatedTime
+	name := *base.Arn
+	if base.Visibility == types.VisibilityTypePublic {
+		name, at = *base.Name, base.PublicBaseImageReleasedDate
+	}
+	if at == nil {
+		return name
+	}
+	return name + " " + at.UTC().Format(time.RFC3339)
+}
+
+// find describes the image of the name, with its tags; nil when there is none.
+func (b *Build) find(ctx context.Context) (image *types.Image, tags map[string]string, err error) {
+	err = b.patient(ctx, func() error {
+		image, tags = nil, nil
+		out, err := b.AWS.DescribeImages(ctx, &appstream.DescribeImagesInput{Names: []string{b.image}})
+		if err != nil || len(out.Images) == 0 {
+			return absent(err)
+		}
+		if out.Images[0].Visibility != types.VisibilityTypePublic {
+			list, err := b.AWS.ListTagsForResource(ctx, &appstream.ListTagsForResourceInput{ResourceArn: out.Images[0].Arn})
+			if err != nil {
+				return absent(err)
+			}
+			tags = list.Tags
+		}
+		image = &out.Images[0]
+		return nil
+	})
+	return image, tags, err
+}
+
+// inUse says before the work is done that the image cannot be replaced after it.
+func (b *Build) inUse(ctx context.Context, image *types.Image) error {
+	in := new(appstream.DescribeFleetsInput)
+	for {
+		out, err := b.AWS.DescribeFleets(ctx, in)
+		if err != nil {
+			return nil // whoever may not look will hear it when the image is deleted
+		}
+		for _, f := range out.Fleets {
+			if f.ImageArn != nil && *f.ImageArn == *image.Arn {
+				return fmt.Errorf("the image %s is in use by the fleet %s and cannot be replaced; build it under a new name ({digest} in the name) and give that to the fleet", b.image, *f.Name)
+			}
+		}
+		if in.NextToken = out.NextToken; in.NextToken == nil {
+			return nil
+		}
+	}
+}
+
+// build makes the image. What it has made besides is gone when it returns.
+func (b *Build) build(ctx context.Context, base *types.Image, replace bool) (arn string, err error) {
+	builder, err := b.create(ctx, base)
+	if err != nil {
+		return "", err
+	}
+	alive, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.signal(alive, builder)
+	}()
+	defer func() {
+		stop()
+		<-ended
+		err = b.cleanUp(ctx, builder, err)
+	}()
+	if err := b.awaitRunning(ctx); err != nil {
+		return "", err
+	}
+	if !replace { // what can be known is said before the work
+		if _, err := b.createImage(ctx, true); err != nil {
+			return "", err
+		}
+	}
+	if err := b.work(ctx, base); err != nil {
+		return "", err
+	}
+	if replace {
+		if err := b.deleteImage(ctx); err != nil {
+			return "", err
+		}
+	}
+	b.tell("making the image "+b.image, "", -1)
+	if arn, err = b.createImage(ctx, false); err != nil {
+		return "", err
+	}
+	return arn, b.awaitImage(ctx)
+}
+
+// create makes the image builder.
+func (b *Build) create(ctx context.Context, base *types.Image) (arn string, err error) {
+	b.tell("making the image builder "+b.host, "", -1)
+	settings := b.Recipe.Builder
+	internet := b.Recipe.Internet()
+	in := &appstream.CreateImageBuilderInput{
+		Name: &b.host, ImageArn: base.Arn, InstanceType: &settings.InstanceType, EnableDefaultInternetAccess: &internet,
+		Description: new("Makes the image " + b.image + ". oriel image build removes it."),
+		Tags:        map[string]string{tagOf: b.image, tagStem: b.stem(), tagRun: b.run, tagSign: now()},
+	}
+	if settings.Subnet != "" {
+		in.VpcConfig = &types.VpcConfig{SubnetIds: []string{settings.Subnet}}
+	}
+	err = b.patient(ctx, func() error {
+		out, err := b.AWS.CreateImageBuilder(ctx, in)
+		if err == nil {
+			arn = *out.ImageBuilder.Arn
+		}
+		return err
+	})
+	if code(err) == "ResourceAlreadyExistsException" { // an answer that was lost, or another build that was quicker
+		found, tags, e := b.builder(ctx, b.host)
+		if e != nil {
+			return "", e
+		}
+		if found != nil && tags[tagRun] == b.run {
+			return *found.Arn, nil
+		}
+		return "", &BusyError{b.image, b.host}
+	}
+	if err != nil && ctx.Err() != nil { // it may have been made all the same
+		err = b.cleanUp(ctx, "", err)
+	}
+	return arn, err
+}
+
+// signal notes on the image builder that its build goes on.
+func (b *Build) signal(ctx context.Context, arn string) {
+	for sleep(ctx, b.clock.sign) == nil {
+		// One that is lost is made good by the next.
+		b.AWS.TagResource(ctx, &appstream.TagResourceInput{ResourceArn: &arn, Tags: map[string]string{tagSign: now()}})
+	}
+}
+
+func now() string { return time.Now().UTC().Format(time.RFC3339) }
+
+func (b *Build) awaitRunning(ctx context.Context) error {
+	for {
+		found, _, err := b.builder(ctx, b.host)
+		switch {
+		case err != nil:
+			return err
+		case found == nil || found.State == types.ImageBuilderStateDeleting:
+			return fmt.Errorf("the image builder %s was deleted by someone", b.host)
+		case found.State == types.ImageBuilderStateRunning:
+			return nil
+		case found.State == types.ImageBuilderStateFailed:
+			return fmt.Errorf("the image builder %s is FAILED: %s", b.host, builderReason(found))
+		}
+		if err := b.pause(ctx, "starting the image builder "+b.host); err != nil {
+			return err
+		}
+	}
+}
+
+func builderReason(b *types.ImageBuilder) string {
+	if b.StateChangeReason == nil || b.StateChangeReason.Message == nil {
+		return "no reason is given"
+	}
+	return *b.StateChangeReason.Message
+}
+
+// work does the steps in the image builder.
+func (b *Build) work(ctx context.Context, base *types.Image) error {
+	for _, u := range b.Recipe.Uploads() {
+		if err := b.upload(ctx, u); err != nil {
+			return fmt.Errorf("%s: %w", b.Recipe.Place(u.Line), err)
+		}
+	}
+	var catalogue []string
+	for _, a := range base.Applications {
+		catalogue = append(catalogue, *a.Name)
+	}
+	steps := b.Recipe.Steps(catalogue)
+	type step struct {
+		Name             string
+		Command          string `json:",omitzero"`
+		Application      string `json:",omitzero"`
+		TimeoutInSeconds int
+	}
+	in := struct {
+		ImageBuilderName, JobId string
+		Steps                   []step
+		Environment             map[string]string
+	}{b.host, b.run, nil, map[string]string{"DEBIAN_FRONTEND": "noninteractive"}}
+	maps.Copy(in.Environment, b.Recipe.Environment)
+	maps.Copy(in.Environment, b.Environment)
+	for _, s := range steps {
+		in.Steps = append(in.Steps, step{s.Name, s.Command, s.Application, int(s.Timeout / time.Second)})
+	}
+	err := b.patient(ctx, func() error { return b.Call(ctx, "StartImageBuilderJob", in, nil) })
+	if err != nil {
+		return err
+	}
+	for {
+		var out struct {
+			Job struct {
+				State, Output, Problem string
+				StepIndex              int
+			}
+		}
+		ask := map[string]any{"ImageBuilderName": b.host, "JobId": b.run, "WaitInSeconds": 1}
+		err := b.patient(ctx, func() error { return b.Call(ctx, "DescribeImageBuilderJob", ask, &out) })
+		if err != nil {
+			return err
+		}
+		n := min(max(out.Job.StepIndex, 0), len(steps)-1)
+		output := b.redact(out.Job.Output)
+		switch out.Job.State {
+		case "SUCCEEDED":
+			return nil
+		case "FAILED":
+			return &StepError{Step: steps[n], Place: b.Recipe.Place(steps[n].Line), Problem: b.redact(out.Job.Problem), Output: output}
+		}
+		b.tell(fmt.Sprintf("step %d of %d: %s", n+1, len(steps), steps[n].Name), lastLine(output), -1)
+		if err := sleep(ctx, b.clock.poll); err != nil {
+			return err
+		}
+	}
+}
+
+// redact takes the values out of a text that came from outside and are nobody's business.
+func (b *Build) redact(s string) string {
+	for _, v := range b.Environment {
+		if len(v) >= 4 {
+			s = strings.ReplaceAll(s, v, "***")
+		}
+	}
+	return s
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return strings.TrimSpace(s[strings.LastIndexByte(s, '\n')+1:])
+}
+
+// piece is how much of a file is sent at a time. A request may have a mebibyte, of which base64 takes a quarter.
+const piece = 512 << 10
+
+// upload brings a file into the image builder. What was lost on the way is sent again.
+func (b *Build) upload(ctx context.Context, u recipe.Upload) error {
+	f, err := u.Open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	what := fmt.Sprintf("sending files (%s)", u.Name())
+	buf := make([]byte, min(piece, u.Size))
+	for at, again := int64(0), 0; ; {
+		b.tell(what, "", float64(at)/float64(max(1, u.Size))*100)
+		if _, err := f.Seek(at, io.SeekStart); err != nil {
+			return err
+		}
+		part := buf[:min(int64(len(buf)), u.Size-at)]
+		if _, err := io.ReadFull(f, part); err != nil {
+			return fmt.Errorf("%s has changed while it was sent; build again", u.Name())
+		}
+		var out struct {
+			ReceivedBytes int64
+			Complete      bool
+		}
+		in := map[string]any{"ImageBuilderName": b.host, "Path": u.Path, "Mode": "600", "SizeInBytes": u.Size, "Sha256": u.SHA256, "Offset": at, "Data": part}
+		if err := b.patient(ctx, func() error { return b.Call(ctx, "PutImageBuilderFile", in, &out) }); err != nil {
+			return err
+		}
+		if out.Complete {
+			return nil
+		}
+		if out.ReceivedBytes <= at {
+			if again++; again > 3 {
+				return fmt.Errorf("%s does not arrive: the image builder has %d of %d bytes", u.Name(), out.ReceivedBytes, u.Size)
+			}
+		}
+		at = max(0, min(out.ReceivedBytes, u.Size))
+	}
+}
+
+// createImage asks for the image.
+func (b *Build) createImage(ctx context.Context, dry bool) (arn string, err error) {
+	tags := maps.Clone(b.Recipe.Image.Tags)
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, b.id.Tags())
+	in := map[string]any{"ImageBuilderName": b.host, "Name": b.image, "Tags": tags, "UseLatestAgentVersion": b.Recipe.Image.UseLatestAgent, "DryRun": dry}
+	for member, text := range map[string]string{"DisplayName": b.Recipe.Image.DisplayName, "Description": b.Recipe.Image.Description} {
+		if text != "" {
+			in[member] = text
+		}
+	}
+	var out struct{ Image struct{ Arn string } }
+	err = b.patient(ctx, func() error {
+		b.requested = b.requested || !dry
+		return b.Call(ctx, "CreateImage", in, &out)
+	})
+	if c := code(err); !dry && (c == "ResourceAlreadyExistsException" || c == "OperationNotPermittedException") { // perhaps an answer was lost
+		image, tags, e := b.find(ctx)
+		if e == nil && image != nil && b.id.Same(tags) && image.ImageBuilderName != nil && *image.ImageBuilderName == b.host {
+			return *image.Arn, nil
+		}
+		b.requested = false
+	}
+	return out.Image.Arn, err
+}
+
+func (b *Build) awaitImage(ctx context.Context) error {
+	for {
+		image, _, err := b.find(ctx)
+		switch {
+		case err != nil:
+			return err
+		case image == nil || image.State == types.ImageStateDeleting:
+			b.requested = false
+			return fmt.Errorf("the image %s was deleted by someone", b.image)
+		case image.State == types.ImageStateAvailable:
+			b.requested = false
+			return nil
+		case image.State == types.ImageStateFailed:
+			reason := "no reason is given"
+			if r := image.StateChangeReason; r != nil && r.Message != nil {
+				reason = *r.Message
+			}
+			return fmt.Errorf("the image %s is FAILED: %s", b.image, reason)
+		}
+		if err := b.pause(ctx, "making the image "+b.image); err != nil {
+			return err
+		}
+	}
+}
+
+// deleteImage deletes the image of the name and waits until it is gone.
+func (b *Build) deleteImage(ctx context.Context) error {
+	refused := b.patient(ctx, func() error {
+		_, err := b.AWS.DeleteImage(ctx, &appstream.DeleteImageInput{Name: &b.image})
+		return absent(err)
+	})
+	for {
+		image, _, err := b.find(ctx)
+		switch {
+		case err != nil:
+			return err
+		case image == nil:
+			return nil
+		case refused != nil && image.State != types.ImageStateDeleting: // one that is being deleted cannot be deleted
+			return refused
+		}
+		if err := b.pause(ctx, "removing the image "+b.image+" that was there"); err != nil {
+			return err
+		}
+	}
+}
+
+// cleanUp removes the image builder, and an image that was not finished, also when ctx has ended. It gives the error of the build, with what it could
+// not do. arn is "" when it is not known whether there is an image builder.
+func (b *Build) cleanUp(ctx context.Context, arn string, failed error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.clock.tidy)
+	defer cancel()
+	if step, ok := errors.AsType[*StepError](failed); ok && b.Keep {
+		_, err := b.AWS.TagResource(ctx, &appstream.TagResourceInput{ResourceArn: &arn, Tags: map[string]string{tagKept: now()}})
+		step.Kept = b.host
+		return errors.Join(failed, err)
+	}
+	b.tell("removing the image builder "+b.host, "", -1)
+	if b.requested {
+		if image, tags, err := b.find(ctx); err == nil && image != nil && b.id.Same(tags) && image.State != types.ImageStateAvailable {
+			failed = errors.Join(failed, b.deleteImage(ctx))
+		}
+	}
+	if arn == "" {
+		if found, tags, err := b.builder(ctx, b.host); err == nil && (found == nil || tags[tagRun] != b.run) {
+			return failed
+		}
+	}
+	if err := b.remove(ctx, b.host); err != nil {
+		return errors.Join(failed, fmt.Errorf("the image builder %s is left: %w; the next build removes it", b.host, err))
+	}
+	return failed
+}
+
+// pause is told about, and ends with ctx.
+func (b *Build) pause(ctx context.Context, step string) error {
+	b.tell(step, "", -1)
+	return sleep(ctx, b.clock.poll)
+}
+
+func (b *Build) tell(step, detail string, done float64) {
+	if b.Progress != nil {
+		b.Progress(Progress{step, detail, done})
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// stem is what the names of the image have in common, whatever the digest.
+func (b *Build) stem() string {
+	return strings.ReplaceAll(cmp.Or(b.Name, b.Recipe.Image.Name), "{digest}", "@")
+}

@@ -1,0 +1,204 @@
+package imagebuild
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/aws/smithy-go"
+)
+
+// hostPrefix begins the name of every image builder that a build makes.
+const hostPrefix = "build-"
+
+// hostOf is the name of the image builder in which an image is made. It is the same for every build of the image, so that the server lets only one
+// have it.
+func hostOf(image string) string {
+	const most = 100
+	if name := hostPrefix + image; len(name) <= most {
+		return name
+	}
+	sum := sha256.Sum256([]byte(image))
+	return hostPrefix + image[:most-len(hostPrefix)-13] + "-" + hex.EncodeToString(sum[:6])
+}
+
+// builder describes an image builder, with its tags; nil when there is none of the name.
+func (b *Build) builder(ctx context.Context, name string) (found *types.ImageBuilder, tags map[string]string, err error) {
+	err = b.patient(ctx, func() error {
+		found, tags = nil, nil
+		out, err := b.AWS.DescribeImageBuilders(ctx, &appstream.DescribeImageBuildersInput{Names: []string{name}})
+		if err != nil || len(out.ImageBuilders) == 0 {
+			return absent(err)
+		}
+		list, err := b.AWS.ListTagsForResource(ctx, &appstream.ListTagsForResourceInput{ResourceArn: out.ImageBuilders[0].Arn})
+		if err != nil {
+			return absent(err)
+		}
+		found, tags = &out.ImageBuilders[0], list.Tags
+		return nil
+	})
+	return found, tags, err
+}
+
+// clear removes what builds have left that are dead. One of this image that goes on is waited for, or is an error. free tells that there was none.
+func (b *Build) clear(ctx context.Context) (free bool, err error) {
+	if err := b.clearOlder(ctx); err != nil {
+		return false, err
+	}
+	last, since := "", time.Now()
+	for free = true; ; {
+		found, tags, err := b.builder(ctx, b.host)
+		switch {
+		case err != nil:
+			return false, err
+		case found == nil:
+			return free, nil
+		case tags[tagOf] != b.image:
+			return false, fmt.Errorf("there is an image builder %s that no build of the image %s has made; delete it, or choose another name for the image", b.host, b.image)
+		case b.isDead(found, tags), tags[tagSign] == last && time.Since(since) > b.clock.silent:
+			b.tell("removing the image builder "+b.host+", which an earlier build has left", "", -1)
+			return free, b.remove(ctx, b.host)
+		}
+		if tags[tagSign] != last {
+			if last != "" {
+				if free = false; !b.Wait {
+					return false, &BusyError{b.image, b.host}
+				}
+			}
+			last, since = tags[tagSign], time.Now()
+		}
+		if err := b.pause(ctx, "looking whether another build of "+b.image+" goes on"); err != nil {
+			return false, err
+		}
+	}
+}
+
+// clearThis removes what a dead build of the image has left, when the image is there.
+func (b *Build) clearThis(ctx context.Context) error {
+	found, tags, err := b.builder(ctx, b.host)
+	if err == nil && found != nil && tags[tagOf] == b.image && b.isDead(found, tags) {
+		b.tell("removing the image builder "+b.host+", which an earlier build has left", "", -1)
+		err = b.remove(ctx, b.host)
+	}
+	return err
+}
+
+// isDead tells whether nothing is to come of an image builder: its build says so, or has not been heard of for long, or had nothing left to do but to
+// remove it.
+func (b *Build) isDead(found *types.ImageBuilder, tags map[string]string) bool {
+	switch found.State {
+	case types.ImageBuilderStateDeleting, types.ImageBuilderStateStopped, types.ImageBuilderStateFailed:
+		return true
+	}
+	return tags[tagKept] != "" || b.isOld(tags[tagSign])
+}
+
+// clearOlder removes what dead builds of the recipe's earlier digests have left, when its name changes with the digest.
+func (b *Build) clearOlder(ctx context.Context) error {
+	if !strings.Contains(b.stem(), "@") {
+		return nil
+	}
+	in := new(appstream.DescribeImageBuildersInput)
+	for {
+		out, err := b.AWS.DescribeImageBuilders(ctx, in)
+		if err != nil {
+			return nil // it is no work of this build
+		}
+		for _, found := range out.ImageBuilders {
+			if *found.Name == b.host || !strings.HasPrefix(*found.Name, hostPrefix) || found.State == types.ImageBuilderStateDeleting {
+				continue
+			}
+			_, tags, err := b.builder(ctx, *found.Name)
+			if err == nil && tags[tagStem] == b.stem() && tags[tagKept] == "" && b.isOld(tags[tagSign]) {
+				b.tell("removing the image builder "+*found.Name+", which an earlier build has left", "", -1)
+				err = b.remove(ctx, *found.Name)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if in.NextToken = out.NextToken; in.NextToken == nil {
+			return nil
+		}
+	}
+}
+
+// isOld tells whether the last sign of a build is so old that its clock cannot be what is wrong.
+func (b *Build) isOld(sign string) bool {
+	at, err := time.Parse(time.RFC3339, sign)
+	return err != nil || time.Since(at) > b.clock.old
+}
+
+// remove deletes an image builder and waits until it is gone.
+func (b *Build) remove(ctx context.Context, name string) error {
+	err := b.patient(ctx, func() error {
+		_, err := b.AWS.DeleteImageBuilder(ctx, &appstream.DeleteImageBuilderInput{Name: &name})
+		if code(err) == "OperationNotPermittedException" { // it is being deleted
+			return nil
+		}
+		return absent(err)
+	})
+	for err == nil {
+		found, _, e := b.builder(ctx, name)
+		if e == nil && found == nil {
+			return nil
+		}
+		if err = e; err == nil {
+			err = sleep(ctx, b.clock.poll)
+		}
+	}
+	return err
+}
+
+// patient repeats a call while a server that has answered before does not, or has no time. Every call of a build can be repeated.
+func (b *Build) patient(ctx context.Context, call func() error) error {
+	for start, wait := time.Now(), 100*time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := call()
+		b.reached = b.reached || err == nil || code(err) != ""
+		if err == nil || !b.reached || ctx.Err() != nil || !passing(err) || time.Since(start) > b.clock.retry {
+			if ctx.Err() != nil && err != nil {
+				return ctx.Err()
+			}
+			return err
+		}
+		if sleep(ctx, wait) != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// passing tells whether the same call may succeed a moment later.
+func passing(err error) bool {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		switch e.ErrorCode() {
+		case "ThrottlingException", "ConcurrentModificationException", "ServiceUnavailableException", "ServiceUnavailable":
+			return true
+		}
+		return false
+	}
+	return true
+}
+
+// code gives the code of an error of the server, and "" for any other.
+func code(err error) string {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		return e.ErrorCode()
+	}
+	return ""
+}
+
+func isNotFound(err error) bool { return code(err) == "ResourceNotFoundException" }
+
+// absent makes no error of one that says that there is nothing.
+func absent(err error) error {
+	if isNotFound(err) {
+		return nil
+	}
+	return err
+}
