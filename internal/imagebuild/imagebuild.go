@@ -434,8 +434,8 @@ func (b *Build) work(ctx context.Context, base *types.Image) error {
 	}{b.host, b.run, nil, map[string]string{"DEBIAN_FRONTEND": "noninteractive"}}
 	maps.Copy(in.Environment, b.Recipe.Environment)
 	maps.Copy(in.Environment, b.Environment)
-	for _, s := range steps {
-		in.Steps = append(in.Steps, step{s.Name, s.Command, s.Application, int(s.Timeout / time.Second)})
+	for n, s := range steps { // their names may be commands, which need not be known to the machine's log
+		in.Steps = append(in.Steps, step{stepName(n), s.Command, s.Application, int(s.Timeout / time.Second)})
 	}
 	err := b.patient(ctx, func() error { return b.Call(ctx, "StartImageBuilderJob", in, nil) })
 	if err != nil {
@@ -459,7 +459,7 @@ func (b *Build) work(ctx context.Context, base *types.Image) error {
 		case "SUCCEEDED":
 			return nil
 		case "FAILED":
-			return &StepError{Step: steps[n], Place: b.Recipe.Place(steps[n].Line), Problem: b.redact(out.Job.Problem), Output: output}
+			return &StepError{Step: steps[n], Place: b.Recipe.Place(steps[n].Line), Problem: strings.TrimPrefix(b.redact(out.Job.Problem), stepName(n)+": "), Output: output}
 		}
 		b.tell(fmt.Sprintf("step %d of %d: %s", n+1, len(steps), steps[n].Name), lastLine(output), -1)
 		if err := sleep(ctx, b.clock.poll); err != nil {
@@ -467,6 +467,8 @@ func (b *Build) work(ctx context.Context, base *types.Image) error {
 		}
 	}
 }
+
+func stepName(n int) string { return fmt.Sprintf("step %d", n+1) }
 
 // redact takes the values out of a text that came from outside and are nobody's business.
 func (b *Build) redact(s string) string {
