@@ -98,13 +98,17 @@ func (a *agent) runJob(ctx context.Context, j *job, spec agentapi.Job) {
 	defer j.end(nil)
 	log := a.log.With("job", j.id)
 	log.Info("job begun", "steps", len(spec.Steps))
+	var vars []string
+	for name, value := range spec.Environment {
+		vars = append(vars, name+"="+value)
+	}
 	state, problem := agentapi.JobSucceeded, ""
 	for n, step := range spec.Steps {
 		name := cmp.Or(step.Name, fmt.Sprintf("Step %d", n+1))
 		output := transcript.New(agentapi.MaxJobOutput)
 		a.jobs.change(func() { j.status.Step, j.output = n, output })
 		began := time.Now()
-		err := a.doStep(ctx, step, output)
+		err := a.doStep(ctx, step, vars, output)
 		log.Info("job step", "step", name, "took", time.Since(began), "done", err == nil)
 		if err != nil {
 			state, problem = agentapi.JobFailed, name+": "+err.Error()
@@ -118,31 +122,34 @@ func (a *agent) runJob(ctx context.Context, j *job, spec agentapi.Job) {
 	log.Info("job ended", "state", state)
 }
 
-// doStep does one step. The error says how it ended.
-func (a *agent) doStep(ctx context.Context, step agentapi.JobStep, output *transcript.Transcript) error {
+// doStep does one step, with the job's variables. The error says how it ended.
+func (a *agent) doStep(ctx context.Context, step agentapi.JobStep, vars []string, output *transcript.Transcript) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	do, limit := a.runCommand, commandTime
+	limit := commandTime
 	if step.Launch != "" {
-		do, limit = a.tryLaunch, launchTime
+		limit = launchTime
 	}
 	if step.Seconds > 0 {
 		limit = time.Duration(step.Seconds) * time.Second
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v and was ended", limit))
 	defer cancel()
-	return do(ctx, step, output)
+	if step.Launch != "" {
+		return a.tryLaunch(ctx, step, output)
+	}
+	return a.runCommand(ctx, step, vars, output)
 }
 
 // runCommand does a step that is a shell's command.
-func (a *agent) runCommand(ctx context.Context, step agentapi.JobStep, output *transcript.Transcript) error {
+func (a *agent) runCommand(ctx context.Context, step agentapi.JobStep, vars []string, output *transcript.Transcript) error {
 	root := account{name: "root", home: a.paths.rootHome, uid: os.Geteuid(), gid: os.Getegid()}
 	p, err := a.startTree(root, command{
 		argv: []string{"/bin/sh", "-e", "-c", step.Command},
 		env: slices.Concat(
 			[]string{"PATH=" + sudo.SecurePath, "SHELL=/bin/sh", "DEBIAN_FRONTEND=noninteractive"},
-			locale(a.paths.locale), environ(systemVars(a.config)),
+			locale(a.paths.locale), environ(systemVars(a.config)), vars, // of two of a name, the last counts
 		),
 	}, output)
 	if err != nil {

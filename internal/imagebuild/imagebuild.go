@@ -431,7 +431,7 @@ func (b *Build) work(ctx context.Context, base *types.Image) error {
 		ImageBuilderName, JobId string
 		Steps                   []step
 		Environment             map[string]string
-	}{b.host, b.run, nil, map[string]string{"DEBIAN_FRONTEND": "noninteractive"}}
+	}{b.host, b.run, nil, map[string]string{}}
 	maps.Copy(in.Environment, b.Recipe.Environment)
 	maps.Copy(in.Environment, b.Environment)
 	for n, s := range steps { // their names may be commands, which need not be known to the machine's log

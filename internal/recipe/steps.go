@@ -99,7 +99,7 @@ func (r *Recipe) install() string {
 		}
 		words = append(words, quote(p))
 	}
-	return "export DEBIAN_FRONTEND=noninteractive\napt-get -q -o Acquire::Retries=3 update\n" + strings.Join(words, " ")
+	return "apt-get -q -o Acquire::Retries=3 update\n" + strings.Join(words, " ")
 }
 
 // put gives the command that puts a file from where it waits to its place.
