@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/oriel-project/oriel/internal/awsclient"
 	"github.com/oriel-project/oriel/internal/imagebuild"
 	"github.com/oriel-project/oriel/internal/recipe"
 )
@@ -77,7 +78,9 @@ func (c *buildImageCommand) Run(ctx context.Context) error {
 	p := newProgress()
 	build := imagebuild.Build{
 		AWS: client.aws, Recipe: r, Name: c.Name, Environment: environment,
-		Call:    func(ctx context.Context, op string, in, out any) error { return client.call(ctx, "Oriel."+op, in, out) },
+		Call: func(ctx context.Context, op string, in, out any) error {
+			return awsclient.Call(ctx, client.endpoint, client.region, client.key, "Oriel."+op, in, out)
+		},
 		Replace: c.Replace, Wait: c.Wait, DryRun: c.DryRun, Keep: c.KeepOnFailure, Progress: p.tell,
 	}
 	result, err := build.Run(ctx)

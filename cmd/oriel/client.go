@@ -1,25 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/json/v2"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/aws-http-auth/credentials"
-	"github.com/aws/smithy-go/aws-http-auth/sigv4"
-	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
 
 	"github.com/oriel-project/oriel/internal/awsclient"
 	"github.com/oriel-project/oriel/internal/keys"
@@ -71,67 +62,17 @@ func (c *client) with(k keys.Key) *client {
 	return c
 }
 
-// maxAnswer is the size of the largest answer that is read, in bytes.
-const maxAnswer = 4 << 20
-
 // call calls an operation that AWS's SDK does not know. target is Prefix.Operation.
 func (c *client) call(ctx context.Context, target string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint+"/", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("X-Amz-Target", target)
-	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	sum := sha256.Sum256(body)
-	err = sigv4.New().SignRequest(&sigv4.SignRequestInput{Request: r, PayloadHash: sum[:], Service: "appstream", Region: c.region,
-		SignatureType: v4.SignatureTypeHeader, Credentials: credentials.Credentials{AccessKeyID: c.key.ID, SecretAccessKey: c.key.Secret}})
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return explain(err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return explain(err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		if out == nil {
-			return nil
-		}
-		return json.Unmarshal(answer, out)
-	}
-	var refusal struct {
-		Type    string `json:"__type"`
-		Message string
-	}
-	if json.Unmarshal(answer, &refusal) != nil || refusal.Type == "" {
-		return fmt.Errorf("%s answered %s; is it an Oriel server?", c.endpoint, resp.Status)
-	}
-	return &refusalError{smithy.GenericAPIError{Code: refusal.Type, Message: refusal.Message}, c.endpoint}
-}
-
-// refusalError is an error that the server has answered, and which.
-type refusalError struct {
-	smithy.GenericAPIError
-	endpoint string
-}
-
-func (e *refusalError) Error() string {
-	return fmt.Sprintf("%s (%s, from %s)", e.Message, e.Code, e.endpoint)
+	return explain(awsclient.Call(ctx, c.endpoint, c.region, c.key, target, in, out))
 }
 
 // explain makes an error of the SDK or of the network fit to be read.
 func explain(err error) error {
-	if e, ok := errors.AsType[*refusalError](err); ok {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*awsclient.RefusalError](err); ok {
 		return e
 	}
 	if e, ok := errors.AsType[smithy.APIError](err); ok {

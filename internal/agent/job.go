@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/agent/sudo"
@@ -98,17 +99,13 @@ func (a *agent) runJob(ctx context.Context, j *job, spec agentapi.Job) {
 	defer j.end(nil)
 	log := a.log.With("job", j.id)
 	log.Info("job begun", "steps", len(spec.Steps))
-	var vars []string
-	for name, value := range spec.Environment {
-		vars = append(vars, name+"="+value)
-	}
 	state, problem := agentapi.JobSucceeded, ""
 	for n, step := range spec.Steps {
 		name := cmp.Or(step.Name, fmt.Sprintf("Step %d", n+1))
 		output := transcript.New(agentapi.MaxJobOutput)
 		a.jobs.change(func() { j.status.Step, j.output = n, output })
 		began := time.Now()
-		err := a.doStep(ctx, step, vars, output)
+		err := a.doStep(ctx, step, spec.Environment, output)
 		log.Info("job step", "step", name, "took", time.Since(began), "done", err == nil)
 		if err != nil {
 			state, problem = agentapi.JobFailed, name+": "+err.Error()
@@ -123,7 +120,7 @@ func (a *agent) runJob(ctx context.Context, j *job, spec agentapi.Job) {
 }
 
 // doStep does one step, with the job's variables. The error says how it ended.
-func (a *agent) doStep(ctx context.Context, step agentapi.JobStep, vars []string, output *transcript.Transcript) error {
+func (a *agent) doStep(ctx context.Context, step agentapi.JobStep, vars map[string]string, output *transcript.Transcript) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -143,15 +140,21 @@ func (a *agent) doStep(ctx context.Context, step agentapi.JobStep, vars []string
 }
 
 // runCommand does a step that is a shell's command.
-func (a *agent) runCommand(ctx context.Context, step agentapi.JobStep, vars []string, output *transcript.Transcript) error {
+func (a *agent) runCommand(ctx context.Context, step agentapi.JobStep, vars map[string]string, output *transcript.Transcript) error {
 	root := account{name: "root", home: a.paths.rootHome, uid: os.Geteuid(), gid: os.Getegid()}
-	p, err := a.startTree(root, command{
-		argv: []string{"/bin/sh", "-e", "-c", step.Command},
-		env: slices.Concat(
-			[]string{"PATH=" + sudo.SecurePath, "SHELL=/bin/sh", "DEBIAN_FRONTEND=noninteractive"},
-			locale(a.paths.locale), environ(systemVars(a.config)), vars, // of two of a name, the last counts
-		),
-	}, output)
+	env := slices.Concat(
+		[]string{"PATH=" + sudo.SecurePath, "SHELL=/bin/sh", "DEBIAN_FRONTEND=noninteractive"},
+		locale(a.paths.locale), environ(systemVars(a.config)),
+	)
+	env = slices.DeleteFunc(env, func(s string) bool { // which of two of a name counts, programs do not agree on
+		name, _, _ := strings.Cut(s, "=")
+		_, own := vars[name]
+		return own
+	})
+	for name, value := range vars {
+		env = append(env, name+"="+value)
+	}
+	p, err := a.startTree(root, command{argv: []string{"/bin/sh", "-e", "-c", step.Command}, env: env}, output)
 	if err != nil {
 		return err
 	}

@@ -39,11 +39,12 @@ type Build struct {
 	// Progress is told what is being done. Nil: nobody is.
 	Progress func(Progress)
 
-	clock clock
-	run   string // the ID of this build
-	id    recipe.Identity
-	image string // the name
-	host  string // the name of the image builder
+	clock     clock
+	pieceSize int64  // of files that are sent
+	run       string // the ID of this build
+	id        recipe.Identity
+	image     string // the name
+	host      string // the name of the image builder
 
 	reached   bool // the server was
 	requested bool // the image was
@@ -66,7 +67,7 @@ type clock struct {
 	tidy   time.Duration // for removing what is left
 }
 
-var realClock = clock{poll: 300 * time.Millisecond, sign: 15 * time.Second, silent: 50 * time.Second, old: 15 * time.Minute, retry: time.Minute, tidy: 30 * time.Second}
+var realClock = clock{poll: 300 * time.Millisecond, sign: 10 * time.Second, silent: 30 * time.Second, old: 15 * time.Minute, retry: time.Minute, tidy: 30 * time.Second}
 
 // Outcome is what became of a build.
 type Outcome string
@@ -351,7 +352,9 @@ func (b *Build) create(ctx context.Context, base *types.Image) (arn string, err 
 		in.VpcConfig = &types.VpcConfig{SubnetIds: []string{settings.Subnet}}
 	}
 	err = b.patient(ctx, func() error {
-		out, err := b.AWS.CreateImageBuilder(ctx, in)
+		calling, cancel := whole(ctx)
+		defer cancel()
+		out, err := b.AWS.CreateImageBuilder(calling, in)
 		if err == nil {
 			arn = *out.ImageBuilder.Arn
 		}
@@ -441,6 +444,15 @@ func (b *Build) work(ctx context.Context, base *types.Image) error {
 	if err != nil {
 		return err
 	}
+	told := -1 // the last step that was told about
+	tell := func(last int, output string) {
+		for ; told < last; told++ {
+			b.tell(fmt.Sprintf("step %d of %d: %s", told+2, len(steps), steps[told+1].Name), "", -1)
+		}
+		if line := lastLine(output); line != "" {
+			b.tell(fmt.Sprintf("step %d of %d: %s", last+1, len(steps), steps[last].Name), line, -1)
+		}
+	}
 	for {
 		var out struct {
 			Job struct {
@@ -457,11 +469,13 @@ func (b *Build) work(ctx context.Context, base *types.Image) error {
 		output := b.redact(out.Job.Output)
 		switch out.Job.State {
 		case "SUCCEEDED":
+			tell(len(steps)-1, "")
 			return nil
 		case "FAILED":
+			tell(n, "")
 			return &StepError{Step: steps[n], Place: b.Recipe.Place(steps[n].Line), Problem: strings.TrimPrefix(b.redact(out.Job.Problem), stepName(n)+": "), Output: output}
 		}
-		b.tell(fmt.Sprintf("step %d of %d: %s", n+1, len(steps), steps[n].Name), lastLine(output), -1)
+		tell(n, output)
 		if err := sleep(ctx, b.clock.poll); err != nil {
 			return err
 		}
@@ -496,7 +510,7 @@ func (b *Build) upload(ctx context.Context, u recipe.Upload) error {
 	}
 	defer f.Close()
 	what := fmt.Sprintf("sending files (%s)", u.Name())
-	buf := make([]byte, min(piece, u.Size))
+	buf := make([]byte, min(cmp.Or(b.pieceSize, piece), u.Size))
 	for at, again := int64(0), 0; ; {
 		b.tell(what, "", float64(at)/float64(max(1, u.Size))*100)
 		if _, err := f.Seek(at, io.SeekStart); err != nil {
@@ -542,7 +556,9 @@ func (b *Build) createImage(ctx context.Context, dry bool) (arn string, err erro
 	var out struct{ Image struct{ Arn string } }
 	err = b.patient(ctx, func() error {
 		b.requested = b.requested || !dry
-		return b.Call(ctx, "CreateImage", in, &out)
+		calling, cancel := whole(ctx)
+		defer cancel()
+		return b.Call(calling, "CreateImage", in, &out)
 	})
 	if c := code(err); !dry && (c == "ResourceAlreadyExistsException" || c == "OperationNotPermittedException") { // perhaps an answer was lost
 		image, tags, e := b.find(ctx)

@@ -46,13 +46,14 @@ func (b *Build) builder(ctx context.Context, name string) (found *types.ImageBui
 	return found, tags, err
 }
 
-// clear removes what builds have left that are dead. One of this image that goes on is waited for, or is an error. free tells that there was none.
+// clear removes what builds have left that are dead. One of this image that goes on is waited for, or is an error. free tells that there was nothing; else
+// the image may be there by now.
 func (b *Build) clear(ctx context.Context) (free bool, err error) {
 	if err := b.clearOlder(ctx); err != nil {
 		return false, err
 	}
 	last, since := "", time.Now()
-	for free = true; ; {
+	for free = true; ; free = false {
 		found, tags, err := b.builder(ctx, b.host)
 		switch {
 		case err != nil:
@@ -63,13 +64,11 @@ func (b *Build) clear(ctx context.Context) (free bool, err error) {
 			return false, fmt.Errorf("there is an image builder %s that no build of the image %s has made; delete it, or choose another name for the image", b.host, b.image)
 		case b.isDead(found, tags), tags[tagSign] == last && time.Since(since) > b.clock.silent:
 			b.tell("removing the image builder "+b.host+", which an earlier build has left", "", -1)
-			return free, b.remove(ctx, b.host)
+			return false, b.remove(ctx, b.host)
 		}
 		if tags[tagSign] != last {
-			if last != "" {
-				if free = false; !b.Wait {
-					return false, &BusyError{b.image, b.host}
-				}
+			if last != "" && !b.Wait {
+				return false, &BusyError{b.image, b.host}
 			}
 			last, since = tags[tagSign], time.Now()
 		}
@@ -81,12 +80,21 @@ func (b *Build) clear(ctx context.Context) (free bool, err error) {
 
 // clearThis removes what a dead build of the image has left, when the image is there.
 func (b *Build) clearThis(ctx context.Context) error {
-	found, tags, err := b.builder(ctx, b.host)
-	if err == nil && found != nil && tags[tagOf] == b.image && b.isDead(found, tags) {
-		b.tell("removing the image builder "+b.host+", which an earlier build has left", "", -1)
-		err = b.remove(ctx, b.host)
+	for {
+		found, tags, err := b.builder(ctx, b.host)
+		switch {
+		case err != nil || found == nil || tags[tagOf] != b.image:
+			return err
+		case b.isDead(found, tags):
+			b.tell("removing the image builder "+b.host+", which an earlier build has left", "", -1)
+			return b.remove(ctx, b.host)
+		case found.State != types.ImageBuilderStateSnapshotting: // another build is at work, for another recipe
+			return nil
+		}
+		if err := b.pause(ctx, "waiting for the image builder "+b.host+", which is "+string(found.State)); err != nil {
+			return err
+		}
 	}
-	return err
 }
 
 // isDead tells whether nothing is to come of an image builder: its build says so, or has not been heard of for long, or had nothing left to do but to
@@ -171,6 +179,11 @@ func (b *Build) patient(ctx context.Context, call func() error) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// whole gives a context for a call that makes something: an interruption waits for the answer, so that it is known what was made.
+func whole(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 }
 
 // passing tells whether the same call may succeed a moment later.
