@@ -423,3 +423,21 @@ func FuzzRecipe(f *testing.F) {
 		}
 	})
 }
+
+// The examples of the documents are right. (The e2e tests build them.)
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob("../../docs/examples/*.toml")
+	more, err2 := filepath.Glob("../../docs/examples/*/*.toml")
+	if files = append(files, more...); errors.Join(err, err2) != nil || len(files) != 3 {
+		t.Fatalf("the examples are %s", files)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			_, err = Parse(text, file)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
