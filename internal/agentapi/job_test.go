@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -99,5 +100,15 @@ func TestJobCalls(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"PUT /v1/jobs/a", "PUT /v1/jobs/other", "GET /v1/jobs/a?wait=30.000", "GET /v1/jobs/a%2Fb?wait=1.500"}, got[:4]); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What an agent says of a job is bounded and made text before it is kept: it comes from inside an instance.
+func TestTail(t *testing.T) {
+	if got := tail("a\tb\r\n\x1b[1mc\xff\n", 100); got != "a\tb \n [1mc\n" {
+		t.Errorf("%q", got)
+	}
+	if got := tail(strings.Repeat("€", MaxJobOutput), MaxJobOutput); len(got) > MaxJobOutput || !utf8.ValidString(got) || !strings.HasSuffix(got, "€€") {
+		t.Errorf("%d bytes", len(got))
 	}
 }

@@ -187,7 +187,7 @@ func (w *world) build(text string) *Build {
 				w.progress = append(w.progress, p.Step)
 			}
 		},
-		clock: clock{poll: time.Millisecond, sign: 5 * time.Millisecond, silent: 300 * time.Millisecond, old: time.Hour, retry: 2 * time.Second, tidy: 10 * time.Second},
+		clock: clock{poll: 5 * time.Millisecond, sign: 10 * time.Millisecond, silent: 300 * time.Millisecond, old: time.Hour, retry: 2 * time.Second, tidy: 10 * time.Second},
 	}
 }
 
@@ -396,7 +396,7 @@ func TestKilled(t *testing.T) {
 	w.mustBuild(b, Built)
 	w.remove("editor")
 	n := len(w.calls)
-	for last := 1; last < n; last += 1 + last/12 {
+	for last := 1; last < n; last += 1 + last/8 {
 		dead := false
 		calls := 0
 		kill := func(string) (int, string) {
