@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -255,9 +256,10 @@ func (s seats) OpenSession(ctx context.Context, c ticket.Claims, _ string) (sess
 	err = s.View(ctx, func(tx store.Tx) error { return tx.Find("session-"+c.UserID, &session) })
 	return session, true, err
 }
-func (seats) SessionConnected(context.Context, string) error    { return nil }
-func (seats) SessionDisconnected(context.Context, string) error { return nil }
-func (seats) EndSession(context.Context, string) error          { return errors.ErrUnsupported }
+func (seats) SessionConnected(context.Context, string, netip.Addr) error { return nil }
+func (seats) ApplicationLaunched(context.Context, string, string) error  { return nil }
+func (seats) SessionDisconnected(context.Context, string) error          { return nil }
+func (seats) EndSession(context.Context, string) error                   { return errors.ErrUnsupported }
 
 type unixDialer string
 

@@ -18,12 +18,14 @@ const (
 	NounInstance     Noun = "instance" // of a fleet; the API has no such resource
 	NounSession      Noun = "session"
 	NounExportTask   Noun = "export-image-task"
-	NounUser         Noun = "user"             // of the user pool
-	NounEntitlement  Noun = "entitlement"      // of a stack
-	NounDirectory    Noun = "directory-config" // how machines would join a directory
-	NounLicenseUsage Noun = "license-usage"    // of a user in a month
-	NounTheme        Noun = "theme"            // of a stack; its name is the stack's
-	NounAccessKey    Noun = "access-key"       // of an account, in no region; its name is the key's ID
+	NounUser         Noun = "user"                      // of the user pool
+	NounEntitlement  Noun = "entitlement"               // of a stack
+	NounDirectory    Noun = "directory-config"          // how machines would join a directory
+	NounLicenseUsage Noun = "license-usage"             // of a user in a month
+	NounUsageReports Noun = "usage-report-subscription" // its name is the schedule
+	NounUsageRecord  Noun = "usage-record"              // of a session that has ended
+	NounTheme        Noun = "theme"                     // of a stack; its name is the stack's
+	NounAccessKey    Noun = "access-key"                // of an account, in no region; its name is the key's ID
 )
 
 // Key names a resource. A public image has no account.
@@ -132,7 +134,7 @@ func Transitions() map[Noun][]Transition {
 		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
 		NounExportTask: exportTransitions, NounLicenseUsage: licenseUsageTransitions,
 		NounUser: userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
-		NounTheme: themeTransitions,
+		NounTheme: themeTransitions, NounUsageReports: subscriptionTransitions, NounUsageRecord: usageRecordTransitions,
 	}
 }
 

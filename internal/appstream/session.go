@@ -36,15 +36,19 @@ type Session struct {
 	AwayTimeout     time.Duration // without a stream until the session is
 	MaxEnd          time.Time     // when it ends in any case
 	Network         *types.NetworkAccessConfiguration
-	Connected       bool      // a browser shows it
-	ConnectedOnce   bool      // one ever did
-	Away            time.Time `json:",omitzero"` // since when no browser shows it; while Connected: since when one does
-	Ended           time.Time `json:",omitzero"` // EXPIRED: since when
-	EndCode         EndCode   `json:",omitzero"` // EXPIRED: why
-	Cleared         bool      // EXPIRED: nothing of it is left on the instance
-	Licenses        []string  `json:",omitempty"` // types of license of its machine's software, which its person uses
-	Notes           []string  `json:",omitempty"` // what its person should know, such as a session script that failed
-	EmbedDomains    []string  `json:",omitempty"` // of the stack: who may show the viewer in a frame
+	Connected       bool           // a browser shows it
+	ConnectedOnce   bool           // one ever did
+	Away            time.Time      `json:",omitzero"` // since when no browser shows it; while Connected: since when one does
+	Ended           time.Time      `json:",omitzero"` // EXPIRED: since when
+	EndCode         EndCode        `json:",omitzero"` // EXPIRED: why
+	Cleared         bool           // EXPIRED: nothing of it is left on the instance
+	Recorded        bool           // EXPIRED: there is a UsageRecord of it, or was
+	Clients         []string       `json:",omitempty"` // addresses of the last browsers that have shown it
+	Launches        map[string]int `json:",omitempty"` // of applications of the catalogue, by name
+	Terms           Terms
+	Licenses        []string `json:",omitempty"` // types of license of its machine's software, which its person uses
+	Notes           []string `json:",omitempty"` // what its person should know, such as a session script that failed
+	EmbedDomains    []string `json:",omitempty"` // of the stack: who may show the viewer in a frame
 	AccessEndpoints []types.AccessEndpoint
 	RedirectURL     string `json:",omitzero"` // where the browser goes afterwards
 	FeedbackURL     string `json:",omitzero"`
@@ -173,12 +177,13 @@ func FleetOf(name string) string {
 
 // SessionSnapshot is the world as PlanSession sees it.
 type SessionSnapshot struct {
-	Session  Session
-	Instance *Instance // nil when it is gone
-	Machine  Machine
-	Seat     SeatStatus
-	Software map[string]Software // the server's catalogue
-	Usages   []LicenseUsage      // of its person, in the month of the session's end, or in this one
+	Session      Session
+	Instance     *Instance // nil when it is gone
+	Machine      Machine
+	Seat         SeatStatus
+	Software     map[string]Software      // the server's catalogue
+	Subscription *UsageReportSubscription // of its account in its region, once the session is EXPIRED; nil for none
+	Usages       []LicenseUsage           // of its person, in the month of the session's end, or in this one
 }
 
 // PlanSession decides the next step of a session. It is pure.
@@ -220,6 +225,7 @@ func PlanSession(s SessionSnapshot, now time.Time) Decision[Session] {
 			session.Away = now
 		}
 		session.Licenses = Licenses(s.Instance.Software, s.Software)
+		session.Launch(session.Application)
 		return Decision[Session]{Next: session, Again: now, Why: "its desktop is there", Also: session.useLicenses(s.Usages, now, now)}
 	case session.Problem != nil && session.Problem.Lasting, session.Overdue(now) && !s.Machine.NextChange.After(now):
 		d := endSession(session, EndNotStarted, now)
@@ -238,6 +244,9 @@ func planExpired(s SessionSnapshot, lost bool, now time.Time) Decision[Session] 
 	session := s.Session
 	forget := session.Ended.Add(sessionMemory)
 	switch {
+	case session.ToRecord(s.Subscription):
+		session.Recorded = true
+		return Decision[Session]{Next: session, Also: session.record(*s.Subscription, now), Again: now}
 	case session.Cleared && !now.Before(forget):
 		return Decision[Session]{Next: session, Remove: true, Why: "it is over and nothing of it is left"}
 	case session.Cleared:

@@ -180,5 +180,7 @@ func (g *Gateway) launchFor(ctx context.Context, s *appstream.Session, applicati
 	defer agent.Close()
 	if err := agent.Session(s.ID).Launch(ctx, application); err != nil {
 		g.Log.WarnContext(ctx, "gateway: launch an application", "session", s.ID, "application", application, "err", err)
+		return
 	}
+	g.launched(ctx, s.ID, application)
 }

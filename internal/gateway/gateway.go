@@ -88,9 +88,11 @@ type Sessions interface {
 	// OpenSession gives a person the session that he has on the fleet, or a new one. Its errors of type *appstream.Error have texts for
 	// the person; their kind InsufficientCapacity means that another try may succeed.
 	OpenSession(ctx context.Context, c ticket.Claims, locale string) (session appstream.Session, existing bool, err error)
-	// SessionConnected and SessionDisconnected note whether a browser shows a session.
-	SessionConnected(ctx context.Context, id string) error
+	// SessionConnected and SessionDisconnected note whether a browser shows a session, and where it is.
+	SessionConnected(ctx context.Context, id string, source netip.Addr) error
 	SessionDisconnected(ctx context.Context, id string) error
+	// ApplicationLaunched notes that a person has launched an application of the catalogue.
+	ApplicationLaunched(ctx context.Context, id, application string) error
 	// EndSession ends a session at its person's wish.
 	EndSession(ctx context.Context, id string) error
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -31,14 +32,17 @@ const (
 type people struct {
 	store *memory
 
-	mu       sync.Mutex
-	err      error // of OpenSession and EndSession
-	places   int   // how many sessions can be opened; 0: any number
-	existing bool
-	opened   []ticket.Claims
-	locales  []string
-	notes    []string // what was noted of connections
-	noteErr  error
+	mu        sync.Mutex
+	err       error // of OpenSession and EndSession
+	places    int   // how many sessions can be opened; 0: any number
+	existing  bool
+	opened    []ticket.Claims
+	locales   []string
+	notes     []string // what was noted of connections
+	noteErr   error
+	sources   []netip.Addr // of connections
+	launches  []string
+	launchErr error
 }
 
 func (p *people) OpenSession(ctx context.Context, c ticket.Claims, locale string) (s appstream.Session, existing bool, err error) {
@@ -66,7 +70,21 @@ func (p *people) note(what, id string) error {
 	return p.noteErr
 }
 
-func (p *people) SessionConnected(_ context.Context, id string) error { return p.note("connected", id) }
+func (p *people) SessionConnected(_ context.Context, id string, source netip.Addr) error {
+	p.mu.Lock()
+	if p.noteErr == nil {
+		p.sources = append(p.sources, source)
+	}
+	p.mu.Unlock()
+	return p.note("connected", id)
+}
+
+func (p *people) ApplicationLaunched(_ context.Context, id, application string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.launches = append(p.launches, id+" "+application)
+	return p.launchErr
+}
 func (p *people) SessionDisconnected(_ context.Context, id string) error {
 	return p.note("disconnected", id)
 }
@@ -79,6 +97,12 @@ func (p *people) EndSession(ctx context.Context, id string) error {
 		p.store.put(ended(p.store, appstream.EndByUser), nil)
 	}
 	return err
+}
+
+func (p *people) launched() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.launches)
 }
 
 func (p *people) noted() []string {

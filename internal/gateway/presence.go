@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -23,27 +24,34 @@ type presence struct {
 
 // attendance is what is known of one session.
 type attendance struct {
-	here   int  // streams, from the first word of the browser
-	shown  int  // of these, those whose display is open
-	told   bool // what the service has heard last
-	saying bool // a goroutine tells it
+	here   int        // streams, from the first word of the browser
+	shown  int        // of these, those whose display is open
+	source netip.Addr // of the browser of the newest of those
+	told   bool       // what the service has heard last
+	where  netip.Addr // that it has heard last
+	saying bool       // a goroutine tells it
+}
+
+// news tells whether the service has not heard all.
+func (a *attendance) news() bool {
+	return a.connected() != a.told || a.told && a.source != a.where
 }
 
 // connected tells whether the session counts as connected. A stream that takes another's place keeps it so before its own display is open.
 func (a *attendance) connected() bool { return a.shown > 0 || a.told && a.here > 0 }
 
 // come, show and leave note that a stream of the session is there, that its display is open (once), and that it ended.
-func (p *presence) come(id string) { p.change(id, 1, 0) }
-func (p *presence) show(id string) { p.change(id, 0, 1) }
+func (p *presence) come(id string)                    { p.change(id, 1, 0, netip.Addr{}) }
+func (p *presence) show(id string, source netip.Addr) { p.change(id, 0, 1, source) }
 func (p *presence) leave(id string, shown bool) {
 	if shown {
-		p.change(id, -1, -1)
+		p.change(id, -1, -1, netip.Addr{})
 	} else {
-		p.change(id, -1, 0)
+		p.change(id, -1, 0, netip.Addr{})
 	}
 }
 
-func (p *presence) change(id string, here, shown int) {
+func (p *presence) change(id string, here, shown int, source netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.seen[id]
@@ -53,9 +61,12 @@ func (p *presence) change(id string, here, shown int) {
 	}
 	a.here += here
 	a.shown += shown
+	if source.IsValid() {
+		a.source = source
+	}
 	switch {
 	case a.saying:
-	case a.connected() != a.told:
+	case a.news():
 		a.saying = true
 		p.g.streams.Go(func() { p.say(id, a) })
 	case a.here == 0:
@@ -68,8 +79,8 @@ func (p *presence) say(id string, a *attendance) {
 	pause := noteAgain
 	for {
 		p.mu.Lock()
-		want := a.connected()
-		if want == a.told {
+		want, source := a.connected(), a.source
+		if !a.news() {
 			a.saying = false
 			if a.here == 0 {
 				delete(p.seen, id)
@@ -81,15 +92,16 @@ func (p *presence) say(id string, a *attendance) {
 
 		last := p.g.closed.Err() != nil
 		ctx, cancel := context.WithTimeout(context.Background(), notePatience)
-		note := p.g.Sessions.SessionDisconnected
+		var err error
 		if want {
-			note = p.g.Sessions.SessionConnected
+			err = p.g.Sessions.SessionConnected(ctx, id, source)
+		} else {
+			err = p.g.Sessions.SessionDisconnected(ctx, id)
 		}
-		err := note(ctx, id)
 		cancel()
 		if err == nil || last {
 			p.mu.Lock()
-			a.told = want
+			a.told, a.where = want, source
 			p.mu.Unlock()
 		}
 		if err == nil {

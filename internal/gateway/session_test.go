@@ -85,6 +85,13 @@ func TestSessionThatIsThereAlreadyLaunches(t *testing.T) {
 		if diff := cmp.Diff(tt.want, m.called()); diff != "" {
 			t.Errorf("%+v: %s", tt, diff)
 		}
+		var launched []string // one that the agent has refused is none
+		if tt.want != nil && tt.application == "paint" {
+			launched = []string{testSession + " paint"}
+		}
+		if diff := cmp.Diff(launched, w.people.launched()); diff != "" {
+			t.Errorf("%+v: noted launches: %s", tt, diff)
+		}
 	}
 }
 

@@ -132,7 +132,15 @@ func (g *Gateway) launch(w http.ResponseWriter, r *http.Request, c call) {
 		return
 	}
 	if !g.failed(w, r, c, "launch an application", c.agent.Launch(c.ctx, in.Application)) {
+		g.launched(r.Context(), c.session.ID, in.Application)
 		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// launched notes a launch, for usage reports. One that cannot be noted has been launched all the same.
+func (g *Gateway) launched(ctx context.Context, session, application string) {
+	if err := g.Sessions.ApplicationLaunched(ctx, session, application); err != nil && ctx.Err() == nil {
+		g.Log.WarnContext(ctx, "gateway: note a launch", "session", session, "application", application, "err", err)
 	}
 }
 

@@ -97,6 +97,25 @@ func TestCallsToTheSession(t *testing.T) {
 		if diff := cmp.Diff(want, m.called()); diff != "" {
 			t.Errorf("%s %.60s: %s", tt.method, tt.path, diff)
 		}
+		want = nil
+		if tt.path == "/launch" && tt.status == http.StatusNoContent {
+			want = []string{testSession + " paint"}
+		}
+		if diff := cmp.Diff(want, w.people.launched()); diff != "" {
+			t.Errorf("%s %.60s: noted launches: %s", tt.method, tt.path, diff)
+		}
+	}
+}
+
+// A launch that cannot be noted is one all the same.
+func TestLaunchThatCannotBeNoted(t *testing.T) {
+	w := newStudio(t, newMachine(), nil)
+	w.people.launchErr = errors.New("the disk is on fire")
+	if status, _, body := w.ask(w.seated(), "POST", "/launch", `{"application":"paint"}`, nil); status != http.StatusNoContent {
+		t.Errorf("answered %d %s", status, body)
+	}
+	if !strings.Contains(w.log.String(), "the disk is on fire") {
+		t.Error("the log does not say so")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -210,6 +211,44 @@ func TestSessionThatNeverBecomesActive(t *testing.T) {
 	})
 }
 
+// The service hears where a person is, also when he goes on from elsewhere without having left.
+func TestConnectionsAreNotedWithTheirAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &people{store: newMemory()}
+		g, err := New(Config{Store: p.store, Signer: newWorldSigner(t), Log: slog.New(slog.DiscardHandler), Sessions: p, CreateImage: func(context.Context, NewImage) error { return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		home, train := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::1")
+		for _, source := range []netip.Addr{home, home, train} { // each takes the session over from the one before
+			g.enter("s")
+			g.presence.come("s")
+			g.presence.show("s", source)
+			synctest.Wait()
+		}
+		for range 3 {
+			g.presence.leave("s", true)
+			g.leave("s")
+			synctest.Wait()
+		}
+		g.enter("s")
+		g.presence.come("s")
+		g.presence.show("s", train)
+		synctest.Wait()
+		g.presence.leave("s", true)
+		g.leave("s")
+		if err := g.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]string{"connected s", "connected s", "disconnected s", "connected s", "disconnected s"}, p.noted()); diff != "" {
+			t.Error(diff)
+		}
+		if want := []netip.Addr{home, train, train}; !slices.Equal(p.sources, want) {
+			t.Errorf("connections were from %v, want %v", p.sources, want)
+		}
+	})
+}
+
 // What the service cannot take is said again until it can, and what has changed meanwhile is not said at all.
 func TestConnectionsAreNotedDespiteErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -233,7 +272,7 @@ func TestConnectionsAreNotedDespiteErrors(t *testing.T) {
 		g.enter("s")
 		g.presence.come("s")
 		want()
-		g.presence.show("s")
+		g.presence.show("s", netip.Addr{})
 		want("connected failed s")
 		time.Sleep(noteAgain)
 		want("connected failed s", "connected failed s")
@@ -242,7 +281,7 @@ func TestConnectionsAreNotedDespiteErrors(t *testing.T) {
 		want("connected failed s", "connected failed s")
 		set(nil)
 		g.presence.come("s")
-		g.presence.show("s")
+		g.presence.show("s", netip.Addr{})
 		want("connected failed s", "connected failed s", "connected s")
 		set(errors.New("again"))
 		g.presence.leave("s", true)
@@ -255,7 +294,7 @@ func TestConnectionsAreNotedDespiteErrors(t *testing.T) {
 		}
 		// A gateway that closes tries once more, and is not held up.
 		g.presence.come("s")
-		g.presence.show("s")
+		g.presence.show("s", netip.Addr{})
 		synctest.Wait()
 		set(errors.New("again"))
 		g.presence.leave("s", true)

@@ -266,7 +266,7 @@ func (g *Gateway) relay(s *stream, now subject) {
 	close(s.open)
 	s.stir()
 	if s.session != nil {
-		g.presence.show(s.session.ID)
+		g.presence.show(s.session.ID, s.visit.source)
 	}
 	g.Log.InfoContext(s.ctx, "gateway: stream opened", "resource", now.head().ARN(), "source", s.visit.source)
 	s.down()

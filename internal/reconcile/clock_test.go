@@ -79,7 +79,7 @@ func TestClockIsSet(t *testing.T) {
 			w.must(w.stopFleet("lab"))
 			time.Sleep(time.Second)
 		}, func(w *world) { w.reachFleet("lab", types.FleetStateStopped, 0) }},
-		{"someone works", func(w *world, _ *crew) { w.must(w.svc.SessionConnected(w.ctx(), w.sit("lab", "ada").ID)) }, func(w *world) {
+		{"someone works", func(w *world, _ *crew) { w.must(w.svc.SessionConnected(w.ctx(), w.sit("lab", "ada").ID, laptop)) }, func(w *world) {
 			time.Sleep(time.Minute)
 			if s := w.sessions("lab"); len(s) != 1 || s[0].State != appstream.SessionActive {
 				w.t.Errorf("the sessions are %+v", s)

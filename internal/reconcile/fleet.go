@@ -108,6 +108,11 @@ func (e *Engine) passSession(ctx context.Context, head appstream.Meta) error {
 		if err := ignore(err, store.ErrNotFound); err != nil {
 			return err
 		}
+		if s.Session.State == appstream.SessionExpired && !s.Session.Recorded {
+			if s.Subscription, err = subscription(tx, head); err != nil {
+				return err
+			}
+		}
 		s.Usages, err = usages(tx, &s, time.Now())
 		return err
 	})
@@ -116,7 +121,7 @@ func (e *Engine) passSession(ctx context.Context, head appstream.Meta) error {
 	}
 	s.Session.Excuse(time.Since(head.Due), time.Now())
 	return finish(ctx, e, s.Session, func() (appstream.Decision[appstream.Session], error) {
-		if s.Instance != nil && s.Instance.State != appstream.InstanceDeleting && !s.Session.Cleared {
+		if s.Instance != nil && s.Instance.State != appstream.InstanceDeleting && !s.Session.Cleared && !s.Session.ToRecord(s.Subscription) {
 			if s.Machine, err = e.observe(ctx, s.Instance.ID); err != nil {
 				return appstream.Decision[appstream.Session]{}, err
 			}

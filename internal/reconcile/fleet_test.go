@@ -221,22 +221,22 @@ func TestSessionTimeouts(t *testing.T) {
 		in   time.Duration
 	}{
 		{"never connected", func(*world, string) {}, appstream.EndAway, 10 * time.Minute},
-		{"connected to the end", func(w *world, id string) { w.must(w.svc.SessionConnected(w.ctx(), id)) }, appstream.EndDuration, 2 * time.Hour},
+		{"connected to the end", func(w *world, id string) { w.must(w.svc.SessionConnected(w.ctx(), id, laptop)) }, appstream.EndDuration, 2 * time.Hour},
 		{"gone after an hour", func(w *world, id string) {
-			w.must(w.svc.SessionConnected(w.ctx(), id))
+			w.must(w.svc.SessionConnected(w.ctx(), id, laptop))
 			time.Sleep(time.Hour)
 			w.must(w.svc.SessionDisconnected(w.ctx(), id))
 		}, appstream.EndAway, 70 * time.Minute},
 		{"gone and back", func(w *world, id string) {
 			for range 3 {
-				w.must(w.svc.SessionConnected(w.ctx(), id))
+				w.must(w.svc.SessionConnected(w.ctx(), id, laptop))
 				time.Sleep(20 * time.Minute)
 				w.must(w.svc.SessionDisconnected(w.ctx(), id))
 				time.Sleep(9 * time.Minute)
 			}
 		}, appstream.EndAway, 88 * time.Minute},
 		{"the server was away when it was disconnected", func(w *world, id string) {
-			w.must(w.svc.SessionConnected(w.ctx(), id))
+			w.must(w.svc.SessionConnected(w.ctx(), id, laptop))
 			time.Sleep(time.Hour)
 			w.kill()
 			w.restart()
@@ -587,7 +587,7 @@ func TestRandomSessions(t *testing.T) {
 				case "open":
 					_, err = w.open("lab", user)
 				case "connect":
-					err = w.svc.SessionConnected(w.ctx(), id)
+					err = w.svc.SessionConnected(w.ctx(), id, laptop)
 				case "disconnect":
 					err = w.svc.SessionDisconnected(w.ctx(), id)
 				case "end":

@@ -313,6 +313,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			}
 		case appstream.EnsureImageGone:
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)
+		case appstream.EnsureReported:
+			err = e.report(ctx, a)
 		case appstream.EnsureJobBegun:
 			if e.Agents != nil {
 				err = e.Agents.BeginJob(ctx, a.Machine, a.Job)
@@ -358,6 +360,8 @@ func verb(a appstream.Action) string {
 		return "importing the image"
 	case appstream.EnsureArchiveGone:
 		return "removing the archive"
+	case appstream.EnsureReported:
+		return "writing the usage report"
 	case appstream.EnsureJobBegun:
 		return "beginning the job"
 	case appstream.EnsureSeated:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/objects"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 	Store    store.Store
 	Provider compute.Provider
 	Archives Archives // nil: images cannot be exported or imported
+	Objects  Objects  // nil: usage reports cannot be written
 	Agents   Agents   // nil when the provider's machines have no agents: they are ready as soon as they run
 	Sizes    map[string]appstream.InstanceType
 	Software map[string]appstream.Software // what can be installed on image builders
@@ -55,6 +57,12 @@ type Archives interface {
 	Read(ctx context.Context, name string, read func(*io.SectionReader) error) error
 	// Remove removes an archive. One that is not there is no error.
 	Remove(ctx context.Context, name string) error
+}
+
+// Objects keeps usage reports (internal/objects).
+type Objects interface {
+	// Put keeps what r has as an object, whole or not at all.
+	Put(ctx context.Context, at objects.Location, r io.Reader) error
 }
 
 // Agents reaches the agents inside machines.
@@ -121,6 +129,8 @@ func New(cfg Config) *Engine {
 		appstream.NounFleet:        e.passFleet,
 		appstream.NounInstance:     e.passInstance,
 		appstream.NounSession:      e.passSession,
+		appstream.NounUsageReports: e.passUsageReports,
+		appstream.NounUsageRecord:  e.passUsageRecord,
 		appstream.NounLicenseUsage: e.passLicenseUsage,
 	}
 	return e

@@ -23,6 +23,7 @@ import (
 	"github.com/oriel-project/oriel/internal/blob"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/compute/sim"
+	"github.com/oriel-project/oriel/internal/objects"
 	"github.com/oriel-project/oriel/internal/reconcile"
 	"github.com/oriel-project/oriel/internal/service"
 	"github.com/oriel-project/oriel/internal/store"
@@ -51,6 +52,7 @@ type world struct {
 	store    *sqlite.Store
 	provider *sim.Provider
 	archives *blob.Archives
+	files    *objects.Dir
 	svc      *service.Service
 	config   service.Config
 	dead     *atomic.Bool // of the running incarnation: a killed process does nothing any more
@@ -118,6 +120,10 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	files, err := objects.OpenDir(filepath.Join(w.dir, "objects"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	tickets, err := ticket.NewSigner(bytes.Repeat([]byte{1}, ticket.KeySize))
 	if err != nil {
 		w.t.Fatal(err)
@@ -128,15 +134,15 @@ func (w *world) start() {
 	if w.wrap != nil {
 		machines = w.wrap(provider)
 	}
-	w.store, w.provider, w.archives, w.dead = st, provider, archives, dead // agents use them as soon as the engine runs
-	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log})
+	w.store, w.provider, w.archives, w.files, w.dead = st, provider, archives, files, dead // agents use them as soon as the engine runs
+	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := engine.Run(ctx); err != nil {
 			w.t.Error(err)
 		}
 	})
-	w.config = service.Config{Store: st, Blobs: blobs, Archives: archives, Tickets: tickets, Sizes: appstream.InstanceTypes(), Software: catalogue, AgentVersions: provider.AgentVersions,
+	w.config = service.Config{Store: st, Blobs: blobs, Objects: files, Archives: archives, Tickets: tickets, Sizes: appstream.InstanceTypes(), Software: catalogue, AgentVersions: provider.AgentVersions,
 		Regions: []string{"us-east-1", "eu-west-1"}, Log: log}
 	w.svc = service.New(w.config)
 	w.engineStop = func() {
@@ -145,7 +151,7 @@ func (w *world) start() {
 	}
 	w.stop = func() {
 		w.engineStop()
-		if err := st.Close(); err != nil {
+		if err := errors.Join(st.Close(), files.Close()); err != nil {
 			w.t.Error(err)
 		}
 	}
@@ -238,20 +244,30 @@ type shaky struct {
 }
 
 func (s shaky) Save(ctx context.Context, name string, write func(io.Writer) error) error {
-	return s.around("EnsureExported", name, func() error { return s.Archives.Save(ctx, name, write) })
+	return s.inject.around("EnsureExported", name, func() error { return s.Archives.Save(ctx, name, write) })
 }
 
 func (s shaky) Remove(ctx context.Context, name string) error {
-	return s.around("EnsureArchiveGone", name, func() error { return s.Archives.Remove(ctx, name) })
+	return s.inject.around("EnsureArchiveGone", name, func() error { return s.Archives.Remove(ctx, name) })
 }
 
-func (s shaky) around(method, name string, do func() error) error {
-	err := s.inject(method, name, sim.Before)
+// shakyObjects has objects be injected into in the same way.
+type shakyObjects struct {
+	*objects.Dir
+	inject injector
+}
+
+func (s shakyObjects) Put(ctx context.Context, at objects.Location, r io.Reader) error {
+	return s.inject.around("EnsureReported", at.Key, func() error { return s.Dir.Put(ctx, at, r) })
+}
+
+func (inject injector) around(method, name string, do func() error) error {
+	err := inject(method, name, sim.Before)
 	if err == nil {
 		err = do()
 	}
 	if err == nil {
-		err = s.inject(method, name, sim.After)
+		err = inject(method, name, sim.After)
 	}
 	return err
 }

@@ -125,7 +125,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	sizes, software := cfg.Sizes(), cfg.Catalogue()
 	operations := service.Config{Store: s.store, Blobs: blobs, Objects: files, Secrets: secrets, Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
-	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: kept, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
+	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: kept, Objects: files, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)
 	if dialer != nil {
 		agents := attend.Agents{Dialer: dialer}

@@ -139,7 +139,7 @@ func (s *Service) imageNamed(c appstream.Caller, name string) appstream.Key {
 func Repeatable(operation string) bool {
 	switch operation {
 	case "DescribeImageBuilders", "DescribeImages", "DescribeImagePermissions", "ListTagsForResource",
-		"DescribeFleets", "DescribeStacks", "DescribeThemeForStack", "DescribeSessions", "ListAssociatedFleets", "ListAssociatedStacks",
+		"DescribeFleets", "DescribeStacks", "DescribeThemeForStack", "DescribeUsageReportSubscriptions", "DescribeSessions", "ListAssociatedFleets", "ListAssociatedStacks",
 		"DescribeUsers", "DescribeUserStackAssociations", "DescribeEntitlements", "ListEntitledApplications", "DescribeDirectoryConfigs",
 		"DescribeSoftwareAssociations", "DescribeAppLicenseUsage":
 		return true

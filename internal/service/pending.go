@@ -54,10 +54,6 @@ func (pending) CreateImportedImage(context.Context, *aws.CreateImportedImageInpu
 	return nil, pendingOperation("CreateImportedImage")
 }
 
-func (pending) CreateUsageReportSubscription(context.Context, *aws.CreateUsageReportSubscriptionInput) (*aws.CreateUsageReportSubscriptionOutput, error) {
-	return nil, pendingOperation("CreateUsageReportSubscription")
-}
-
 func (pending) DeleteAppBlock(context.Context, *aws.DeleteAppBlockInput) (*aws.DeleteAppBlockOutput, error) {
 	return nil, pendingOperation("DeleteAppBlock")
 }
@@ -68,10 +64,6 @@ func (pending) DeleteAppBlockBuilder(context.Context, *aws.DeleteAppBlockBuilder
 
 func (pending) DeleteApplication(context.Context, *aws.DeleteApplicationInput) (*aws.DeleteApplicationOutput, error) {
 	return nil, pendingOperation("DeleteApplication")
-}
-
-func (pending) DeleteUsageReportSubscription(context.Context, *aws.DeleteUsageReportSubscriptionInput) (*aws.DeleteUsageReportSubscriptionOutput, error) {
-	return nil, pendingOperation("DeleteUsageReportSubscription")
 }
 
 func (pending) DescribeAppBlockBuilderAppBlockAssociations(context.Context, *aws.DescribeAppBlockBuilderAppBlockAssociationsInput) (*aws.DescribeAppBlockBuilderAppBlockAssociationsOutput, error) {
@@ -92,10 +84,6 @@ func (pending) DescribeApplicationFleetAssociations(context.Context, *aws.Descri
 
 func (pending) DescribeApplications(context.Context, *aws.DescribeApplicationsInput) (*aws.DescribeApplicationsOutput, error) {
 	return nil, pendingOperation("DescribeApplications")
-}
-
-func (pending) DescribeUsageReportSubscriptions(context.Context, *aws.DescribeUsageReportSubscriptionsInput) (*aws.DescribeUsageReportSubscriptionsOutput, error) {
-	return nil, pendingOperation("DescribeUsageReportSubscriptions")
 }
 
 func (pending) DisassociateAppBlockBuilderAppBlock(context.Context, *aws.DisassociateAppBlockBuilderAppBlockInput) (*aws.DisassociateAppBlockBuilderAppBlockOutput, error) {

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 	"uuid"
@@ -134,6 +135,7 @@ func newSession(fleet *appstream.Fleet, stack *appstream.Stack, c ticket.Claims,
 	if session.Title = value(v.DisplayName); session.Title == "" {
 		session.Title = stack.Name
 	}
+	session.Terms = terms(f, v)
 	if session.View == "" {
 		session.View = types.StreamViewApp
 	}
@@ -144,21 +146,61 @@ func newSession(fleet *appstream.Fleet, stack *appstream.Stack, c ticket.Claims,
 	return session
 }
 
+// terms gives what a usage report says of the fleet and the stack that a session begins with.
+func terms(f *types.Fleet, v *types.Stack) appstream.Terms {
+	t := appstream.Terms{InstanceType: value(f.InstanceType), FleetType: f.FleetType, Multi: value(f.MaxSessionsPerInstance) > 0,
+		MaxDuration: time.Duration(valueOr(f.MaxUserDurationInSeconds, appstream.DefaultMaxUserDuration)) * time.Second}
+	for _, connector := range v.StorageConnectors {
+		switch connector.ConnectorType {
+		case types.StorageConnectorTypeGoogleDrive:
+			t.GoogleDrive = true
+		case types.StorageConnectorTypeOneDrive:
+			t.OneDrive = true
+		case types.StorageConnectorTypeHomefolders:
+			t.HomeFolders = value(connector.ResourceIdentifier)
+		}
+	}
+	t.ApplicationSettings = v.ApplicationSettings != nil && value(v.ApplicationSettings.Enabled)
+	return t
+}
+
 // Desktop is the ApplicationId that stands for no application: the desktop itself.
 const Desktop = "Desktop"
 
-// SessionConnected notes that a browser shows the session; SessionDisconnected that none does any more. A session that is over or gone is
-// no error: whoever shows it learns of that from the store.
-func (s *Service) SessionConnected(ctx context.Context, id string) error {
-	return s.connection(ctx, id, true)
+// SessionConnected notes that a browser at an address shows the session; SessionDisconnected that none does any more. A session that is
+// over or gone is no error: whoever shows it learns of that from the store.
+func (s *Service) SessionConnected(ctx context.Context, id string, source netip.Addr) error {
+	return s.note(ctx, id, func(session *appstream.Session, now time.Time) bool {
+		seen := session.SeenFrom(source)
+		return connect(session, true, now) || seen
+	})
 }
 
 // SessionDisconnected: see SessionConnected.
 func (s *Service) SessionDisconnected(ctx context.Context, id string) error {
-	return s.connection(ctx, id, false)
+	return s.note(ctx, id, func(session *appstream.Session, now time.Time) bool { return connect(session, false, now) })
 }
 
-func (s *Service) connection(ctx context.Context, id string, connected bool) error {
+// ApplicationLaunched notes that a session's person has launched an application of the catalogue.
+func (s *Service) ApplicationLaunched(ctx context.Context, id, application string) error {
+	return s.note(ctx, id, func(session *appstream.Session, _ time.Time) bool {
+		session.Launch(application)
+		return true
+	})
+}
+
+// connect notes whether a browser shows the session, and tells whether that is another than before.
+func connect(session *appstream.Session, connected bool, now time.Time) bool {
+	if session.Connected == connected {
+		return false
+	}
+	session.Connected, session.ConnectedOnce, session.Away = connected, session.ConnectedOnce || connected, now
+	session.Due = now // the engine looks when its time is over
+	return true
+}
+
+// note changes a session that is not over; edit tells whether there is something to write.
+func (s *Service) note(ctx context.Context, id string, edit func(session *appstream.Session, now time.Time) bool) error {
 	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		var session appstream.Session
 		switch err := tx.Find(id, &session); {
@@ -167,12 +209,9 @@ func (s *Service) connection(ctx context.Context, id string, connected bool) err
 		case err != nil:
 			return err
 		}
-		if session.State == appstream.SessionExpired || session.Connected == connected {
+		if session.State == appstream.SessionExpired || !edit(&session, time.Now().UTC()) {
 			return nil
 		}
-		now := time.Now().UTC()
-		session.Connected, session.ConnectedOnce, session.Away = connected, session.ConnectedOnce || connected, now
-		session.Due = now // the engine looks when its time is over
 		return tx.Put(&session)
 	})
 }

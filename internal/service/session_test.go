@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -424,9 +425,9 @@ func TestConnections(t *testing.T) {
 	f := newFixture(t)
 	f.pool(1, 2)
 	ann, bob := f.open("ann"), f.open("bob")
-	f.must(f.SessionConnected(context.Background(), ann.ID))
-	f.must(f.SessionConnected(context.Background(), ann.ID))
-	f.must(f.SessionConnected(context.Background(), "00000000-0000-0000-0000-000000000000"))
+	f.must(f.SessionConnected(context.Background(), ann.ID, laptop))
+	f.must(f.SessionConnected(context.Background(), ann.ID, laptop))
+	f.must(f.SessionConnected(context.Background(), "00000000-0000-0000-0000-000000000000", laptop))
 	read := func(id string) appstream.Session { return f.editSession(id, func(*appstream.Session) {}) }
 	if s := read(ann.ID); !s.Connected || !s.ConnectedOnce || s.Due.IsZero() {
 		t.Errorf("%+v", s)
@@ -439,7 +440,7 @@ func TestConnections(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	f.must(f.EndSession(context.Background(), bob.ID))
-	f.must(f.SessionConnected(context.Background(), bob.ID))
+	f.must(f.SessionConnected(context.Background(), bob.ID, laptop))
 	if s := read(bob.ID); s.Connected || s.EndCode != appstream.EndByUser {
 		t.Errorf("a session that is over is shown: %+v", s)
 	}
@@ -584,7 +585,7 @@ func TestSeatsAgree(t *testing.T) {
 				_, err := f.ExpireSession(as(me), &api.ExpireSessionInput{SessionId: new(pick("expire"))})
 				f.must(err)
 			},
-			"connect":    func(rt *rapid.T) { f.must(f.SessionConnected(context.Background(), pick("connect"))) },
+			"connect":    func(rt *rapid.T) { f.must(f.SessionConnected(context.Background(), pick("connect"), laptop)) },
 			"disconnect": func(rt *rapid.T) { f.must(f.SessionDisconnected(context.Background(), pick("disconnect"))) },
 			"drain": func(rt *rapid.T) {
 				_, err := f.DrainSessionInstance(as(me), &api.DrainSessionInstanceInput{SessionId: new(pick("drain"))})
@@ -686,3 +687,6 @@ func BenchmarkOpenSession(b *testing.B) {
 		})
 	}
 }
+
+// laptop is where people are when they use their sessions.
+var laptop = netip.MustParseAddr("192.0.2.7")

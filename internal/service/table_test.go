@@ -116,6 +116,9 @@ var cannotOccur = []struct {
 	{"UpdateDirectoryConfig", appstream.IncompatibleImage, "it names no image"},
 	{"DescribeAppLicenseUsage", appstream.ResourceNotFound, "a month without use has no records"},
 	{"DescribeAppLicenseUsage", appstream.OperationNotPermitted, "there is no state in which it cannot be read"},
+	{"CreateUsageReportSubscription", appstream.InvalidRole, "no role is needed to write reports"},
+	{"CreateUsageReportSubscription", appstream.LimitExceeded, "there is one schedule, and one subscription to it"},
+	{"DescribeUsageReportSubscriptions", appstream.ResourceNotFound, "it names nothing; without a subscription it lists none"},
 	{"DescribeThemeForStack DeleteThemeForStack", appstream.OperationNotPermitted, "it has no state in which it cannot be read or deleted"},
 	{"UpdateDirectoryConfig", appstream.ResourceInUse, "nothing joins a directory, so a directory config can be updated while it is in use"},
 }
@@ -247,5 +250,5 @@ func fillRequired(v reflect.Value) {
 // table has all rows.
 func table() []row {
 	return slices.Concat(builderRows(), imageRows(), exportRows(), permissionRows(), fleetRows(), stackRows(), associationRows(), sessionRows(), tagRows(),
-		userRows(), userStackRows(), entitlementRows(), directoryRows(), softwareRows(), themeRows())
+		userRows(), userStackRows(), entitlementRows(), directoryRows(), softwareRows(), themeRows(), usageReportRows())
 }

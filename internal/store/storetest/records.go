@@ -304,6 +304,12 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounLicenseUsage: func(name string) appstream.Record {
 			return &appstream.LicenseUsage{Meta: newMeta(appstream.NounLicenseUsage, name)}
 		},
+		appstream.NounUsageReports: func(name string) appstream.Record {
+			return &appstream.UsageReportSubscription{Meta: newMeta(appstream.NounUsageReports, name)}
+		},
+		appstream.NounUsageRecord: func(name string) appstream.Record {
+			return &appstream.UsageRecord{Meta: newMeta(appstream.NounUsageRecord, name)}
+		},
 		appstream.NounTheme: func(name string) appstream.Record {
 			return &appstream.Theme{Meta: newMeta(appstream.NounTheme, name)}
 		},
