@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"strings"
 )
 
 // The media types of what is in an archive.
@@ -29,7 +31,7 @@ type Image struct {
 	Layers      []Layer // the lowest first
 	Platform    Platform
 	Annotations map[string]string // of the image, for example org.opencontainers.image.title
-	Name        string            // NAME:TAG that an engine gives the image when it loads the archive; "" for none
+	Name        string            // NAMESPACE/NAME:TAG that an engine gives the image when it loads the archive; "" for none
 }
 
 // A Layer is a tar file with the changes of one layer, not compressed. Who gives it vouches for the digest, which he had to find out.
@@ -99,7 +101,7 @@ func write(w io.Writer, image Image, layout bool) error {
 		return err
 	}
 	index, err := json.Marshal(manifest{SchemaVersion: 2, MediaType: TypeIndex, Manifests: []descriptor{{
-		MediaType: TypeManifest, Digest: Digest(manifestText), Size: int64(len(manifestText)), Platform: &image.Platform, Annotations: image.Annotations,
+		MediaType: TypeManifest, Digest: Digest(manifestText), Size: int64(len(manifestText)), Platform: &image.Platform, Annotations: image.named(),
 	}}}, json.Deterministic(true))
 	if err != nil {
 		return err
@@ -137,6 +139,17 @@ func write(w io.Writer, image Image, layout bool) error {
 		}
 	}
 	return out.Close()
+}
+
+// named gives the image's annotations, with its name where Podman and the newer Docker look for it.
+func (i Image) named() map[string]string {
+	repository, tag, ok := strings.Cut(i.Name, ":")
+	if !ok {
+		return i.Annotations
+	}
+	annotations := map[string]string{"io.containerd.image.name": "docker.io/" + repository + ":" + tag, "org.opencontainers.image.ref.name": tag}
+	maps.Copy(annotations, i.Annotations)
+	return annotations
 }
 
 func writeLayer(out *tar.Writer, l Layer) error {
