@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/client"
 
 	"github.com/oriel-project/oriel/internal/agentapi"
@@ -225,8 +226,11 @@ func (p *Provider) EnsureImageImported(ctx context.Context, archive *io.SectionR
 
 // load gives the engine an image as it is to be called.
 func (p *Provider) load(ctx context.Context, archived *oci.Archive, facts appstream.ArchiveFacts, ref string) error {
-	image := oci.Image{Name: ref, Platform: archived.Platform}
-	var err error
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return err
+	}
+	image := oci.Image{Name: named.String(), Platform: archived.Platform} // whole: Podman takes a short one for another
 	image.Layers, err = archived.Layers()
 	if err == nil {
 		image.Config, err = importedConfig(archived, image.Layers, map[string]string{
