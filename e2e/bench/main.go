@@ -51,6 +51,7 @@ var parts = []part{
 	{"ready", true, false, (*bench).ready},
 	{"create", true, false, (*bench).create},
 	{"image", true, false, (*bench).image},
+	{"archive", true, false, (*bench).archive},
 	{"frame", true, true, (*bench).frame},
 	{"memory", true, false, (*bench).memory},
 	{"claim", false, false, (*bench).claim},

@@ -32,13 +32,7 @@ type Contents struct {
 // Inspect reads all layers to the end, verifies their digests, looks whether they are what an engine can unpack, and tells which of paths
 // ("etc/os-release") are files of the image. What is wrong with the archive is an *Error.
 func (a *Archive) Inspect(paths ...string) (Contents, error) {
-	look := &inspection{files: map[string]File{}, wanted: map[string]bool{}, above: map[string]bool{}}
-	for _, p := range paths {
-		look.wanted[p] = true
-		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
-			look.above[dir] = true
-		}
-	}
+	look := inspectionOf(paths)
 	total := int64(0)
 	for n, l := range a.layers {
 		content := a.open(l)
@@ -63,6 +57,99 @@ type inspection struct {
 	above   map[string]bool // directories that have wanted files
 	entries int
 }
+
+func inspectionOf(paths []string) *inspection {
+	look := &inspection{files: map[string]File{}, wanted: map[string]bool{}, above: map[string]bool{}}
+	for _, p := range paths {
+		look.wanted[p] = true
+		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+			look.above[dir] = true
+		}
+	}
+	return look
+}
+
+// Inspected gives the image's layers for Write, as Layers does, and inspects them as Inspect does: while they are written, if they can be written
+// as they are, which spares reading them twice. At the end of the last one, verdict is asked; its error, like every other, keeps Write from
+// completing the archive.
+func (a *Archive) Inspected(verdict func(Contents) error, paths ...string) ([]Layer, error) {
+	straight, total := len(a.layers) > 0, int64(0)
+	once := map[string]bool{}
+	for _, l := range a.layers {
+		straight, total = straight && l.length >= 0 && !once[l.diffID], total+l.length // Write writes a layer once that an image has twice
+		once[l.diffID] = true
+	}
+	if !straight {
+		contents, err := a.Inspect(paths...)
+		if err == nil {
+			err = verdict(contents)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return a.Layers()
+	}
+	look := inspectionOf(paths)
+	var list []Layer
+	for n, l := range a.layers {
+		list = append(list, Layer{Digest: l.diffID, Size: l.length, Open: func() io.Reader {
+			end := func() error { return nil }
+			if n == len(a.layers)-1 {
+				end = func() error { return verdict(Contents{look.files, total}) }
+			}
+			return a.watch(look, n, l, end)
+		}})
+	}
+	return list, nil
+}
+
+// watched is a layer that is inspected while somebody reads it.
+type watched struct {
+	archive  *Archive
+	layer    *layer
+	content  io.Reader
+	copy     *io.PipeWriter
+	findings chan error // of the inspection, when it is over
+	end      func() error
+}
+
+func (a *Archive) watch(look *inspection, n int, l *layer, end func() error) *watched {
+	r, w := io.Pipe()
+	findings := make(chan error, 1)
+	go func() {
+		err := look.layer(n, r)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+		}
+		r.CloseWithError(err)
+		findings <- err
+	}()
+	return &watched{a, l, a.open(l), w, findings, end}
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.content.Read(b)
+	if n > 0 {
+		if _, err := w.copy.Write(b[:n]); err != nil {
+			return 0, w.archive.input.why(err, "the layer %.100q", w.layer.title)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	w.copy.Close()
+	if found := <-w.findings; found != nil {
+		return n, w.archive.input.why(found, "the layer %.100q", w.layer.title)
+	}
+	if wrong := w.end(); wrong != nil {
+		return n, wrong
+	}
+	w.findings <- nil // whoever asks again is told the same
+	return n, io.EOF
+}
+
+// Close ends the inspection of a layer that is not read to its end.
+func (w *watched) Close() error { return w.copy.CloseWithError(io.ErrClosedPipe) }
 
 // The names by which a layer takes away what is in those below it.
 const (

@@ -38,7 +38,7 @@ type Image struct {
 type Layer struct {
 	Digest string // "sha256:" and 64 hexadecimal digits
 	Size   int64
-	Open   func() io.Reader // from the beginning; its end is an error when it was not what the digest says
+	Open   func() io.Reader // from the beginning; its end is an error when it was not what the digest says. If it is an io.Closer, it is closed
 }
 
 // Platform is what an image runs on.
@@ -157,6 +157,9 @@ func writeLayer(out *tar.Writer, l Layer) error {
 		return err
 	}
 	content := l.Open()
+	if c, ok := content.(io.Closer); ok {
+		defer c.Close()
+	}
 	_, err := io.CopyN(out, content, l.Size)
 	if err == nil {
 		_, err = io.ReadFull(content, make([]byte, 1))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -291,6 +292,104 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// What is inspected while it is written is found as wrong as before, and the archive is not completed.
+func TestInspectedWhileWritten(t *testing.T) {
+	for name, archive := range forms() {
+		a, err := open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		layers, err := a.Inspected(func(c oci.Contents) error {
+			asked++
+			if c.Size != int64(len(low)+len(high)) || string(c.Files["opt/dir/new"].Text) != "z" || len(c.Files) != 1 {
+				t.Errorf("%s: %+v", name, c)
+			}
+			return nil
+		}, "opt/dir/new", "opt/dir/file")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again bytes.Buffer
+		if err := oci.WriteSaved(&again, oci.Image{Config: a.Config, Layers: layers}); err != nil || asked != 1 || inspect(again.Bytes()) != nil {
+			t.Errorf("%s: %v, asked %d times", name, err, asked)
+		}
+	}
+	refused := errors.New("not this one")
+	for name, test := range map[string]struct {
+		archive []byte
+		verdict error
+	}{
+		"verdict":       {good().bytes(), refused},
+		"compressed":    {packed().bytes(), refused},
+		"not a tar":     {withLayer(strings.Repeat("no tar at all", 10_000)), nil},
+		"leads out":     {withLayer(tarOf("a/../../etc/passwd", strings.Repeat("x", 100_000), "b", strings.Repeat("x", 100_000))), nil},
+		"has holes":     {withLayer(holes()), nil},
+		"cut off":       {withLayer(low[:1500]), nil},
+		"damaged":       {bytes.Replace(good().bytes(), []byte("ID=debian"), []byte("ID=debiam"), 1), nil},
+		"without any":   {layout{config: configOf("linux", "amd64")}.bytes(), refused},
+		"a layer twice": {layout{config: configOf("linux", "amd64", low, low), layers: []object{descriptor(ociType+"layer.v1.tar", low), descriptor(ociType+"layer.v1.tar", low)}}.add(low).bytes(), refused},
+	} {
+		a, err := open(test.archive)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var written bytes.Buffer
+		layers, err := a.Inspected(func(oci.Contents) error { return test.verdict })
+		if err == nil {
+			err = oci.WriteSaved(&written, oci.Image{Config: a.Config, Layers: layers})
+		}
+		if _, wrong := errors.AsType[*oci.Error](err); !wrong && (err == nil || !errors.Is(err, test.verdict)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name != "verdict" {
+			continue
+		}
+		var whole bytes.Buffer
+		layers, err = a.Layers()
+		if err = errors.Join(err, oci.WriteSaved(&whole, oci.Image{Config: a.Config, Layers: layers})); err != nil || written.Len() != whole.Len()-1024 {
+			t.Errorf("%d bytes were written of %d, and the end of a tar file has 1024; %v", written.Len(), whole.Len(), err)
+		}
+	}
+}
+
+// What is not read to its end leaves nothing that waits for it.
+func TestInspectedInPart(t *testing.T) {
+	before := runtime.NumGoroutine()
+	big := tarOf("x", strings.Repeat("x", 1<<20), "y", strings.Repeat("y", 1<<20))
+	a, err := open(withLayer(big))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := a.Inspected(func(oci.Contents) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("no space left")
+	for range 50 {
+		if err := oci.WriteSaved(&limited{100_000, full}, oci.Image{Config: a.Config, Layers: layers}); !errors.Is(err, full) {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+5; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines, before there were %d", runtime.NumGoroutine(), before)
+		}
+	}
+}
+
+type limited struct {
+	left int
+	err  error
+}
+
+func (l *limited) Write(b []byte) (int, error) {
+	if l.left -= len(b); l.left < 0 {
+		return 0, l.err
+	}
+	return len(b), nil
+}
+
 func change(l layout, f func(*layout)) []byte {
 	f(&l)
 	return l.bytes()
@@ -522,6 +621,20 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, archive []byte) {
 		oci.SetLimits(t, 1<<20, 64<<10)
+		straight := func() error {
+			a, err := open(archive)
+			if err != nil {
+				return err
+			}
+			layers, err := a.Inspected(func(oci.Contents) error { return nil })
+			if err != nil {
+				return err
+			}
+			return oci.WriteSaved(io.Discard, oci.Image{Config: a.Config, Layers: layers, Platform: a.Platform})
+		}
+		if one, two := inspect(archive), straight(); (one == nil) != (two == nil) {
+			t.Fatalf("inspected first: %v; inspected while written: %v", one, two)
+		}
 		a, err := open(archive)
 		if err != nil {
 			if _, ok := errors.AsType[*oci.Error](err); !ok {

@@ -56,45 +56,62 @@ func (p *Provider) InspectArchive(ctx context.Context, archive *io.SectionReader
 	if err != nil {
 		return appstream.ArchiveFacts{}, err
 	}
-	_, facts, err := inspectArchive(archive, h.architecture)
-	return facts, err
+	return inspectArchive(archive, h.architecture)
 }
 
-func inspectArchive(archive *io.SectionReader, architecture string) (*oci.Archive, appstream.ArchiveFacts, error) {
-	image, facts, err := inspectImage(archive, architecture)
+// lasting makes a fault of what is wrong with an archive.
+func lasting(err error) error {
 	if wrong, ok := errors.AsType[*oci.Error](err); ok {
-		err = &compute.Fault{Message: wrong.Message, Cause: err}
+		return &compute.Fault{Message: wrong.Message, Cause: err}
 	}
-	return image, facts, err
+	return err
 }
 
-func inspectImage(archive *io.SectionReader, architecture string) (*oci.Archive, appstream.ArchiveFacts, error) {
-	image, err := oci.Open(archive, archive.Size(), architecture)
+func inspectArchive(archive *io.SectionReader, architecture string) (appstream.ArchiveFacts, error) {
+	image, runtime, err := openArchive(archive, architecture)
 	if err != nil {
-		return nil, appstream.ArchiveFacts{}, err
-	}
-	runtime, err := runtimeOf(image.Config)
-	if err != nil {
-		return nil, appstream.ArchiveFacts{}, err
-	}
-	paths := slices.Clone(releases)
-	for _, n := range needs {
-		paths = append(paths, n.paths...)
+		return appstream.ArchiveFacts{}, err
 	}
 	contents, err := image.Inspect(paths...)
-	if err != nil {
-		return nil, appstream.ArchiveFacts{}, err
+	if err == nil {
+		err = complete(contents)
 	}
-	if missing := missingIn(contents.Files); len(missing) > 0 {
-		return nil, appstream.ArchiveFacts{}, &oci.Error{Message: "the image cannot be a machine: it lacks " + strings.Join(missing, "; ") +
-			". Make it from Oriel's base image, or export it from an image of Oriel"}
+	if err != nil {
+		return appstream.ArchiveFacts{}, lasting(err)
 	}
 	facts := appstream.ArchiveFacts{Size: contents.Size, Created: image.Created, Platform: runtime.Labels[labelImagePlatform],
 		Title: image.Annotations["org.opencontainers.image.title"], Description: image.Annotations["org.opencontainers.image.description"]}
 	if !platformForm.MatchString(facts.Platform) {
 		facts.Platform = distribution(contents.Files)
 	}
-	return image, facts, nil
+	return facts, nil
+}
+
+func openArchive(archive *io.SectionReader, architecture string) (*oci.Archive, imageRuntime, error) {
+	image, err := oci.Open(archive, archive.Size(), architecture)
+	if err != nil {
+		return nil, imageRuntime{}, lasting(err)
+	}
+	runtime, err := runtimeOf(image.Config)
+	return image, runtime, lasting(err)
+}
+
+// paths is what we look for in an image.
+var paths = func() []string {
+	list := slices.Clone(releases)
+	for _, n := range needs {
+		list = append(list, n.paths...)
+	}
+	return list
+}()
+
+// complete refuses an image that lacks something.
+func complete(contents oci.Contents) error {
+	if missing := missingIn(contents.Files); len(missing) > 0 {
+		return &oci.Error{Message: "the image cannot be a machine: it lacks " + strings.Join(missing, "; ") +
+			". Make it from Oriel's base image, or export it from an image of Oriel"}
+	}
+	return nil
 }
 
 // missingIn lists what an image lacks to be a machine.
@@ -167,18 +184,14 @@ type step struct {
 
 // importedConfig gives the configuration that the engine gets: of the archive's, what programs find and people read, and nothing that an
 // engine would act upon (volumes, health checks, ports, another user).
-func importedConfig(archived *oci.Archive, layers []oci.Layer, labels map[string]string) ([]byte, error) {
-	runtime, err := runtimeOf(archived.Config)
-	if err != nil {
-		return nil, err
-	}
+func importedConfig(archived *oci.Archive, layers []oci.Layer, env []string, labels map[string]string) ([]byte, error) {
 	ids := []string{}
 	for _, l := range layers {
 		ids = append(ids, l.Digest)
 	}
 	config := map[string]any{"Cmd": []string{agentapi.Binary}, "Labels": labels}
-	if len(runtime.Env) > 0 {
-		config["Env"] = runtime.Env
+	if len(env) > 0 {
+		config["Env"] = env
 	}
 	whole := map[string]any{"architecture": archived.Platform.Architecture, "os": archived.Platform.OS, "config": config,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": ids}}
@@ -202,8 +215,9 @@ func importedConfig(archived *oci.Archive, layers []oci.Layer, labels map[string
 	return json.Marshal(whole, json.Deterministic(true))
 }
 
-// EnsureImageImported has the engine load an archive of our own making: with the layers of the given one, whose digests are verified on the
-// way, and with a configuration and the one name that we have chosen. An engine gives an image its name when it has all of it.
+// EnsureImageImported has the engine load an archive of our own making: with the layers of the given one, which are inspected on the way, and with
+// a configuration and the one name that we have chosen. An engine makes nothing of an archive that breaks off, and gives an image its name when it
+// has all of it.
 func (p *Provider) EnsureImageImported(ctx context.Context, archive *io.SectionReader, ref string) error {
 	if err := checkRef(ref); err != nil {
 		return err
@@ -216,27 +230,29 @@ func (p *Provider) EnsureImageImported(ctx context.Context, archive *io.SectionR
 		if err != nil {
 			return err
 		}
-		image, facts, err := inspectArchive(archive, h.architecture)
+		image, runtime, err := openArchive(archive, h.architecture)
 		if err != nil {
 			return err
 		}
-		return p.load(ctx, image, facts, ref)
+		return p.load(ctx, image, runtime, ref)
 	})
 }
 
 // load gives the engine an image as it is to be called.
-func (p *Provider) load(ctx context.Context, archived *oci.Archive, facts appstream.ArchiveFacts, ref string) error {
+func (p *Provider) load(ctx context.Context, archived *oci.Archive, runtime imageRuntime, ref string) error {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return err
 	}
 	image := oci.Image{Name: named.String(), Platform: archived.Platform} // whole: Podman takes a short one for another
-	image.Layers, err = archived.Layers()
-	if err == nil {
-		image.Config, err = importedConfig(archived, image.Layers, map[string]string{
-			labelInstallation: p.config.Installation, labelRef: ref, labelImagePlatform: facts.Platform})
+	if image.Layers, err = archived.Inspected(complete, paths...); err != nil {
+		return lasting(err)
 	}
-	if err != nil {
+	labels := map[string]string{labelInstallation: p.config.Installation, labelRef: ref}
+	if platform := runtime.Labels[labelImagePlatform]; platformForm.MatchString(platform) {
+		labels[labelImagePlatform] = platform
+	}
+	if image.Config, err = importedConfig(archived, image.Layers, runtime.Env, labels); err != nil {
 		return err
 	}
 	r, w := io.Pipe()
@@ -249,10 +265,7 @@ func (p *Provider) load(ctx context.Context, archived *oci.Archive, facts appstr
 	err = p.loadFrom(ctx, r)
 	r.CloseWithError(io.ErrClosedPipe) // an engine that has refused reads no more
 	if wrong := <-written; wrong != nil && !errors.Is(wrong, io.ErrClosedPipe) {
-		if own, ok := errors.AsType[*oci.Error](wrong); ok {
-			return &compute.Fault{Message: own.Message, Cause: wrong}
-		}
-		return fmt.Errorf("read the archive: %w", wrong)
+		return lasting(fmt.Errorf("read the archive: %w", wrong))
 	}
 	if err != nil {
 		return errors.Join(fail("import the image "+ref, err), p.removeHalf(ctx, ref))

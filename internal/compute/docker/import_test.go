@@ -61,7 +61,7 @@ func desktopArchive(t *testing.T, files map[string]string, config string) *io.Se
 
 // An image that lacks what a machine needs is refused, with what it lacks.
 func TestWhatMachinesNeed(t *testing.T) {
-	_, facts, err := inspectArchive(desktopArchive(t, desktop(), "{}"), "amd64")
+	facts, err := inspectArchive(desktopArchive(t, desktop(), "{}"), "amd64")
 	if err != nil || facts.Platform != "DEBIAN_12" || facts.Size < 4096 || !facts.Created.Equal(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)) {
 		t.Errorf("a desktop: %+v, %v", facts, err)
 	}
@@ -81,7 +81,7 @@ func TestWhatMachinesNeed(t *testing.T) {
 	} {
 		files := desktop()
 		test.change(files)
-		_, _, err := inspectArchive(desktopArchive(t, files, test.config), "amd64")
+		_, err := inspectArchive(desktopArchive(t, files, test.config), "amd64")
 		fault, ok := errors.AsType[*compute.Fault](err)
 		if !ok {
 			t.Errorf("%s: got %v, want a fault", name, err)
@@ -93,7 +93,7 @@ func TestWhatMachinesNeed(t *testing.T) {
 			}
 		}
 	}
-	if _, _, err := inspectArchive(desktopArchive(t, desktop(), "{}"), "arm64"); err == nil || !strings.Contains(err.Error(), "no image for linux/arm64") {
+	if _, err := inspectArchive(desktopArchive(t, desktop(), "{}"), "arm64"); err == nil || !strings.Contains(err.Error(), "no image for linux/arm64") {
 		t.Errorf("on another processor: %v", err)
 	}
 }
@@ -106,12 +106,12 @@ func TestPlatformOfAnImage(t *testing.T) {
 		files := desktop()
 		files["etc/os-release"] = release
 		delete(files, "usr/lib/os-release")
-		if _, facts, err := inspectArchive(desktopArchive(t, files, "{}"), "amd64"); err != nil || facts.Platform != want {
+		if facts, err := inspectArchive(desktopArchive(t, files, "{}"), "amd64"); err != nil || facts.Platform != want {
 			t.Errorf("%q: %q, %v", release, facts.Platform, err)
 		}
 	}
 	for label, want := range map[string]string{"AMAZON_LINUX2": "AMAZON_LINUX2", "no platform": "DEBIAN_12"} {
-		if _, facts, err := inspectArchive(desktopArchive(t, desktop(), `{"Labels":{"oriel.image.platform":"`+label+`"}}`), "amd64"); err != nil || facts.Platform != want {
+		if facts, err := inspectArchive(desktopArchive(t, desktop(), `{"Labels":{"oriel.image.platform":"`+label+`"}}`), "amd64"); err != nil || facts.Platform != want {
 			t.Errorf("label %q: %q, %v", label, facts.Platform, err)
 		}
 	}
@@ -147,6 +147,14 @@ func TestImportTakesOnlyTheImage(t *testing.T) {
 		p.config.Installation)
 	if err := p.EnsureImageImported(ctx, desktopArchive(t, desktop(), config), hostile); err != nil {
 		t.Fatal(err)
+	}
+	incomplete, refused := desktop(), "oriel/image:"+unique()
+	delete(incomplete, "usr/bin/Xvnc")
+	if _, ok := errors.AsType[*compute.Fault](p.EnsureImageImported(ctx, desktopArchive(t, incomplete, "{}"), refused)); !ok {
+		t.Error("an image that can be no machine was imported")
+	}
+	if has, err := p.HasImage(ctx, refused); has || err != nil {
+		t.Errorf("it is there: %v, %v", has, err)
 	}
 	if after, err := p.engine.ImageInspect(ctx, base); err != nil || after.ID != before.ID || !slices.Equal(after.RepoTags, before.RepoTags) {
 		t.Errorf("the image whose name is in the archive: %+v, %v", after, err)
