@@ -26,7 +26,8 @@ const (
 
 // Job is work inside an image builder: steps that are done one after another
 // until one of them fails. It belongs to no person, goes on while nobody asks
-// for it, and ends with the instance.
+// for it, and ends with the instance. To quiesce the instance ends it, too: it
+// has failed then, and so has any that is begun before the instance resumes.
 type Job struct {
 	Steps []JobStep `json:"steps"` // 1 to MaxJobSteps
 	// Environment is what the commands find in theirs beside what every command
@@ -41,11 +42,14 @@ type JobStep struct {
 	// Name says in a few words what the step does, for messages; ≤ 256 bytes.
 	Name string `json:"name"`
 	// Command is done by /bin/sh -e as root, in /root, without a terminal and
-	// without input. It has failed when it ends with another code than 0.
+	// without input. It has failed when it ends with another code than 0. What
+	// it has left running stays when it has succeeded, as the service of a
+	// package does; else all that came of it is ended.
 	Command string `json:"command,omitzero"`
 	// Launch names an application of the catalogue: it is started on the desktop
-	// as if the desktop's user had started it, must draw a window of its own,
-	// and is ended again.
+	// as if the desktop's user had started it, but with a new home and a session
+	// bus of its own, must draw a window of its own, and is ended again with all
+	// that came of it.
 	Launch string `json:"launch,omitzero"`
 	// Seconds is how long the step may take, 1 to MaxJobTime; 0 means an hour
 	// for a command and a minute for a launch.
