@@ -83,7 +83,7 @@ func (b *bench) describeSome(ctx context.Context, n int) error {
 			url  string
 			rate *[]float64
 		}{{s.URL, &oriel}, {bareURL, &bare}} {
-			rate, err := load(ctx, side.url, request.Bytes(), len(body), round)
+			rate, err := load(ctx, side.url, [][]byte{request.Bytes()}, len(body), round)
 			if err != nil {
 				return err
 			}
@@ -167,8 +167,8 @@ func fillWith(ctx context.Context, s *stage.Server, n, workers int) error {
 	})
 }
 
-// load sends the same request over all connections for a while and gives the answers per second.
-func load(ctx context.Context, address string, request []byte, size int, length time.Duration) (float64, error) {
+// load sends requests by turns over all connections for a while and gives the answers per second.
+func load(ctx context.Context, address string, requests [][]byte, size int, length time.Duration) (float64, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return 0, err
@@ -178,7 +178,7 @@ func load(ctx context.Context, address string, request []byte, size int, length 
 	begin := time.Now()
 	end := begin.Add(length)
 	for n := range connections {
-		clients.Go(func() { counts[n], errs[n] = loadOne(ctx, u.Host, request, size, end) })
+		clients.Go(func() { counts[n], errs[n] = loadOne(ctx, u.Host, requests[n*len(requests)/connections:], size, end) })
 	}
 	clients.Wait()
 	took := time.Since(begin)
@@ -189,7 +189,7 @@ func load(ctx context.Context, address string, request []byte, size int, length 
 	return float64(total) / took.Seconds(), errors.Join(errs...)
 }
 
-func loadOne(ctx context.Context, host string, request []byte, size int, end time.Time) (count int, err error) {
+func loadOne(ctx context.Context, host string, requests [][]byte, size int, end time.Time) (count int, err error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
 	if err != nil {
 		return 0, err
@@ -200,7 +200,7 @@ func loadOne(ctx context.Context, host string, request []byte, size int, end tim
 	}
 	answers := bufio.NewReaderSize(conn, 64<<10)
 	for time.Now().Before(end) {
-		if _, err := conn.Write(request); err != nil {
+		if _, err := conn.Write(requests[count%len(requests)]); err != nil {
 			return count, err
 		}
 		if err := skip(answers, size); err != nil {

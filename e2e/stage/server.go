@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	signing "github.com/aws/smithy-go/aws-http-auth/credentials"
 	"github.com/aws/smithy-go/aws-http-auth/sigv4"
 	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/oriel-project/oriel/internal/awsclient"
 	"github.com/oriel-project/oriel/internal/keys"
@@ -262,20 +264,34 @@ func (s *Server) Client() (*appstream.Client, error) {
 
 // Request is a signed call of an operation, Prefix.Operation. It can be sent for five minutes, and more than once.
 func (s *Server) Request(ctx context.Context, target string, in any) (*http.Request, error) {
-	key, err := keys.Read(s.Credentials())
-	if err != nil {
-		return nil, err
-	}
 	body, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/", bytes.NewReader(body))
+	return s.sign(ctx, "/", body, map[string]string{"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"})
+}
+
+// RequestCBOR is Request in the other protocol.
+func (s *Server) RequestCBOR(ctx context.Context, target string, in any) (*http.Request, error) {
+	body, err := cbor.Marshal(in)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("X-Amz-Target", target)
-	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	return s.sign(ctx, "/service/"+strings.Replace(target, ".", "/operation/", 1), body, map[string]string{"Smithy-Protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"})
+}
+
+func (s *Server) sign(ctx context.Context, path string, body []byte, headers map[string]string) (*http.Request, error) {
+	key, err := keys.Read(s.Credentials())
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range headers {
+		r.Header.Set(name, value)
+	}
 	sum := sha256.Sum256(body)
 	return r, sigv4.New().SignRequest(&sigv4.SignRequestInput{Request: r, PayloadHash: sum[:], Service: "appstream", Region: Region,
 		SignatureType: v4.SignatureTypeHeader, Credentials: signing.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}})

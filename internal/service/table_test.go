@@ -129,6 +129,23 @@ var unlisted = map[appstream.Kind]string{
 	appstream.InvalidParameterValue: "UpdateImagePermissions CreateUser DescribeUsers EnableUser DisableUser DeleteUser",
 }
 
+// TestAPIFollowsTheSDK: the operations are those of AWS's SDK, so that a newer SDK with another one does not go unnoticed.
+func TestAPIFollowsTheSDK(t *testing.T) {
+	known := map[string]bool{}
+	for m := range reflect.TypeFor[service.API]().Methods() {
+		known[m.Name] = true
+	}
+	for m := range reflect.TypeFor[*sdk.Client]().Methods() {
+		if m.Type.NumIn() == 4 && m.Type.NumOut() == 2 && !known[m.Name] {
+			t.Errorf("the SDK has %s and service.API has not", m.Name)
+		}
+		delete(known, m.Name)
+	}
+	for name := range known {
+		t.Errorf("service.API has %s and the SDK has not", name)
+	}
+}
+
 // TestTableIsComplete: every operation that behaves has a row of its success, and each of the errors that AWS's SDK knows of it a row
 // too or a reason why it cannot occur.
 func TestTableIsComplete(t *testing.T) {
