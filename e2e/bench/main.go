@@ -47,6 +47,7 @@ type part struct {
 
 var parts = []part{
 	{"describe", false, false, (*bench).describe},
+	{"pages", false, false, (*bench).pages},
 	{"operations", false, false, (*bench).operations},
 	{"thousand", false, false, (*bench).thousand},
 	{"ready", true, false, (*bench).ready},

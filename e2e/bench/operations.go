@@ -46,28 +46,41 @@ var used = []struct {
 	{"CreateStreamingURL", map[string]any{"FleetName": "pool", "StackName": "desk", "UserId": "ann"}},
 }
 
-// operations compares a server with 10,000 resources with one with 100: calls per second of ten operations in both protocols, and the pages of
-// DescribeImageBuilders.
-func (b *bench) operations(ctx context.Context) error {
-	var servers []*stage.Server
+// fewAndMany starts a server with few resources and one with many.
+func (b *bench) fewAndMany(ctx context.Context, name string) (servers []*stage.Server, end func(), err error) {
+	var ends []func()
+	end = func() {
+		for _, end := range ends {
+			end()
+		}
+	}
 	for _, n := range []int{few, many} {
-		s, end, err := b.server(ctx, fmt.Sprintf("operations-%d", n), stage.Config{Flags: []string{"--sim-delay=0s"},
+		s, stop, err := b.server(ctx, fmt.Sprint(name, "-", n), stage.Config{Flags: []string{"--sim-delay=0s"},
 			TOML: "[quotas]\nimage_builders = 100000\n[rates]\nread = 0\nwrite = 0\n[rates.operations]\nCreateStreamingURL = 0\n"})
 		if err != nil {
-			return err
+			end()
+			return nil, nil, err
 		}
-		defer end()
-		if err := fillWith(ctx, s, n, 16); err != nil {
-			return err
+		ends = append(ends, stop)
+		if err = fillWith(ctx, s, n, 16); err == nil {
+			err = serveDesk(ctx, s)
 		}
-		if err := serveDesk(ctx, s); err != nil {
-			return err
+		if err != nil {
+			end()
+			return nil, nil, err
 		}
 		servers = append(servers, s)
 	}
-	if err := b.pages(ctx, servers[0], servers[1]); err != nil {
+	return servers, end, nil
+}
+
+// operations compares a server with 10,000 resources with one with 100: calls per second of ten operations in both protocols.
+func (b *bench) operations(ctx context.Context) error {
+	servers, end, err := b.fewAndMany(ctx, "operations")
+	if err != nil {
 		return err
 	}
+	defer end()
 	for _, protocol := range []string{"JSON", "CBOR"} {
 		for _, op := range used {
 			if err := b.calls(ctx, servers, protocol, op.name, op.in); err != nil {
@@ -159,8 +172,13 @@ func (b *bench) calls(ctx context.Context, servers []*stage.Server, protocol, na
 	return nil
 }
 
-// pages goes through the pages of DescribeImageBuilders on both servers, a page of the one and a page of the other by turns.
-func (b *bench) pages(ctx context.Context, small, large *stage.Server) error {
+// pages goes through the pages of DescribeImageBuilders on two such servers, a page of the one and a page of the other by turns.
+func (b *bench) pages(ctx context.Context) error {
+	servers, end, err := b.fewAndMany(ctx, "pages")
+	if err != nil {
+		return err
+	}
+	defer end()
 	const size = 50
 	steps := 3000
 	if b.quick {
@@ -170,7 +188,7 @@ func (b *bench) pages(ctx context.Context, small, large *stage.Server) error {
 		s     *stage.Server
 		token string
 		took  []time.Duration
-	}{{s: small}, {s: large}}
+	}{{s: servers[0]}, {s: servers[1]}}
 	for range steps {
 		for n := range sides {
 			side := &sides[n]

@@ -50,7 +50,8 @@ type document struct {
 }
 
 // decoderSize is how many bytes of text one of the two generations holds. The decoded records need about twice as much.
-const decoderSize = 4 << 20
+// It is enough for ten thousand records that are read one after the other, again and again: were it less, none would be there when its turn comes.
+const decoderSize = 12 << 20
 
 // decode makes rec, which is a pointer to a struct, what the document says; nothing that was in it remains.
 func (d *decoder) decode(text string, rec appstream.Record) error {
