@@ -194,7 +194,7 @@ func (a *Attendant) Run(ctx context.Context) error {
 		seen := map[string]bool{}
 		err := a.Store.View(ctx, func(tx store.Tx) error {
 			for noun, states := range attended {
-				err := tx.Scan(store.Query{Noun: noun, States: states}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+				err := tx.Scan(store.Query{Noun: noun, States: states, Heads: true}, func(head appstream.Meta, _ func(appstream.Record) error) error {
 					seen[head.ID] = true
 					tend(head.Key, head.ID, head.State)
 					return nil

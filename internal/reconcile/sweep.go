@@ -48,7 +48,7 @@ func (e *Engine) sweepWaits(ctx context.Context) error {
 	var wake []appstream.Key
 	err := e.Store.View(ctx, func(tx store.Tx) error {
 		for noun := range e.nouns {
-			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+			err := tx.Scan(store.Query{Noun: noun, Heads: true}, func(head appstream.Meta, _ func(appstream.Record) error) error {
 				if head.Due.After(limit) && !(noun == appstream.NounSession && head.State == appstream.SessionActive) {
 					wake = append(wake, head.Key)
 				}
@@ -94,7 +94,7 @@ func (e *Engine) sweepMachines(ctx context.Context) error {
 	var wake []appstream.Key
 	err = e.Store.View(ctx, func(tx store.Tx) error {
 		for noun, phases := range steady {
-			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+			err := tx.Scan(store.Query{Noun: noun, Heads: true}, func(head appstream.Meta, _ func(appstream.Record) error) error {
 				known[head.ID] = true
 				if want, ok := phases[head.State]; ok && phase[head.ID] != want && head.Due.IsZero() {
 					wake = append(wake, head.Key)

@@ -20,7 +20,7 @@ func (s *Server) population() ([]telemetry.Population, error) {
 	err := s.store.View(ctx, func(tx store.Tx) error {
 		for noun := range appstream.Transitions() {
 			count := map[string]int{}
-			err := tx.Scan(store.Query{Noun: noun}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+			err := tx.Scan(store.Query{Noun: noun, Heads: true}, func(head appstream.Meta, _ func(appstream.Record) error) error {
 				count[head.State]++
 				return nil
 			})

@@ -104,6 +104,7 @@ type Query struct {
 	Prefix    string   // only records whose name begins with it
 	States    []string // only records in one of these states; nil: in any
 	After     Position // only records behind this position
+	Heads     bool     // only heads are wanted: nothing else is read, and decode is an error
 	Limit     int      // 0: no limit
 }
 

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,9 @@ func (t *tx) Scan(q store.Query, fn func(head appstream.Meta, decode func(appstr
 	}
 	var now *found
 	decode := func(rec appstream.Record) error {
+		if q.Heads {
+			return errHeads
+		}
 		if err := t.s.decoder.decode(now.doc, rec); err != nil {
 			return err
 		}
@@ -59,11 +63,14 @@ func (t *tx) Scan(q store.Query, fn func(head appstream.Meta, decode func(appstr
 	return nil
 }
 
+var errHeads = errors.New("sqlite: the query is for heads, so there is nothing to decode")
+
 // shape is what the text of a selection depends on.
 type shape struct {
 	accounts        int // -1 for all, manyAccounts for more than fit into the text
 	granted, region bool
 	prefix, linked  bool
+	heads           bool
 	states          int // 0 for any, 1, or manyStates
 }
 
@@ -102,7 +109,7 @@ func selection(q store.Query) (sql string, args []any, k known) {
 		accounts = slices.Compact(slices.Sorted(slices.Values(accounts)))
 	}
 	s := shape{accounts: len(accounts), granted: q.GrantedTo != "", region: q.Region != "",
-		prefix: q.Prefix != "", linked: q.LinksTo != ""}
+		prefix: q.Prefix != "", linked: q.LinksTo != "", heads: q.Heads}
 	switch {
 	case len(q.States) == 1:
 		s.states = 1
@@ -215,7 +222,11 @@ func (s shape) text() string {
 	} else if s.states == 1 && s.region && s.oneAccount() { // of its own accord, SQLite goes through all names
 		from += ` INDEXED BY record_by_state`
 	}
-	columns := `SELECT id, version, state, due, ` + account + ` AS account, ` + region + `, NULL, name, doc FROM ` // as recordColumns
+	doc := `doc`
+	if s.heads {
+		doc = `NULL`
+	}
+	columns := `SELECT id, version, state, due, ` + account + ` AS account, ` + region + `, NULL, name, ` + doc + ` FROM ` // as recordColumns
 	listed := columns + from + ` WHERE `
 	rest := `noun = ?`
 	if s.linked {

@@ -130,6 +130,35 @@ func testScanAccounts(t *testing.T, s store.Store) {
 	wantList(t, "after the image was removed", scan(t, s, store.Query{Noun: appstream.NounImage, GrantedTo: carol}), nil)
 }
 
+// testScanHeads checks that a query for heads gives what any gives, but for the rest of the record.
+func testScanHeads(t *testing.T, s store.Store) {
+	b := newBuilder(alice, "one")
+	b.Due = epoch
+	insert(t, s, b)
+	heads := func(q store.Query) (head appstream.Meta, err error) {
+		view(t, s, func(tx store.Tx) error {
+			return tx.Scan(q, func(h appstream.Meta, decode func(appstream.Record) error) error {
+				head, err = h, decode(&appstream.ImageBuilder{})
+				return nil
+			})
+		})
+		return head, err
+	}
+	q := store.Query{Noun: appstream.NounImageBuilder, Region: region, Accounts: []string{alice}, States: []string{b.State}}
+	want, err := heads(q)
+	if err != nil || want.ID != b.ID {
+		t.Fatalf("%+v, %v", want, err)
+	}
+	q.Heads = true
+	got, err := heads(q)
+	if err == nil {
+		t.Error("decode gives something")
+	}
+	if d := diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // testScanLinks checks that Query.LinksTo finds what says that it is linked, and follows what it says.
 func testScanLinks(t *testing.T, s store.Store) {
 	const source = "oriel/image:source"

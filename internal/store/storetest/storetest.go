@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t testing.TB) store.Store) {
 		{"ScanOrder", testScanOrder},
 		{"ScanAccounts", testScanAccounts},
 		{"ScanLinks", testScanLinks},
+		{"ScanHeads", testScanHeads},
 		{"ScanWrites", testScanWrites},
 		{"Paging", testPaging},
 		{"ClaimOrder", testClaimOrder},
