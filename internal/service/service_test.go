@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,9 +40,37 @@ type fixture struct {
 	instances int // that fixture.instance has made
 }
 
+// emptyStore gives the bytes of a store without records: to make one takes longer than most tests.
+func emptyStore(t testing.TB) []byte {
+	t.Helper()
+	emptyOnce.Do(func() {
+		file := filepath.Join(t.TempDir(), "oriel.db")
+		st, err := sqlite.Open(context.Background(), file, sqlite.WithoutSync())
+		if err == nil {
+			err = st.Close()
+		}
+		if err == nil {
+			empty, err = os.ReadFile(file)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	return empty
+}
+
+var (
+	emptyOnce sync.Once
+	empty     []byte
+)
+
 func newFixture(t testing.TB, edit ...func(*service.Config)) *fixture {
 	dir := t.TempDir()
-	st, err := sqlite.Open(context.Background(), filepath.Join(dir, "oriel.db"), sqlite.WithoutSync())
+	file := filepath.Join(dir, "oriel.db")
+	if err := os.WriteFile(file, emptyStore(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st, err := sqlite.Open(context.Background(), file, sqlite.WithoutSync())
 	if err != nil {
 		t.Fatal(err)
 	}
