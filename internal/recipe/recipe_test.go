@@ -159,6 +159,10 @@ func TestSteps(t *testing.T) {
 		t.Errorf("the uploads (-want +got):\n%s", diff)
 	}
 
+	offline := load(t, "packages = [\"./tool.deb\"]\n[image]\nname = \"x\"\n[builder]\ninternet = false").Steps(nil)
+	if c := offline[0].Command; strings.Contains(c, "update") || !strings.HasSuffix(c, "install -- '/var/tmp/oriel-build/packages/0/tool.deb'") {
+		t.Errorf("a local package without the internet: %s", c)
+	}
 	none := load(t, strings.Replace(full, "[test]", "[test]\nlaunch = []", 1)).Steps([]string{"Old"})
 	if last := none[len(none)-2]; last.Name != "tidy up" {
 		t.Errorf("with no application to launch, before the last comes %q", last.Name)

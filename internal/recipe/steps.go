@@ -99,7 +99,11 @@ func (r *Recipe) install() string {
 		}
 		words = append(words, quote(p))
 	}
-	return "apt-get -q -o Acquire::Retries=3 update\n" + strings.Join(words, " ")
+	update := "apt-get -q -o Acquire::Retries=3 update\n"
+	if !r.Internet() && r.Builder.Subnet == "" && !slices.ContainsFunc(r.Packages, func(p string) bool { return !isLocal(p) }) {
+		update = "" // there is nothing that could answer, and perhaps no need of it
+	}
+	return update + strings.Join(words, " ")
 }
 
 // put gives the command that puts a file from where it waits to its place.
