@@ -158,7 +158,7 @@ const tidy = "rm -rf -- " + staging + "\nif command -v apt-get >/dev/null; then 
 
 func (r *Recipe) tests(catalogue []string) (list []Step) {
 	apps := slices.Clone(catalogue)
-	line := func(string) int { return 0 }
+	var line func(name string) int
 	if r.Test.Launch != nil {
 		apps = *r.Test.Launch
 		line = func(name string) int { return r.lines.Of(entry("test.launch", slices.Index(apps, name))) }
