@@ -1,4 +1,4 @@
-// Command oriel is the server and what its administrator needs: serve, image, keys, objects, doctor, version. Every flag is also an
+// Command oriel is the server and what its administrator needs: serve, image, keys, users, objects, doctor, version. Every flag is also an
 // environment variable: --listen is ORIEL_LISTEN.
 package main
 
@@ -18,6 +18,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server."`
 	Image   imageCommand   `cmd:"" help:"Make images."`
 	Keys    keysCommand    `cmd:"" help:"List, make, rotate, disable and remove the access keys of a running server."`
+	Users   usersCommand   `cmd:"" help:"Invite users of the pool without a mail server."`
 	Objects objectsCommand `cmd:"" help:"List, put, get and remove what S3 locations name: logos and reports, in the data directory."`
 	Doctor  doctorCommand  `cmd:"" help:"Say what is missing on this machine, and how to get it."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -25,6 +25,7 @@ const (
 	NounUsageReports Noun = "usage-report-subscription" // its name is the schedule
 	NounUsageRecord  Noun = "usage-record"              // of a session that has ended
 	NounTheme        Noun = "theme"                     // of a stack; its name is the stack's
+	NounLetter       Noun = "letter"                    // a mail to a user
 	NounAccessKey    Noun = "access-key"                // of an account, in no region; its name is the key's ID
 )
 
@@ -134,7 +135,7 @@ func Transitions() map[Noun][]Transition {
 		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
 		NounExportTask: exportTransitions, NounLicenseUsage: licenseUsageTransitions,
 		NounUser: userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
-		NounTheme: themeTransitions, NounUsageReports: subscriptionTransitions, NounUsageRecord: usageRecordTransitions,
+		NounTheme: themeTransitions, NounUsageReports: subscriptionTransitions, NounUsageRecord: usageRecordTransitions, NounLetter: letterTransitions,
 	}
 }
 

@@ -1,6 +1,7 @@
 package appstream
 
 import (
+	"crypto/subtle"
 	"net/mail"
 	"slices"
 	"strings"
@@ -13,7 +14,10 @@ import (
 // A User is a person of an account's user pool, who signs in at the portal with an e-mail address and a password. Its name is the address, as it was
 // written: addresses that differ in case are different users.
 //
-//	CreateUser ──▶ UNCONFIRMED ──chose a password──▶ CONFIRMED ──DeleteUser──▶ (gone)
+//	CreateUser ──▶ UNCONFIRMED ◀──────┐
+//	                    │             │ CreateInvitation
+//	                    ▼             │
+//	   chose a password CONFIRMED ────┘   ──DeleteUser──▶ (gone)
 //
 // Whether he may sign in (DisableUser) is no state: it is kept beside.
 type User struct {
@@ -21,6 +25,13 @@ type User struct {
 	FirstName, LastName string
 	Disabled            bool
 	Stacks              []UserStack `json:",omitempty"` // that he is associated with, in the order of their names
+
+	Password   string    `json:",omitempty"` // hash of the password (internal/password); "" for none
+	Temporary  time.Time `json:",omitzero"`  // until when Password, which the user was given, is good for choosing another; zero: he chose it
+	Reset      string    `json:",omitempty"` // hash of the secret that was mailed to choose another password with; "" for none
+	ResetUntil time.Time `json:",omitzero"`  // when that is over
+	ResetAsked time.Time `json:",omitzero"`  // when such a mail was last asked for
+	Visits     []Visit   `json:",omitempty"` // the browsers in which he is signed in, the newest last
 }
 
 // Links names the user's stacks.
@@ -45,7 +56,10 @@ const (
 
 var userTransitions = []Transition{
 	{"", UserUnconfirmed, "CreateUser"},
+	{UserUnconfirmed, UserConfirmed, "the user chose a password"},
+	{UserConfirmed, UserUnconfirmed, "CreateInvitation"},
 	{UserUnconfirmed, "", "DeleteUser"},
+	{UserConfirmed, "", "DeleteUser"},
 }
 
 // MaxUserName is the greatest length of a user's name, in characters.
@@ -97,3 +111,68 @@ func (u *User) findStack(stack string) (int, bool) {
 
 // EnterUnconfirmed makes a new user UNCONFIRMED.
 func (u *User) EnterUnconfirmed(now time.Time) { u.Enter(UserUnconfirmed, now, 0) }
+
+// A Visit is a browser in which a user is signed in to the portal.
+type Visit struct {
+	Hash    string // of the secret in the browser's cookie
+	Until   time.Time
+	Limited bool `json:",omitzero"` // it came of a temporary password, and is good for choosing another alone
+}
+
+const (
+	// TemporaryTime is how long a temporary password is good.
+	TemporaryTime = 7 * 24 * time.Hour
+	// ResetTime is how long the link is good by which another password can be chosen.
+	ResetTime = 24 * time.Hour
+	// ResetPause is how long after such a link the next one can be asked for.
+	ResetPause = 2 * time.Minute
+	// VisitTime is how long one stays signed in.
+	VisitTime = 12 * time.Hour
+
+	maxVisits = 10
+)
+
+// Invite gives the user a temporary password, of that hash. Another one that he had, and the browsers that he came by, are of no use any more.
+func (u *User) Invite(hash string, now time.Time) {
+	u.Password, u.Temporary, u.Reset, u.ResetUntil, u.Visits = hash, now.Add(TemporaryTime), "", time.Time{}, nil
+}
+
+// Choose gives the user the password that he chose, of that hash.
+func (u *User) Choose(hash string, now time.Time) {
+	u.Password, u.Temporary, u.Reset, u.ResetUntil, u.Visits = hash, time.Time{}, "", time.Time{}, nil
+	if u.State == UserUnconfirmed {
+		u.Enter(UserConfirmed, now, 0)
+	}
+}
+
+// SignIn adds a browser. Those whose time is over go, and so does the oldest when there are too many.
+func (u *User) SignIn(v Visit, now time.Time) {
+	u.Visits = slices.DeleteFunc(slices.Clone(u.Visits), func(v Visit) bool { return !now.Before(v.Until) })
+	u.Visits = append(u.Visits, v)
+	u.Visits = u.Visits[max(0, len(u.Visits)-maxVisits):]
+}
+
+// SignOut takes a browser away, and tells whether it was there.
+func (u *User) SignOut(hash string) bool {
+	n := slices.IndexFunc(u.Visits, func(v Visit) bool { return v.Hash == hash })
+	if n >= 0 {
+		u.Visits = slices.Delete(slices.Clone(u.Visits), n, n+1)
+	}
+	return n >= 0
+}
+
+// Visiting finds the browser whose cookie has a secret of that hash; nil when there is none, or the user may not sign in.
+func (u *User) Visiting(hash string, now time.Time) *Visit {
+	n := slices.IndexFunc(u.Visits, func(v Visit) bool {
+		return subtle.ConstantTimeCompare([]byte(v.Hash), []byte(hash)) == 1 && now.Before(v.Until)
+	})
+	if n < 0 || u.Disabled {
+		return nil
+	}
+	return &u.Visits[n]
+}
+
+// PortalURL is where the users of an account and region sign in. base is scheme and host of the server; "" for an address on it.
+func PortalURL(base, account, region string) string {
+	return strings.TrimSuffix(base, "/") + "/portal/" + account + "/" + region
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"os"
@@ -66,6 +67,7 @@ func (c *Config) Check() error {
 	c.checkTypes(&k)
 	c.checkSoftware(&k)
 	c.checkKeys(&k)
+	c.checkSMTP(&k)
 	if len(k.list) > 0 && c.file != "" {
 		for i, err := range k.list {
 			k.list[i] = fmt.Errorf("%s: %w", c.file, err)
@@ -234,6 +236,29 @@ func (c *Config) checkTypes(k *checker) {
 		k.must(t.VCPU >= 0.1 && t.VCPU <= 1024, at+"vcpu", "%v is not between 0.1 and 1024", t.VCPU)
 		k.must(t.MemoryMB >= 256 && t.MemoryMB <= 16<<20, at+"memory_mb", "%d is not between 256 and %d", t.MemoryMB, 16<<20)
 		seen[t.Name] = true
+	}
+}
+
+func (c *Config) checkSMTP(k *checker) {
+	m := &c.SMTP
+	if m.Host == "" {
+		k.must(*m == (SMTP{}), "smtp.host", "name the mail server, or leave [smtp] out")
+		return
+	}
+	m.Security, m.Language = cmp.Or(m.Security, "starttls"), cmp.Or(m.Language, "en")
+	k.must(c.PublicURL != "", "public_url", "mails have links: say by which address people reach the server; for example https://oriel.example.com")
+	k.must(m.Port >= 0 && m.Port <= 65535, "smtp.port", "%d is not a port", m.Port)
+	k.must(slices.Contains([]string{"starttls", "tls", "opportunistic", "none"}, m.Security), "smtp.security", "%q is none of starttls, tls, opportunistic, none", m.Security)
+	k.must(m.Username == "" || m.Security == "starttls" || m.Security == "tls", "smtp.security", "a password needs starttls or tls")
+	k.must((m.Username == "") == (m.PasswordFile == ""), "smtp.username, smtp.password_file", "set both, or neither")
+	_, err := mail.ParseAddress(m.From)
+	k.must(err == nil, "smtp.from", "%q is not an address; for example Applications <oriel@example.com>", m.From)
+	k.must(slices.Contains([]string{"en", "de"}, m.Language), "smtp.language", "%q is none of en, de", m.Language)
+	for _, path := range []*string{&m.CAFile, &m.PasswordFile} {
+		if *path != "" {
+			_, err := os.Stat(*path)
+			k.must(err == nil, "smtp.ca_file, smtp.password_file", "%v", err)
+		}
 	}
 }
 

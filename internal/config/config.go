@@ -55,6 +55,7 @@ type Config struct {
 	Quotas        Quotas         `toml:"quotas"`
 	Rates         Rates          `toml:"rates"`
 	Archives      Archives       `toml:"archives"`
+	SMTP          SMTP           `toml:"smtp"`
 	Images        []Image        `toml:"image"`
 	Subnets       []Subnet       `toml:"subnet"`
 	Endpoints     []Endpoint     `toml:"endpoint"`
@@ -80,6 +81,18 @@ type Quotas struct {
 	Entitlements         int `toml:"entitlements"`          // of one stack; default 50
 	EntitledApplications int `toml:"entitled_applications"` // of one entitlement; default 50
 	DirectoryConfigs     int `toml:"directory_configs"`     // default 10
+}
+
+// SMTP is the mail server that mails to users go through. Without a host, none are sent.
+type SMTP struct {
+	Host         string `toml:"host"`
+	Port         int    `toml:"port"`          // 0: the usual one of Security
+	Security     string `toml:"security"`      // starttls (default), tls, opportunistic or none
+	CAFile       string `toml:"ca_file"`       // PEM file with the authorities of its certificate; "": the system's
+	Username     string `toml:"username"`      // "": it asks for none
+	PasswordFile string `toml:"password_file"` // has the password in its first line
+	From         string `toml:"from"`          // address, or Name <address>
+	Language     string `toml:"language"`      // of mails to those who have not chosen one: en (default) or de
 }
 
 // Rates limits how often one account may call one operation in one region.
@@ -210,7 +223,7 @@ func Load(file string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	paths := []*string{&c.Archives.Credentials}
+	paths := []*string{&c.Archives.Credentials, &c.SMTP.CAFile, &c.SMTP.PasswordFile}
 	for i := range c.Keys {
 		paths = append(paths, &c.Keys[i].PolicyFile)
 	}

@@ -38,7 +38,7 @@ func TestExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The example shows every table, and says the truth about the defaults that it repeats.
-	if len(c.Images) == 0 || len(c.Subnets) == 0 || len(c.Endpoints) == 0 || len(c.InstanceTypes) == 0 || len(c.Software) == 0 || len(c.Keys) == 0 {
+	if len(c.Images) == 0 || len(c.Subnets) == 0 || len(c.Endpoints) == 0 || len(c.InstanceTypes) == 0 || len(c.Software) == 0 || len(c.Keys) == 0 || c.SMTP.Host == "" {
 		t.Errorf("the example leaves a table out: %+v", c)
 	}
 	d := Default()
@@ -55,7 +55,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := strings.Split(strings.TrimPrefix(tomlfile.Hint(reflect.TypeFor[Config](), []string{"zzzzzzzzz"}), "; the keys here are "), ", ")
-	for _, table := range []string{"quotas", "rates", "archives", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
+	for _, table := range []string{"quotas", "rates", "archives", "smtp", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
 		known = append(known, strings.Split(strings.TrimPrefix(tomlfile.Hint(reflect.TypeFor[Config](), []string{table, "zzzzzzzzz"}), "; the keys here are "), ", ")...)
 	}
 	if len(known) < 40 {

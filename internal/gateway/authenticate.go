@@ -134,6 +134,9 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 		return
 	}
 	n := notice{Code: string(known.Kind), Icon: "alert", Tone: "calm", Title: "Your session cannot be opened", Text: []string{known.Message}}
+	if c.UserPool {
+		n.Links = []pageLink{{Text: "Back to your applications", URL: appstream.PortalURL("", c.Account, c.Region)}}
+	}
 	switch known.Kind {
 	case appstream.InsufficientCapacity:
 		g.Hooks.NoCapacity(appstream.Key{Account: c.Account, Region: c.Region, Noun: appstream.NounFleet, Name: c.Fleet})
@@ -145,7 +148,7 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 		pause := strconv.Itoa(int((capacityPause + rand.N(capacitySpread)) / time.Second))
 		w.Header().Set("Refresh", pause+"; url="+again)
 		w.Header().Set("Retry-After", pause)
-		n = notice{Status: http.StatusServiceUnavailable, Code: "capacity", Icon: "spinner", Tone: "wait", Title: "No place is free just now",
+		n = notice{Links: n.Links, Status: http.StatusServiceUnavailable, Code: "capacity", Icon: "spinner", Tone: "wait", Title: "No place is free just now",
 			Text: []string{"Everybody who may work at the same time is at work. This page tries again by itself every few moments; you can leave it open."}}
 	case appstream.ResourceNotFound:
 		n.Status, n.Icon = http.StatusGone, "trash"

@@ -57,12 +57,16 @@ func (s seat) notice(screens bool) *notice {
 		case appstream.EndByAdmin, appstream.EndFleetStopped:
 			n.Icon = "power"
 		}
-		n.Text = append(n.Text, "Open your streaming link, or ask for a new one, to begin another.")
+		if s.AuthType != types.AuthenticationTypeUserpool {
+			n.Text = append(n.Text, "Open your streaming link, or ask for a new one, to begin another.")
+		}
 		if u := webAddress(s.FeedbackURL); u != nil {
 			n.Links = append(n.Links, pageLink{Text: "Give feedback", URL: s.FeedbackURL})
 		}
 		if u := webAddress(s.RedirectURL); u != nil {
 			n.Links = append(n.Links, pageLink{Text: "Continue to " + u.Host, URL: s.RedirectURL, Strong: true})
+		} else if s.AuthType == types.AuthenticationTypeUserpool {
+			n.Links = append(n.Links, pageLink{Text: "Back to your applications", URL: appstream.PortalURL("", s.Account, s.Region), Strong: true})
 		}
 		return &n
 	case !screens:
@@ -121,8 +125,9 @@ type sessionInfo struct {
 	MaxEnd       time.Time            `json:"maxEnd"`               // when the session ends in any case
 	RedirectURL  string               `json:"redirectURL,omitzero"` // http or https
 	FeedbackURL  string               `json:"feedbackURL,omitzero"`
-	IdleSeconds  int                  `json:"idleSeconds"` // without input until the stream is ended; 0: never
-	AwaySeconds  int                  `json:"awaySeconds"` // that the session is kept without a stream
+	Portal       string               `json:"portal,omitzero"` // where its person began it: a path
+	IdleSeconds  int                  `json:"idleSeconds"`     // without input until the stream is ended; 0: never
+	AwaySeconds  int                  `json:"awaySeconds"`     // that the session is kept without a stream
 	Rules        rulesInfo            `json:"rules"`
 	Applications []sessionApplication `json:"applications"` // the catalogue of the fleet's image
 	Streams      bool                 `json:"streams"`      // there is a display to be seen when State is ACTIVE
@@ -231,6 +236,9 @@ func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionAppli
 	}
 	if webAddress(s.FeedbackURL) != nil {
 		body.FeedbackURL = s.FeedbackURL
+	}
+	if s.AuthType == types.AuthenticationTypeUserpool {
+		body.Portal = appstream.PortalURL("", s.Account, s.Region)
 	}
 	return body
 }

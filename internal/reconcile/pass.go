@@ -279,6 +279,12 @@ func problem(head *appstream.Meta, err error, now time.Time) {
 	}
 	head.Problem = p
 	head.Due = now.Add(p.Backoff())
+	if later, ok := errors.AsType[interface {
+		error
+		Pause(count int) time.Duration
+	}](err); ok {
+		head.Due = now.Add(later.Pause(p.Count))
+	}
 	if p.Lasting && p.Count == 1 {
 		head.Due = now // the Plan decides at once what to make of it
 	}
@@ -319,6 +325,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			if e.Agents != nil {
 				err = e.Agents.BeginJob(ctx, a.Machine, a.Job)
 			}
+		case appstream.EnsureDelivered:
+			err = e.deliver(ctx, a.Letter)
 		case appstream.EnsureSeated:
 			if e.Agents != nil {
 				err = e.Agents.Begin(ctx, a.Instance, a.Seat)
@@ -364,6 +372,8 @@ func verb(a appstream.Action) string {
 		return "writing the usage report"
 	case appstream.EnsureJobBegun:
 		return "beginning the job"
+	case appstream.EnsureDelivered:
+		return "sending the mail"
 	case appstream.EnsureSeated:
 		return "beginning the session"
 	case appstream.EnsureUnseated:

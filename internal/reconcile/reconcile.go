@@ -38,6 +38,7 @@ type Config struct {
 	Provider compute.Provider
 	Archives Archives // nil: images cannot be exported or imported
 	Objects  Objects  // nil: usage reports cannot be written
+	Post     Post     // nil: no mails are sent
 	Agents   Agents   // nil when the provider's machines have no agents: they are ready as soon as they run
 	Sizes    map[string]appstream.InstanceType
 	Software map[string]appstream.Software // what can be installed on image builders
@@ -63,6 +64,12 @@ type Archives interface {
 type Objects interface {
 	// Put keeps what r has as an object, whole or not at all.
 	Put(ctx context.Context, at objects.Location, r io.Reader) error
+}
+
+// Post sends letters to users.
+type Post interface {
+	// Deliver sends a letter. An error that is a *compute.Fault is lasting; one that has a method Pause says how long to wait after a number of tries.
+	Deliver(ctx context.Context, l appstream.Letter) error
 }
 
 // Agents reaches the agents inside machines.
@@ -132,6 +139,7 @@ func New(cfg Config) *Engine {
 		appstream.NounUsageReports: e.passUsageReports,
 		appstream.NounUsageRecord:  e.passUsageRecord,
 		appstream.NounLicenseUsage: e.passLicenseUsage,
+		appstream.NounLetter:       e.passLetter,
 	}
 	return e
 }

@@ -46,6 +46,7 @@ type world struct {
 	inject   injector
 	injectMu sync.Mutex                              // injectors have state, and passes call them at the same time
 	wrap     func(compute.Provider) compute.Provider // puts something between the engine and the provider; nil for nothing
+	post     func(appstream.Letter) error            // sends a letter; nil: there is no mail server
 	agents   reconcile.Agents                        // nil: machines without agents
 	images   []compute.PublicImage                   // on offer
 
@@ -135,7 +136,7 @@ func (w *world) start() {
 		machines = w.wrap(provider)
 	}
 	w.store, w.provider, w.archives, w.files, w.dead = st, provider, archives, files, dead // agents use them as soon as the engine runs
-	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log})
+	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := engine.Run(ctx); err != nil {
@@ -143,7 +144,7 @@ func (w *world) start() {
 		}
 	})
 	w.config = service.Config{Store: st, Blobs: blobs, Objects: files, Archives: archives, Tickets: tickets, Sizes: appstream.InstanceTypes(), Software: catalogue, AgentVersions: provider.AgentVersions,
-		Regions: []string{"us-east-1", "eu-west-1"}, Log: log}
+		Regions: []string{"us-east-1", "eu-west-1"}, Mail: true, Log: log}
 	w.svc = service.New(w.config)
 	w.engineStop = func() {
 		cancel()
@@ -249,6 +250,16 @@ func (s shaky) Save(ctx context.Context, name string, write func(io.Writer) erro
 
 func (s shaky) Remove(ctx context.Context, name string) error {
 	return s.inject.around("EnsureArchiveGone", name, func() error { return s.Archives.Remove(ctx, name) })
+}
+
+// letterbox has letters be injected into in the same way.
+type letterbox struct {
+	*world
+	inject injector
+}
+
+func (b letterbox) Deliver(_ context.Context, l appstream.Letter) error {
+	return b.inject.around("EnsureDelivered", l.ID, func() error { return b.post(l) })
 }
 
 // shakyObjects has objects be injected into in the same way.

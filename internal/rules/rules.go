@@ -42,10 +42,12 @@ var directions = []direction{
 	{"internal/store/...", []string{"internal/appstream", "internal/store"}, "stores do not know one another, so that each can be left out"},
 	{"internal/compute/...", []string{"internal/appstream", "internal/compute", "internal/agentapi", "internal/oci"}, "providers do not know one another, so that each can be left out"},
 
-	{"internal/service", append([]string{"internal/picture"}, contracts...), "operations write what is wanted; who carries it out, and on which store, they do not know"},
+	{"internal/service", append([]string{"internal/picture", "internal/password", "internal/lockout"}, contracts...), "operations write what is wanted; who carries it out, and on which store, they do not know"},
 	{"internal/reconcile", contracts, "the engine knows contracts, so that it can be simulated with crashes anywhere"},
 	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb", "internal/picture", "internal/theme"}, contracts...), "the browser's side knows contracts, and no operation"},
 	{"internal/keyring", append([]string{"internal/api/iam", "internal/keys", "internal/service"}, contracts...), "it has the operations on keys, and knows no wire"},
+	{"internal/mail", contracts, "letters are about users, of whom it knows by an interface"},
+	{"internal/portal", append([]string{"internal/service", "internal/web", "internal/proxy", "internal/lockout"}, contracts...), "pages for people: what they ask for is done by operations"},
 	{"internal/attend", append([]string{"internal/service"}, contracts...), "what agents ask for is done by operations"},
 
 	{"internal/api/iam", nil, "policies can be checked without a server"},
@@ -63,6 +65,8 @@ var directions = []direction{
 	{"internal/proxy", nil, "a leaf"},
 	{"internal/rfb", nil, "a leaf: what may pass is decided without a stream"},
 	{"internal/keys", nil, "a leaf"},
+	{"internal/password", nil, "a leaf: passwords can be checked without a server"},
+	{"internal/lockout", nil, "a leaf: it counts, and does not know what"},
 	{"internal/seal", nil, "a leaf: secrets can be sealed and opened without a server"},
 	{"internal/tomlfile", nil, "a leaf"},
 	{"internal/recipe", []string{"internal/tomlfile", "internal/agentapi"}, "what a file says can be checked without a server"},

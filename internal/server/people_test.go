@@ -2,11 +2,16 @@ package server
 
 import (
 	"bytes"
+	"github.com/oriel-project/oriel/internal/config"
 	"log/slog"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
@@ -73,5 +78,109 @@ func TestUserPool(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(s.cfg.Data, "secrets.key")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("secrets.key: %v, %v", info, err)
+	}
+}
+
+// mailServer runs aiosmtpd, Debian's python3-aiosmtpd, and gives its port and the folder of what it gets.
+func mailServer(t *testing.T) (port int, folder string) {
+	t.Helper()
+	const python = "/usr/bin/python3" // the distribution's own, whatever else is installed
+	if err := exec.Command(python, "-c", "import aiosmtpd").Run(); err != nil {
+		t.Skip("there is no aiosmtpd: hack/setup test")
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port = free.Addr().(*net.TCPAddr).Port
+	free.Close()
+	folder = filepath.Join(t.TempDir(), "box")
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-l", address, "-c", "aiosmtpd.handlers.Mailbox", folder)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	eventually(t, "the mail server answers", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return port, folder
+}
+
+// office is a server with mail, a stack "Office & more" with one machine that runs an application, and the users jane and john of it.
+func office(t *testing.T) (s *Server, folder string) {
+	port, folder := mailServer(t)
+	cfg := simConfig(t, t.TempDir())
+	free, err := net.Listen("tcp", "127.0.0.1:0") // mails need to know the address before
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen = free.Addr().String()
+	free.Close()
+	cfg.PublicURL = "http://" + cfg.Listen
+	cfg.SMTP = config.SMTP{Host: "127.0.0.1", Port: port, Security: "none", From: "Applications <oriel@example.com>"}
+	s, _ = start(t, cfg)
+	c, ctx := connect(t, s.cfg.Data, s.URL()), t.Context()
+	must(c.CreateImageBuilder(ctx, newBuilder("hello")))(t)
+	await(t, c, "hello", types.ImageBuilderStateRunning)
+	if status, answer := call(t, s, "us-east-1", "Oriel.CreateImage", false, map[string]any{"ImageBuilderName": "hello", "Name": "office",
+		"Applications": []map[string]any{{"Name": "calc", "DisplayName": "Calculator", "LaunchPath": "/usr/bin/xcalc"}, {"Name": "paint", "DisplayName": "Zeichenprogramm für Schaltpläne", "LaunchPath": "/usr/bin/xpaint"}}}); status != 200 {
+		t.Fatalf("CreateImage: %d %s", status, answer)
+	}
+	awaitImage(t, c, "office", types.ImageStateAvailable)
+	must(c.CreateStack(ctx, &sdk.CreateStackInput{Name: new("office"), DisplayName: new("Office & more"), Description: new("Writing, tables and drawings")}))(t)
+	must(c.CreateFleet(ctx, &sdk.CreateFleetInput{Name: new("office"), ImageName: new("office"), InstanceType: new("stream.standard.medium"), FleetType: types.FleetTypeAlwaysOn,
+		ComputeCapacity: &types.ComputeCapacity{DesiredInstances: new(int32(1))}}))(t)
+	must(c.AssociateFleet(ctx, &sdk.AssociateFleetInput{FleetName: new("office"), StackName: new("office")}))(t)
+	must(c.StartFleet(ctx, &sdk.StartFleetInput{Name: new("office")}))(t)
+	eventually(t, "the fleet has a place", func() bool {
+		f := must(c.DescribeFleets(ctx, &sdk.DescribeFleetsInput{Names: []string{"office"}}))(t).Fleets[0]
+		return f.State == types.FleetStateRunning && *f.ComputeCapacityStatus.Available == 1
+	})
+	invite := func(name, first string, notify bool) {
+		must(c.CreateUser(ctx, &sdk.CreateUserInput{UserName: &name, AuthenticationType: types.AuthenticationTypeUserpool, FirstName: &first, LastName: new("Roe")}))(t)
+		must(c.BatchAssociateUserStack(ctx, &sdk.BatchAssociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{
+			{UserName: &name, StackName: new("office"), AuthenticationType: types.AuthenticationTypeUserpool, SendEmailNotification: &notify}}}))(t)
+	}
+	invite("jane@example.com", "Jane", true)
+	eventually(t, "jane's mails", func() bool {
+		files, _ := os.ReadDir(filepath.Join(folder, "new"))
+		return len(files) == 2
+	})
+	return s, folder
+}
+
+// TestPortalInBrowser drives web/test/portal.mjs: a real Chromium at the portal, with a real mail server. It needs node with the packages of web/ (npm ci), Chromium and
+// python3-aiosmtpd; ORIEL_TEST_BROWSER=1 says that they are there. With ORIEL_SCREENSHOTS=dir the pictures that it takes are kept.
+func TestPortalInBrowser(t *testing.T) {
+	if os.Getenv("ORIEL_TEST_BROWSER") == "" {
+		t.Skip("ORIEL_TEST_BROWSER is not set")
+	}
+	s, folder := office(t)
+	go func() { // john is invited when jane has read her mails
+		c := connect(t, s.cfg.Data, s.URL())
+		for t.Context().Err() == nil {
+			if files, _ := os.ReadDir(filepath.Join(folder, "new")); len(files) == 0 {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		john := new("john@example.com")
+		c.CreateUser(t.Context(), &sdk.CreateUserInput{UserName: john, AuthenticationType: types.AuthenticationTypeUserpool})
+		c.BatchAssociateUserStack(t.Context(), &sdk.BatchAssociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{
+			{UserName: john, StackName: new("office"), AuthenticationType: types.AuthenticationTypeUserpool}}})
+	}()
+	node := exec.CommandContext(t.Context(), "node", "test/portal.mjs")
+	node.Dir = "../../web"
+	node.Env = append(os.Environ(), "ORIEL_SERVER="+s.URL(), "ORIEL_MAILBOX="+folder)
+	if out, err := node.CombinedOutput(); err != nil {
+		t.Errorf("the browser's test: %v\n%s", err, out)
 	}
 }

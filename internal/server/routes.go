@@ -26,6 +26,8 @@ func (s *Server) routes(wire http.Handler) http.Handler {
 	for _, path := range []string{"/authenticate", "/stream/", "/icons/", "/assets/"} {
 		mux.Handle(path, streams)
 	}
+	mux.Handle("/portal", s.logged(s.portal))
+	mux.Handle("/portal/", s.logged(s.portal))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.ready.serve)
 	if s.cfg.Metrics == "" {

@@ -3,6 +3,7 @@
 //
 //	POST / and /service/…                      the API (internal/api, internal/service)
 //	/authenticate /stream/ /icons/ /assets/    streams (internal/gateway)
+//	/portal                                    where users of the pool sign in (internal/portal)
 //	/healthz /readyz /metrics                  for those who run it
 //	GET /                                      a page that says what this is
 //
@@ -31,6 +32,8 @@ import (
 	"github.com/oriel-project/oriel/internal/config"
 	"github.com/oriel-project/oriel/internal/gateway"
 	"github.com/oriel-project/oriel/internal/objects"
+	"github.com/oriel-project/oriel/internal/password"
+	"github.com/oriel-project/oriel/internal/portal"
 	"github.com/oriel-project/oriel/internal/reconcile"
 	"github.com/oriel-project/oriel/internal/seal"
 	"github.com/oriel-project/oriel/internal/service"
@@ -55,6 +58,7 @@ type Server struct {
 	provider compute.Provider
 	service  *service.Service
 	gateway  *gateway.Gateway
+	portal   *portal.Portal
 	engine   *reconcile.Engine
 	attend   *attend.Attendant // nil when machines have no agents
 	metrics  *telemetry.Metrics
@@ -68,6 +72,9 @@ type Server struct {
 	listener, metricsListener net.Listener // the second is nil when metrics are beside the API
 	closers                   []func() error
 }
+
+// signInsAtOnce is how many passwords are checked at the same time. Each check takes 19 MiB of memory.
+const signInsAtOnce = 4
 
 // How long a shutdown waits for requests and streams that are under way, and then for passes of the engine.
 const (
@@ -123,7 +130,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
 	sizes, software := cfg.Sizes(), cfg.Catalogue()
-	operations := service.Config{Store: s.store, Blobs: blobs, Objects: files, Secrets: secrets, Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
+	operations := service.Config{Store: s.store, Blobs: blobs, Objects: files, Secrets: secrets, Passwords: password.New(signInsAtOnce), Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
 	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: kept, Objects: files, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)
@@ -132,7 +139,16 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 		operations.Agents, engine.Agents = agents.Client, agents
 		s.attend = &attend.Attendant{Store: s.store, Agents: agents, Log: s.log}
 	}
+	post, err := s.post()
+	if err != nil {
+		return s, err
+	}
+	operations.Mail = post != nil
 	svc := service.New(operations)
+	if post != nil {
+		post.Users = svc
+		engine.Post = post
+	}
 	s.service = svc
 	if err := svc.SealAnew(ctx); err != nil {
 		return s, fmt.Errorf("seal the secrets with the newest key: %w", err)
@@ -150,6 +166,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	}); err != nil {
 		return s, err
 	}
+	s.portal = portal.New(portal.Config{People: svc, Tickets: signer, Account: cfg.Account, Regions: cfg.Region, TrustedProxies: cfg.TrustedProxies, Mail: post != nil, Log: s.log})
 	wire, err := s.api(ctx, svc)
 	if err != nil {
 		return s, err
@@ -295,6 +312,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	})
 	draining.Wait()
+	s.portal.Close()
 	servers.Wait()
 
 	stop(nil)

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/oriel-project/oriel/internal/api/iam"
 	"github.com/oriel-project/oriel/internal/keyring"
 	"github.com/oriel-project/oriel/internal/keys"
+	"github.com/oriel-project/oriel/internal/mail"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/ticket"
 )
@@ -80,6 +83,30 @@ func (s *Server) keyring(ctx context.Context) (*keyring.Ring, error) {
 			Origin: keyring.Configuration})
 	}
 	return keyring.Open(ctx, keyring.Config{Store: s.store, Fixed: fixed, Log: s.log})
+}
+
+// post makes what sends mails; nil when no mail server is configured.
+func (s *Server) post() (*mail.Post, error) {
+	c := s.cfg.SMTP
+	if c.Host == "" {
+		return nil, nil
+	}
+	var secret string
+	if c.PasswordFile != "" {
+		f, err := os.Open(c.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the mail server's password: %w", err)
+		}
+		defer f.Close()
+		text, err := io.ReadAll(io.LimitReader(f, 4<<10))
+		if err != nil {
+			return nil, fmt.Errorf("read the mail server's password: %w", err)
+		}
+		secret, _, _ = strings.Cut(string(text), "\n")
+		secret = strings.TrimSuffix(secret, "\r")
+	}
+	return mail.New(mail.Config{Host: c.Host, Port: c.Port, Security: c.Security, CAFile: c.CAFile, Username: c.Username, Password: secret, From: c.From,
+		Language: c.Language, PublicURL: s.cfg.PublicURL, Log: s.log})
 }
 
 // endpoints gives the networks behind each streaming VPC endpoint.

@@ -111,6 +111,8 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		return arns(application, member("Name")...)
 	case "AssociateApplicationFleet", "DisassociateApplicationFleet":
 		return append(member("ApplicationArn"), arns(appstream.NounFleet, member("FleetName")...)...)
+	case "CreateInvitation":
+		return arns(appstream.NounUser, member("UserName")...)
 	case "CreateImage":
 		return append(arns(appstream.NounImageBuilder, member("ImageBuilderName")...), arns(appstream.NounImage, member("Name")...)...)
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // Extensions has Oriel's own operations, which are called under the target prefix "Oriel". AWS's API can make an image
-// only from inside the builder, by the Image Assistant, and can do nothing else there.
+// only from inside the builder, by the Image Assistant, and can do nothing else there; it sends temporary passwords by mail alone.
 type Extensions interface {
 	CreateImage(context.Context, *CreateImageInput) (*CreateImageOutput, error)
 
@@ -24,6 +24,8 @@ type Extensions interface {
 	DescribeImageBuilderJob(context.Context, *DescribeImageBuilderJobInput) (*DescribeImageBuilderJobOutput, error)
 	StopImageBuilderJob(context.Context, *StopImageBuilderJobInput) (*StopImageBuilderJobOutput, error)
 	PutImageBuilderFile(context.Context, *PutImageBuilderFileInput) (*PutImageBuilderFileOutput, error)
+
+	CreateInvitation(context.Context, *CreateInvitationInput) (*CreateInvitationOutput, error)
 }
 
 var _ Extensions = (*Service)(nil)

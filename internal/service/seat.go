@@ -38,12 +38,17 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		case err != nil:
 			return err
 		}
-		have, err := store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: c.Region, Accounts: []string{c.Account},
-			Prefix: appstream.SessionPrefix(fleet.Name, c.UserID), States: []string{appstream.SessionPending, appstream.SessionActive}})
+		auth := types.AuthenticationTypeApi
+		if c.UserPool {
+			auth = userPool
+			if err := mayUse(tx, key(who, appstream.NounUser, c.UserID), stack.Name); err != nil {
+				return err
+			}
+		}
+		have, err := sessionsOf(tx, &fleet, c.UserID, auth)
 		if err != nil {
 			return err
 		}
-		have = slices.DeleteFunc(have, func(s appstream.Session) bool { return s.UserID != c.UserID || s.FleetID != fleet.ID })
 		switch {
 		case len(have) > 0 && have[0].StackID != stack.ID:
 			return appstream.Errorf(appstream.OperationNotPermitted, "You have a session already, by another link (stack %s). End it first, and open this link again.", have[0].Stack)
@@ -58,6 +63,7 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 			return err
 		}
 		session = newSession(&fleet, &stack, c, locale, now)
+		session.AuthType = auth
 		session.InstanceID = instance.ID
 		from := instance.State
 		instance.Seat(session.ID, now)
@@ -70,6 +76,18 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		return errors.Join(tx.Put(&instance), move(tx, &session.Meta, "", now, "a streaming URL was opened"), tx.Insert(&session))
 	})
 	return session, existing, err
+}
+
+// userPool is how those have signed in who come by the portal.
+const userPool = types.AuthenticationTypeUserpool
+
+// sessionsOf gives the sessions of a user on a fleet that are not over. Two kinds of users may have the same name.
+func sessionsOf(tx store.Tx, fleet *appstream.Fleet, user string, auth types.AuthenticationType) ([]appstream.Session, error) {
+	list, err := store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: fleet.Region, Accounts: []string{fleet.Account},
+		Prefix: appstream.SessionPrefix(fleet.Name, user), States: []string{appstream.SessionPending, appstream.SessionActive}})
+	return slices.DeleteFunc(list, func(s appstream.Session) bool {
+		return s.UserID != user || s.FleetID != fleet.ID || s.AuthType != auth
+	}), err
 }
 
 // freeInstance finds an instance that a session can be put on: of those that people share the fullest, so that the others can be let
@@ -124,7 +142,7 @@ func newSession(fleet *appstream.Fleet, stack *appstream.Stack, c ticket.Claims,
 	id := uuid.New().String()
 	session := appstream.Session{
 		Meta:  appstream.Meta{Key: appstream.Key{Account: fleet.Account, Region: fleet.Region, Noun: appstream.NounSession, Name: appstream.SessionName(fleet.Name, c.UserID, id)}, ID: id, Created: now},
-		Fleet: fleet.Name, FleetID: fleet.ID, Stack: stack.Name, StackID: stack.ID, UserID: c.UserID, AuthType: types.AuthenticationTypeApi,
+		Fleet: fleet.Name, FleetID: fleet.ID, Stack: stack.Name, StackID: stack.ID, UserID: c.UserID,
 		Application: c.Application, Context: c.Context, Locale: locale, View: f.StreamView, Rules: stack.Rules(),
 		// AppStream counts idle time in minutes.
 		IdleTimeout: seconds(f.IdleDisconnectTimeoutInSeconds, 0).Round(time.Minute),
@@ -132,9 +150,7 @@ func newSession(fleet *appstream.Fleet, stack *appstream.Stack, c ticket.Claims,
 		MaxEnd:      now.Add(seconds(f.MaxUserDurationInSeconds, appstream.DefaultMaxUserDuration)), Away: now,
 		EmbedDomains: v.EmbedHostDomains, AccessEndpoints: v.AccessEndpoints, RedirectURL: value(v.RedirectURL), FeedbackURL: value(v.FeedbackURL),
 	}
-	if session.Title = value(v.DisplayName); session.Title == "" {
-		session.Title = stack.Name
-	}
+	session.Title = titleOf(stack)
 	session.Terms = terms(f, v)
 	if session.View == "" {
 		session.View = types.StreamViewApp

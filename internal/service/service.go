@@ -12,7 +12,9 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/lockout"
 	"github.com/oriel-project/oriel/internal/objects"
+	"github.com/oriel-project/oriel/internal/password"
 	"github.com/oriel-project/oriel/internal/seal"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/ticket"
@@ -21,10 +23,13 @@ import (
 
 // Config is what the operations work with. All but Archives, Agents and Quotas are required.
 type Config struct {
-	Store   store.Store
-	Blobs   *blob.Dir
-	Objects objects.Store // what S3 locations name
-	Tickets *ticket.Signer
+	Store     store.Store
+	Blobs     *blob.Dir
+	Objects   objects.Store // what S3 locations name
+	Tickets   *ticket.Signer
+	Passwords *password.Hasher // of users
+	// Mail tells whether mails are sent to users.
+	Mail    bool
 	Secrets *seal.Box // keeps what must be read again: passwords of directories
 	Sizes   map[string]appstream.InstanceType
 	// Software is what can be installed on image builders, by name.
@@ -63,6 +68,8 @@ type Quotas struct {
 type Service struct {
 	pending
 	cfg Config
+
+	triesOf, triesFrom *lockout.Guard // attempts to sign in, by user and by address
 }
 
 // New makes the operations.
@@ -77,7 +84,9 @@ func New(cfg Config) *Service {
 			*d.quota = d.value
 		}
 	}
-	return &Service{cfg: cfg}
+	s := &Service{cfg: cfg}
+	s.triesOf, s.triesFrom = guards()
+	return s
 }
 
 // latestAgent is the newest agent version that can be put into machines.

@@ -35,7 +35,7 @@ func (s *Service) CreateUser(ctx context.Context, in *aws.CreateUserInput) (*aws
 			case u.State != appstream.UserUnconfirmed:
 				return appstream.Errorf(appstream.OperationNotPermitted, "The user %s is %s: a password was chosen already. A new one can be chosen at the portal.", k.Name, u.State)
 			}
-			return nil
+			return s.write(tx, &u, appstream.LetterWelcome, "", "", now)
 		}
 		if err := s.room(tx, k, &u, s.cfg.Quotas.Users, "The user %s already exists."); err != nil {
 			return err
@@ -45,7 +45,10 @@ func (s *Service) CreateUser(ctx context.Context, in *aws.CreateUserInput) (*aws
 		if err := tx.AddEvent(store.Event{At: now, ID: u.ID, Key: k, To: u.State, Why: "CreateUser"}); err != nil {
 			return err
 		}
-		return tx.Insert(&u)
+		if err := tx.Insert(&u); err != nil || in.MessageAction == types.MessageActionSuppress {
+			return err
+		}
+		return s.write(tx, &u, appstream.LetterWelcome, "", "", now)
 	})
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func (s *Service) EnableUser(ctx context.Context, in *aws.EnableUserInput) (*aws
 	return &aws.EnableUserOutput{}, nil
 }
 
-// DisableUser keeps a user from signing in. His sessions on fleets go on.
+// DisableUser keeps a user from signing in, and signs him out of the portal. His sessions on fleets go on.
 func (s *Service) DisableUser(ctx context.Context, in *aws.DisableUserInput) (*aws.DisableUserOutput, error) {
 	if err := s.enable(ctx, "DisableUser", "disable", in.AuthenticationType, in.UserName, false); err != nil {
 		return nil, err
@@ -117,7 +120,9 @@ func (s *Service) enable(ctx context.Context, op, verb string, auth types.Authen
 		if err := get(tx, k, &u); err != nil || u.Disabled == !enabled {
 			return err
 		}
-		u.Disabled = !enabled
+		if u.Disabled = !enabled; u.Disabled {
+			u.Visits, u.Reset = nil, "" // he is signed out everywhere
+		}
 		return tx.Put(&u)
 	})
 }

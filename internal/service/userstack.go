@@ -14,9 +14,13 @@ import (
 // BatchAssociateUserStack lets users of the pool use stacks. Each entry is done or refused by itself; associating what is associated already is no
 // error.
 func (s *Service) BatchAssociateUserStack(ctx context.Context, in *aws.BatchAssociateUserStackInput) (*aws.BatchAssociateUserStackOutput, error) {
-	failed, err := s.eachUserStack(ctx, "BatchAssociateUserStack", in.UserStackAssociations, func(tx store.Tx, u *appstream.User, a types.UserStackAssociation) error {
+	failed, err := s.eachUserStack(ctx, "BatchAssociateUserStack", in.UserStackAssociations, func(tx store.Tx, u *appstream.User, a types.UserStackAssociation, now time.Time) error {
+		had := u.Has(value(a.StackName))
 		u.Associate(value(a.StackName), value(a.SendEmailNotification))
-		return tx.Put(u)
+		if err := tx.Put(u); err != nil || had || !value(a.SendEmailNotification) {
+			return err
+		}
+		return s.write(tx, u, appstream.LetterStack, value(a.StackName), "", now)
 	})
 	if err != nil {
 		return nil, err
@@ -26,7 +30,7 @@ func (s *Service) BatchAssociateUserStack(ctx context.Context, in *aws.BatchAsso
 
 // BatchDisassociateUserStack takes stacks away from users of the pool. Disassociating what is not associated is no error.
 func (s *Service) BatchDisassociateUserStack(ctx context.Context, in *aws.BatchDisassociateUserStackInput) (*aws.BatchDisassociateUserStackOutput, error) {
-	failed, err := s.eachUserStack(ctx, "BatchDisassociateUserStack", in.UserStackAssociations, func(tx store.Tx, u *appstream.User, a types.UserStackAssociation) error {
+	failed, err := s.eachUserStack(ctx, "BatchDisassociateUserStack", in.UserStackAssociations, func(tx store.Tx, u *appstream.User, a types.UserStackAssociation, _ time.Time) error {
 		if !u.Disassociate(value(a.StackName)) {
 			return nil
 		}
@@ -40,7 +44,7 @@ func (s *Service) BatchDisassociateUserStack(ctx context.Context, in *aws.BatchD
 
 // eachUserStack does something for each entry whose user and stack are there, all of it in one transaction, and gives the errors of the others.
 func (s *Service) eachUserStack(ctx context.Context, op string, list []types.UserStackAssociation,
-	do func(store.Tx, *appstream.User, types.UserStackAssociation) error) (failed []types.UserStackAssociationError, err error) {
+	do func(store.Tx, *appstream.User, types.UserStackAssociation, time.Time) error) (failed []types.UserStackAssociationError, err error) {
 	c := appstream.CallerFrom(ctx)
 	for n, a := range list {
 		if a.AuthenticationType != types.AuthenticationTypeUserpool {
@@ -48,7 +52,7 @@ func (s *Service) eachUserStack(ctx context.Context, op string, list []types.Use
 		}
 	}
 	about := key(c, appstream.NounStack, value(list[0].StackName))
-	err = s.change(ctx, "appstream:"+op, about, func(tx store.Tx, _ time.Time) error {
+	err = s.change(ctx, "appstream:"+op, about, func(tx store.Tx, now time.Time) error {
 		failed = []types.UserStackAssociationError{}
 		for _, a := range list {
 			var u appstream.User
@@ -71,7 +75,7 @@ func (s *Service) eachUserStack(ctx context.Context, op string, list []types.Use
 			case err != nil:
 				return err
 			}
-			if err := do(tx, &u, a); err != nil {
+			if err := do(tx, &u, a, now); err != nil {
 				return err
 			}
 		}

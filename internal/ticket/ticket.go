@@ -68,6 +68,7 @@ type Claims struct {
 	Fleet, Stack string // names
 	Application  string // to start at once; "" for none
 	Context      string // SessionContext
+	UserPool     bool   // he signed in at the portal; else who gave the ticket out knows him
 }
 
 const (
@@ -90,6 +91,7 @@ type wire struct {
 	Stack       string `json:"catalogSource,omitzero"` // stack/NAME
 	Application string `json:"applicationId,omitzero"`
 	Context     string `json:"userContext,omitzero"`
+	UserPool    bool   `json:"userPool,omitzero"`
 }
 
 // Signer makes and checks tickets and sessions. It may be used concurrently.
@@ -166,7 +168,7 @@ func encode(c Claims) (string, error) {
 	}
 	w := wire{
 		Type: c.Type, Expires: strconv.FormatInt(c.Expires.Unix(), 10), Account: c.Account, UserID: c.UserID,
-		Region: c.Region, Builder: c.Builder, RecordID: c.RecordID, Nonce: c.Nonce, Application: c.Application, Context: c.Context,
+		Region: c.Region, Builder: c.Builder, RecordID: c.RecordID, Nonce: c.Nonce, Application: c.Application, Context: c.Context, UserPool: c.UserPool,
 	}
 	if c.Type == TypeEndUser {
 		w.Fleet, w.Stack = fleetPrefix+c.Fleet, stackPrefix+c.Stack
@@ -197,7 +199,7 @@ func decode(parameters string) (Claims, error) {
 	}
 	c := Claims{
 		Type: w.Type, Account: w.Account, Region: w.Region, Builder: w.Builder, RecordID: w.RecordID,
-		UserID: w.UserID, Expires: time.Unix(expires, 0).UTC(), Nonce: w.Nonce, Application: w.Application, Context: w.Context,
+		UserID: w.UserID, Expires: time.Unix(expires, 0).UTC(), Nonce: w.Nonce, Application: w.Application, Context: w.Context, UserPool: w.UserPool,
 	}
 	fleet, isFleet := strings.CutPrefix(w.Fleet, fleetPrefix)
 	stack, isStack := strings.CutPrefix(w.Stack, stackPrefix)

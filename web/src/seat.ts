@@ -27,6 +27,7 @@ export interface SessionInfo {
   idleSeconds: number;
   redirectURL?: string;
   feedbackURL?: string;
+  portal?: string; // where its person began it: a path
   rules: Rules;
   applications: Application[] | null;
   streams: boolean;

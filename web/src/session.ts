@@ -335,7 +335,8 @@ class Session implements Subject {
     const feedback: Action[] = web(info.feedbackURL) ? [{ text: "Give feedback", href: info.feedbackURL ?? "", aside: true }] : [];
     const look = farewells[info.endCode ?? "user"] ?? farewells.user;
     if (!web(info.redirectURL)) {
-      this.stage.show("ended", { ...look, actions: feedback });
+      const back: Action[] = info.portal?.startsWith("/portal/") ? [{ text: "Back to your applications", strong: true, href: info.portal }] : [];
+      this.stage.show("ended", { ...look, actions: [...back, ...feedback] });
       return;
     }
     const target = info.redirectURL ?? "";

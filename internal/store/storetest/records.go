@@ -313,6 +313,9 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounTheme: func(name string) appstream.Record {
 			return &appstream.Theme{Meta: newMeta(appstream.NounTheme, name)}
 		},
+		appstream.NounLetter: func(name string) appstream.Record {
+			return &appstream.Letter{Meta: newMeta(appstream.NounLetter, name)}
+		},
 	}
 	abort := errors.New("abort")
 	for noun, table := range appstream.Transitions() {

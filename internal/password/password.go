@@ -1,0 +1,202 @@
+// Package password hashes passwords with Argon2id and checks them. A check costs 19 MiB of memory and some ten milliseconds of a processor on purpose;
+// a Hasher lets only a few go on at a time, so that nobody can use the memory up by signing in.
+package password
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/argon2"
+)
+
+// What a hash costs: the least that OWASP advises, and what the size of a hash's parts is.
+const (
+	memory  = 19 << 10 // KiB
+	passes  = 2
+	threads = 1
+	keySize = 32
+	salt    = 16
+)
+
+// Bounds of hashes that are read. What is kept was made here, with these costs or with those of another version.
+const (
+	maxMemory = 256 << 10
+	maxPasses = 16
+	maxHash   = 512
+)
+
+// Bounds of passwords that people choose, in characters.
+const (
+	Shortest = 10
+	Longest  = 128
+)
+
+var (
+	// ErrBusy: too many passwords are being checked. Another try may succeed.
+	ErrBusy = errors.New("too many passwords are being checked at the same time")
+	// ErrInvalid: the text is not a hash that Hash made.
+	ErrInvalid = errors.New("this is not the hash of a password")
+)
+
+// Hasher hashes and checks. It may be used concurrently. Make it with New.
+type Hasher struct {
+	slots   chan struct{} // one for each that works
+	queue   chan struct{} // one for each that works or waits
+	patient time.Duration // how long one waits
+	decoy   string
+}
+
+// New makes a Hasher that lets a number of checks go on at a time, and eight times as many wait, for ten seconds.
+func New(atOnce int) *Hasher {
+	h := &Hasher{slots: make(chan struct{}, atOnce), queue: make(chan struct{}, 9*atOnce), patient: 10 * time.Second}
+	h.decoy = encode(make([]byte, salt), make([]byte, keySize)) // no password has it
+	return h
+}
+
+// Hash hashes a password. Errors: ErrBusy, or the context's.
+func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	random := make([]byte, salt)
+	rand.Read(random) // does not fail
+	return encode(random, argon2.IDKey([]byte(password), random, passes, memory, threads, keySize)), nil
+}
+
+// Check tells whether a password has a hash. With an empty hash, for somebody who does not exist or has no password, it takes as long and
+// says no. Errors: ErrBusy, ErrInvalid, or the context's.
+func (h *Hasher) Check(ctx context.Context, hash, password string) (bool, error) {
+	exists := hash != ""
+	if !exists {
+		hash = h.decoy
+	}
+	c, err := decode(hash)
+	if err != nil {
+		return false, err
+	}
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	key := argon2.IDKey([]byte(password), c.salt, c.passes, c.memory, c.threads, uint32(len(c.key)))
+	return subtle.ConstantTimeCompare(key, c.key) == 1 && exists, nil
+}
+
+// enter waits for a turn.
+func (h *Hasher) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case h.queue <- struct{}{}:
+	default:
+		return nil, ErrBusy
+	}
+	timer := time.NewTimer(h.patient)
+	defer timer.Stop()
+	select {
+	case h.slots <- struct{}{}:
+		return func() { <-h.slots; <-h.queue }, nil
+	case <-timer.C:
+		err = ErrBusy
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	<-h.queue
+	return nil, err
+}
+
+// cost is what a hash says of itself.
+type cost struct {
+	memory, passes uint32
+	threads        uint8
+	salt, key      []byte
+}
+
+// encode writes a hash in the form that the reference implementation of Argon2 has.
+func encode(salt, key []byte) string {
+	text := base64.RawStdEncoding.EncodeToString
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, passes, threads, text(salt), text(key))
+}
+
+func decode(hash string) (c cost, err error) {
+	part := strings.Split(hash, "$")
+	if len(hash) > maxHash || len(part) != 6 || part[0] != "" || part[1] != "argon2id" || part[2] != fmt.Sprintf("v=%d", argon2.Version) {
+		return c, ErrInvalid
+	}
+	if _, err := fmt.Sscanf(part[3], "m=%d,t=%d,p=%d", &c.memory, &c.passes, &c.threads); err != nil || part[3] != fmt.Sprintf("m=%d,t=%d,p=%d", c.memory, c.passes, c.threads) {
+		return c, ErrInvalid
+	}
+	c.salt, err = base64.RawStdEncoding.Strict().DecodeString(part[4])
+	if err == nil {
+		c.key, err = base64.RawStdEncoding.Strict().DecodeString(part[5])
+	}
+	if err != nil || len(c.salt) < 8 || len(c.key) < 16 || c.memory < 8 || c.memory > maxMemory || c.passes < 1 || c.passes > maxPasses || c.threads != 1 {
+		return c, ErrInvalid
+	}
+	return c, nil
+}
+
+// A Weakness is why a password cannot be chosen.
+type Weakness string
+
+// The weaknesses.
+const (
+	Short  Weakness = "short"  // fewer characters than Shortest
+	Long   Weakness = "long"   // more than Longest
+	Plain  Weakness = "plain"  // few different characters
+	Known  Weakness = "known"  // it is the person's address, or a part of it
+	Broken Weakness = "broken" // it is no text
+)
+
+// Weak tells why somebody of that e-mail address cannot choose a password; "" when he can.
+func Weak(password, address string) Weakness {
+	if !utf8.ValidString(password) {
+		return Broken
+	}
+	different := map[rune]bool{}
+	for _, r := range strings.ToLower(password) {
+		different[r] = true
+	}
+	lower := strings.ToLower(password)
+	local, domain, _ := strings.Cut(strings.ToLower(address), "@")
+	switch n := utf8.RuneCountInString(password); {
+	case n < Shortest:
+		return Short
+	case n > Longest:
+		return Long
+	case len(different) < 5:
+		return Plain
+	case lower == strings.ToLower(address), lower == local, lower == domain:
+		return Known
+	}
+	return ""
+}
+
+// letters are those of temporary passwords: none looks like another, and each is on every keyboard in the same place or is a digit.
+const letters = "abcdefghijkmnpqrstuvwx23456789"
+
+// Temporary makes a password that a person can type: sixteen letters and digits, in groups of four.
+func Temporary() string {
+	var b strings.Builder
+	random := make([]byte, 1)
+	for n := 0; n < 16; {
+		rand.Read(random)
+		if int(random[0]) >= 256/len(letters)*len(letters) {
+			continue // or some letters would come more often than others
+		}
+		if n > 0 && n%4 == 0 {
+			b.WriteByte('-')
+		}
+		b.WriteByte(letters[int(random[0])%len(letters)])
+		n++
+	}
+	return b.String()
+}

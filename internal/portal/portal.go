@@ -1,0 +1,569 @@
+// Package portal is where the users of a pool sign in and begin their sessions: pages of HTML and CSS, without scripts.
+//
+//	GET  /portal                             to the one of the default account and first region
+//	GET  /portal/{account}/{region}          what the user can use, or the form to sign in
+//	POST /portal/{account}/{region}/sign-in
+//	POST /portal/{account}/{region}/sign-out
+//	GET  /portal/{account}/{region}/password   another password: after a temporary one, or at will; POST chooses it
+//	GET  /portal/{account}/{region}/forgotten  asks for a link by mail; POST sends it
+//	GET  /portal/{account}/{region}/reset      where that link leads; POST chooses the password
+//	POST /portal/{account}/{region}/launch     begins a session: makes a streaming URL, and goes there
+//
+// A user is known by a cookie with a secret, of which the server keeps a hash with the user: signing out, another password, DisableUser and DeleteUser
+// make it worthless at once. What a form asks for is refused when it comes from another site, by the browser's own word (Sec-Fetch-Site, Origin); the cookie is
+// not sent from there anyway (SameSite).
+//
+// Whether somebody has a user is not told to anybody: not by words, and not by the time that an answer takes.
+package portal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/lockout"
+	"github.com/oriel-project/oriel/internal/proxy"
+	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/ticket"
+)
+
+// Config is what a Portal is made of. All but Mail and Log are required.
+type Config struct {
+	People  People
+	Tickets *ticket.Signer
+	Account string   // of /portal
+	Regions []string // that there are portals for; the first is that of /portal
+	// TrustedProxies are the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies proxy.Trusted
+	Mail           bool         // mails are sent: a link for another password can be asked for
+	Log            *slog.Logger // nil: slog.Default
+}
+
+// People is what the portal asks for; *service.Service has it. Refusals are *service.SignInRefusal.
+type People interface {
+	SignIn(ctx context.Context, account, region, name, password string, source netip.Addr) (cookie string, v service.Visitor, err error)
+	SignOut(ctx context.Context, cookie string) error
+	Visitor(ctx context.Context, cookie string) (service.Visitor, error)
+	ChoosePassword(ctx context.Context, cookie, old, chosen string, source netip.Addr) (next string, err error)
+	ForgotPassword(ctx context.Context, account, region, name, language string, source netip.Addr) error
+	CheckReset(ctx context.Context, link string) (appstream.User, error)
+	ResetPassword(ctx context.Context, link, chosen string, source netip.Addr) error
+	Offers(ctx context.Context, u appstream.User) ([]service.Offer, error)
+}
+
+const (
+	maxForm = 16 << 10 // bytes of what a form sends
+	// ticketTime is how long the streaming URL of a session holds that is being begun. The browser goes there at once.
+	ticketTime = time.Minute
+	// askTime bounds a request for a link, which nobody waits for.
+	askTime = 10 * time.Second
+	maxAsks = 16 // such requests at the same time
+)
+
+// Portal is the http.Handler.
+type Portal struct {
+	Config
+	mux   http.Handler
+	pages map[string]pages // by language
+	asked *lockout.Guard   // requests for links, by address
+
+	asks    chan struct{}
+	working sync.WaitGroup
+}
+
+// New makes a Portal.
+func New(c Config) *Portal {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	p := &Portal{Config: c, pages: parsePages(), asks: make(chan struct{}, maxAsks),
+		asked: &lockout.Guard{Free: 10, First: 30 * time.Second, Most: 15 * time.Minute, Forget: time.Hour, Size: 20_000}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /portal", p.entrance)
+	mux.HandleFunc("GET /portal/{$}", p.entrance)
+	mux.HandleFunc("GET /portal/{account}/{region}", p.at(p.home))
+	mux.HandleFunc("GET /portal/{account}/{region}/{$}", p.at(p.goHome))
+	mux.HandleFunc("GET /portal/{account}/{region}/sign-in", p.at(p.goHome))
+	mux.HandleFunc("POST /portal/{account}/{region}/sign-in", p.at(p.signIn))
+	mux.HandleFunc("POST /portal/{account}/{region}/sign-out", p.at(p.signOut))
+	mux.HandleFunc("GET /portal/{account}/{region}/password", p.at(p.password))
+	mux.HandleFunc("POST /portal/{account}/{region}/password", p.at(p.choosePassword))
+	mux.HandleFunc("GET /portal/{account}/{region}/forgotten", p.at(p.forgotten))
+	mux.HandleFunc("POST /portal/{account}/{region}/forgotten", p.at(p.sendLink))
+	mux.HandleFunc("GET /portal/{account}/{region}/reset", p.at(p.reset))
+	mux.HandleFunc("POST /portal/{account}/{region}/reset", p.at(p.resetPassword))
+	mux.HandleFunc("GET /portal/{account}/{region}/launch", p.at(p.goHome))
+	mux.HandleFunc("POST /portal/{account}/{region}/launch", p.at(p.launch))
+	mux.HandleFunc("GET /", p.nothing)
+	origins := http.NewCrossOriginProtection()
+	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.notice(w, p.bare(w, r), http.StatusForbidden, "shield", "foreign_title", "foreign_text")
+	}))
+	p.mux = origins.Handler(mux)
+	return p
+}
+
+// Everything comes from this server, and nothing of it is a script. Forms go to this server alone.
+const contentPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// ServeHTTP answers a request.
+func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+	h.Set("Cache-Control", "no-store")
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	p.mux.ServeHTTP(w, r)
+}
+
+// Close waits for what was asked for and is still being done.
+func (p *Portal) Close() { p.working.Wait() }
+
+// place is a request to the portal of one account and region.
+type place struct {
+	*http.Request
+	account, region string
+	language        string
+	source          netip.Addr
+}
+
+// path is an address in this portal.
+func (p place) path(more string) string { return appstream.PortalURL("", p.account, p.region) + more }
+
+var accountForm = regexp.MustCompile(`^\d{12}$`)
+
+// at lets h have only requests to a portal that there can be. Which accounts there are is not told.
+func (p *Portal) at(h func(http.ResponseWriter, place)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		at := p.bare(w, r)
+		if !accountForm.MatchString(at.account) || !slices.Contains(p.Regions, at.region) {
+			p.nothing(w, r)
+			return
+		}
+		if p.chooseLanguage(w, at) {
+			return
+		}
+		if r.Method == http.MethodPost {
+			if err := r.ParseForm(); err != nil {
+				p.notice(w, at, http.StatusBadRequest, "alert", "broken_title", "broken_text")
+				return
+			}
+		}
+		h(w, at)
+	}
+}
+
+// bare makes the place of a request, whatever it is to.
+func (p *Portal) bare(_ http.ResponseWriter, r *http.Request) place {
+	return place{Request: r, account: r.PathValue("account"), region: r.PathValue("region"), language: languageOf(r), source: p.TrustedProxies.Source(r)}
+}
+
+func (p *Portal) nothing(w http.ResponseWriter, r *http.Request) {
+	p.notice(w, p.bare(w, r), http.StatusNotFound, "search", "nothing_title", "nothing_text")
+}
+
+func (p *Portal) entrance(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, appstream.PortalURL("", p.Account, p.Regions[0]), http.StatusSeeOther)
+}
+
+func (p *Portal) goHome(w http.ResponseWriter, at place) {
+	http.Redirect(w, at.Request, at.path(""), http.StatusSeeOther)
+}
+
+// The cookie.
+
+func (p *Portal) cookieName(r *http.Request) string {
+	if p.TrustedProxies.Secure(r) {
+		return "__Host-oriel-portal"
+	}
+	return "oriel-portal"
+}
+
+// setCookie gives the browser a cookie; an empty one takes it away.
+func (p *Portal) setCookie(w http.ResponseWriter, r *http.Request, value string) {
+	c := &http.Cookie{Name: p.cookieName(r), Value: value, Path: "/portal", MaxAge: int(appstream.VisitTime / time.Second), HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	if p.TrustedProxies.Secure(r) {
+		c.Secure, c.Path = true, "/" // as __Host- demands
+	}
+	if value == "" {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
+}
+
+func (p *Portal) cookie(r *http.Request) string {
+	c, err := r.Cookie(p.cookieName(r))
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// visitor gives who is signed in to this portal. Errors: *service.SignInRefusal.
+func (p *Portal) visitor(at place) (service.Visitor, error) {
+	v, err := p.People.Visitor(at.Context(), p.cookie(at.Request))
+	if err == nil && (v.User.Account != at.account || v.User.Region != at.region) {
+		return service.Visitor{}, &service.SignInRefusal{Why: service.RefusedVisit}
+	}
+	return v, err
+}
+
+// signedIn gives who is signed in and may do everything. Others are sent to where they can be; ok is false then.
+func (p *Portal) signedIn(w http.ResponseWriter, at place) (v service.Visitor, ok bool) {
+	v, err := p.visitor(at)
+	refusal, refused := errors.AsType[*service.SignInRefusal](err)
+	switch {
+	case refused && refusal.Why == service.RefusedVisit:
+		p.goHome(w, at)
+	case err != nil:
+		p.fault(w, at, "look who is signed in", err)
+	case v.Limited:
+		http.Redirect(w, at.Request, at.path("/password"), http.StatusSeeOther)
+	default:
+		return v, true
+	}
+	return v, false
+}
+
+// The pages.
+
+// home shows what somebody can use who is signed in, and the form to others.
+func (p *Portal) home(w http.ResponseWriter, at place) {
+	v, err := p.visitor(at)
+	if refusal, ok := errors.AsType[*service.SignInRefusal](err); ok && refusal.Why == service.RefusedVisit {
+		form := signInForm{}
+		switch at.URL.Query().Get("done") {
+		case "password":
+			form.Done = "password_changed"
+		case "out":
+			form.Done = "signed_out"
+		}
+		p.render(w, at, http.StatusOK, "sign-in", form)
+		return
+	}
+	switch {
+	case err != nil:
+		p.fault(w, at, "look who is signed in", err)
+		return
+	case v.Limited:
+		http.Redirect(w, at.Request, at.path("/password"), http.StatusSeeOther)
+		return
+	}
+	offers, err := p.People.Offers(at.Context(), v.User)
+	if err != nil {
+		p.fault(w, at, "look what there is for a user", err)
+		return
+	}
+	page := homePage{User: v.User.Name, Name: strings.TrimSpace(v.User.FirstName + " " + v.User.LastName), Offers: offers}
+	if at.URL.Query().Get("done") == "password" {
+		page.Done = "password_changed_here"
+	}
+	p.render(w, at, http.StatusOK, "home", page)
+}
+
+type homePage struct {
+	User, Name string
+	Done       string
+	Offers     []service.Offer
+}
+
+type signInForm struct {
+	Email, Error, Done string
+	Wait               time.Duration
+}
+
+func (p *Portal) signIn(w http.ResponseWriter, at place) {
+	form := signInForm{Email: strings.TrimSpace(at.PostForm.Get("email"))}
+	if !appstream.EmailAddress(form.Email) || len(at.PostForm.Get("password")) > 1024 {
+		form.Error = string(service.RefusedWrong)
+		p.render(w, at, http.StatusForbidden, "sign-in", form)
+		return
+	}
+	old := p.cookie(at.Request)
+	cookie, v, err := p.People.SignIn(at.Context(), at.account, at.region, form.Email, at.PostForm.Get("password"), at.source)
+	if refusal, ok := errors.AsType[*service.SignInRefusal](err); ok {
+		p.Log.InfoContext(at.Context(), "portal: not signed in", "why", refusal.Why, "source", at.source)
+		form.Error, form.Wait = string(refusal.Why), refusal.Wait
+		p.render(w, at, refusalStatus(w, refusal), "sign-in", form)
+		return
+	}
+	if err != nil {
+		p.fault(w, at, "sign a user in", err)
+		return
+	}
+	if err := p.People.SignOut(at.Context(), old); err != nil { // whoever was here before
+		p.fault(w, at, "sign a user out", err)
+		return
+	}
+	p.setCookie(w, at.Request, cookie)
+	to := at.path("")
+	if v.Limited {
+		to = at.path("/password")
+	}
+	http.Redirect(w, at.Request, to, http.StatusSeeOther)
+}
+
+// refusalStatus is the status of a refusal. Those who are to wait are told until when.
+func refusalStatus(w http.ResponseWriter, r *service.SignInRefusal) int {
+	switch r.Why {
+	case service.RefusedForNow:
+		w.Header().Set("Retry-After", strconv.Itoa(int((r.Wait+time.Second-1)/time.Second)))
+		return http.StatusTooManyRequests
+	case service.RefusedWeak, service.RefusedSame:
+		return http.StatusUnprocessableEntity
+	case service.RefusedLink:
+		return http.StatusGone
+	}
+	return http.StatusForbidden
+}
+
+func (p *Portal) signOut(w http.ResponseWriter, at place) {
+	if err := p.People.SignOut(at.Context(), p.cookie(at.Request)); err != nil {
+		p.fault(w, at, "sign a user out", err)
+		return
+	}
+	p.setCookie(w, at.Request, "")
+	http.Redirect(w, at.Request, at.path("?done=out"), http.StatusSeeOther)
+}
+
+// passwordForm is the form for another password: after a temporary one, at will, or by a link (Code).
+type passwordForm struct {
+	User, Code, Error string
+	Limited           bool
+	Wait              time.Duration
+}
+
+func (p *Portal) password(w http.ResponseWriter, at place) {
+	v, err := p.visitor(at)
+	if refusal, ok := errors.AsType[*service.SignInRefusal](err); ok && refusal.Why == service.RefusedVisit {
+		p.goHome(w, at)
+		return
+	}
+	if err != nil {
+		p.fault(w, at, "look who is signed in", err)
+		return
+	}
+	p.render(w, at, http.StatusOK, "password", passwordForm{User: v.User.Name, Limited: v.Limited})
+}
+
+func (p *Portal) choosePassword(w http.ResponseWriter, at place) {
+	v, err := p.visitor(at)
+	form := passwordForm{User: v.User.Name, Limited: v.Limited}
+	cookie := ""
+	chosen := at.PostForm.Get("new")
+	switch {
+	case err != nil:
+	case chosen != at.PostForm.Get("again"):
+		form.Error = "different"
+		p.render(w, at, http.StatusUnprocessableEntity, "password", form)
+		return
+	default:
+		cookie, err = p.People.ChoosePassword(at.Context(), p.cookie(at.Request), at.PostForm.Get("old"), chosen, at.source)
+	}
+	refusal, refused := errors.AsType[*service.SignInRefusal](err)
+	switch {
+	case refused && refusal.Why == service.RefusedVisit:
+		p.goHome(w, at)
+	case refused:
+		form.refuse(refusal)
+		p.render(w, at, refusalStatus(w, refusal), "password", form)
+	case err != nil:
+		p.fault(w, at, "choose a password", err)
+	default:
+		p.setCookie(w, at.Request, cookie)
+		http.Redirect(w, at.Request, at.path("?done=password"), http.StatusSeeOther)
+	}
+}
+
+func (f *passwordForm) refuse(r *service.SignInRefusal) {
+	f.Error, f.Wait = string(r.Why), r.Wait
+	if r.Why == service.RefusedWeak {
+		f.Error = "weak_" + string(r.Weak)
+	}
+	if r.Why == service.RefusedWrong {
+		f.Error = "old_wrong"
+	}
+}
+
+type forgottenForm struct {
+	Email, Error string
+	Sent         bool
+	Wait         time.Duration
+}
+
+func (p *Portal) forgotten(w http.ResponseWriter, at place) {
+	p.render(w, at, http.StatusOK, "forgotten", forgottenForm{})
+}
+
+// sendLink answers the same to everybody, and before anything is looked up.
+func (p *Portal) sendLink(w http.ResponseWriter, at place) {
+	form := forgottenForm{Email: strings.TrimSpace(at.PostForm.Get("email")), Sent: true}
+	if wait := p.asked.Try(lockout.Address(at.source), time.Now()); wait > 0 {
+		refusal := &service.SignInRefusal{Why: service.RefusedForNow, Wait: wait}
+		p.render(w, at, refusalStatus(w, refusal), "forgotten", forgottenForm{Email: form.Email, Error: string(refusal.Why), Wait: wait})
+		return
+	}
+	if p.Mail && appstream.EmailAddress(form.Email) {
+		select {
+		case p.asks <- struct{}{}:
+			p.working.Go(func() {
+				defer func() { <-p.asks }()
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(at.Context()), askTime)
+				defer cancel()
+				if err := p.People.ForgotPassword(ctx, at.account, at.region, form.Email, at.language, at.source); err != nil {
+					p.Log.ErrorContext(ctx, "portal: a link for another password", "err", err)
+				}
+			})
+		default:
+			p.Log.WarnContext(at.Context(), "portal: too many ask for another password; somebody gets no link", "source", at.source)
+		}
+	}
+	p.render(w, at, http.StatusOK, "forgotten", form)
+}
+
+func (p *Portal) reset(w http.ResponseWriter, at place) {
+	code := at.URL.Query().Get("code")
+	u, err := p.People.CheckReset(at.Context(), code)
+	if p.badLink(w, at, err) {
+		return
+	}
+	p.render(w, at, http.StatusOK, "password", passwordForm{User: u.Name, Code: code, Limited: true})
+}
+
+// badLink answers for a link that is not good, or a fault, and tells whether it did.
+func (p *Portal) badLink(w http.ResponseWriter, at place, err error) bool {
+	refusal, refused := errors.AsType[*service.SignInRefusal](err)
+	switch {
+	case refused && refusal.Why == service.RefusedLink:
+		p.notice(w, at, refusalStatus(w, refusal), "clock", "link_title", "link_text")
+	case err != nil && !refused:
+		p.fault(w, at, "look at a link", err)
+	default:
+		return false
+	}
+	return true
+}
+
+func (p *Portal) resetPassword(w http.ResponseWriter, at place) {
+	code, chosen := at.PostForm.Get("code"), at.PostForm.Get("new")
+	u, err := p.People.CheckReset(at.Context(), code)
+	if p.badLink(w, at, err) {
+		return
+	}
+	form := passwordForm{User: u.Name, Code: code, Limited: true}
+	if chosen != at.PostForm.Get("again") {
+		form.Error = "different"
+		p.render(w, at, http.StatusUnprocessableEntity, "password", form)
+		return
+	}
+	err = p.People.ResetPassword(at.Context(), code, chosen, at.source)
+	if p.badLink(w, at, err) {
+		return
+	}
+	if refusal, ok := errors.AsType[*service.SignInRefusal](err); ok {
+		form.refuse(refusal)
+		p.render(w, at, refusalStatus(w, refusal), "password", form)
+		return
+	}
+	p.setCookie(w, at.Request, "")
+	http.Redirect(w, at.Request, at.path("?done=password"), http.StatusSeeOther)
+}
+
+// launch makes a streaming URL for what the user chose, and sends the browser there: from there on it is as with any other.
+func (p *Portal) launch(w http.ResponseWriter, at place) {
+	v, ok := p.signedIn(w, at)
+	if !ok {
+		return
+	}
+	offers, err := p.People.Offers(at.Context(), v.User)
+	if err != nil {
+		p.fault(w, at, "look what there is for a user", err)
+		return
+	}
+	stack, fleet, application := at.PostForm.Get("stack"), at.PostForm.Get("fleet"), at.PostForm.Get("application")
+	n := slices.IndexFunc(offers, func(o service.Offer) bool { return o.Stack == stack && o.Fleet == fleet })
+	if n < 0 || !offers[n].Has(application) {
+		p.notice(w, at, http.StatusNotFound, "search", "gone_title", "gone_text")
+		return
+	}
+	address, err := p.Tickets.URL("", ticket.Claims{Type: ticket.TypeEndUser, Account: at.account, Region: at.region, RecordID: offers[n].FleetID, UserID: v.User.Name,
+		Expires: time.Now().Add(ticketTime), Fleet: fleet, Stack: stack, Application: application, UserPool: true})
+	if err != nil {
+		p.fault(w, at, "make a streaming URL", err)
+		return
+	}
+	w.Header().Set("Location", address) // http.Redirect would write it into a page too
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// chooseLanguage remembers the language that somebody chose, and shows the page again in it. It tells whether it did.
+func (p *Portal) chooseLanguage(w http.ResponseWriter, at place) bool {
+	query := at.URL.Query()
+	chosen := query.Get("lang")
+	if at.Method != http.MethodGet || chosen == "" {
+		return false
+	}
+	if _, ok := p.pages[chosen]; ok {
+		http.SetCookie(w, &http.Cookie{Name: languageCookie, Value: chosen, Path: "/portal", MaxAge: 365 * 24 * 3600, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+			Secure: p.TrustedProxies.Secure(at.Request)})
+	}
+	query.Del("lang")
+	to := url.URL{Path: at.URL.Path, RawQuery: query.Encode()}
+	w.Header().Set("Location", to.RequestURI()) // a query may have a secret
+	w.WriteHeader(http.StatusSeeOther)
+	return true
+}
+
+func (p *Portal) notice(w http.ResponseWriter, at place, status int, icon, title, text string) {
+	p.render(w, at, status, "notice", map[string]string{"Icon": icon, "Title": title, "Text": text})
+}
+
+// fault answers an error that is ours.
+func (p *Portal) fault(w http.ResponseWriter, at place, what string, err error) {
+	if at.Context().Err() != nil {
+		return // the browser has gone
+	}
+	p.Log.ErrorContext(at.Context(), "portal: "+what, "err", err)
+	w.Header().Set("Retry-After", "5")
+	p.notice(w, at, http.StatusServiceUnavailable, "alert", "fault_title", "fault_text")
+}
+
+func (p *Portal) render(w http.ResponseWriter, at place, status int, name string, data any) {
+	var page bytes.Buffer // whole or not at all
+	view := view{Data: data, Home: at.path(""), Region: at.region, Regions: p.Regions, Account: at.account, Mail: p.Mail, Language: at.language}
+	if at.account == "" || at.region == "" {
+		view.Home = "/portal"
+	}
+	view.Here = "?lang="
+	if code := at.URL.Query().Get("code"); at.Method == http.MethodGet && code != "" {
+		view.Here = "?" + url.Values{"code": {code}}.Encode() + "&lang="
+	}
+	view.Languages = at.Method == http.MethodGet
+	if err := p.pages[at.language][name].Execute(&page, view); err != nil {
+		p.Log.ErrorContext(at.Context(), "portal: make a page", "page", name, "err", err)
+		http.Error(w, "The page could not be made; the server's log says why.", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Language", at.language)
+	h.Set("Content-Length", strconv.Itoa(page.Len()))
+	w.WriteHeader(status)
+	w.Write(page.Bytes())
+}

@@ -1,0 +1,440 @@
+package service_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	api "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+const (
+	jane   = "jane@example.com"
+	chosen = "a horse of one's own"
+)
+
+var home = netip.MustParseAddr("192.0.2.7")
+
+// mails lets the operations write letters.
+func mails(c *service.Config) { c.Mail = true }
+
+// invite gives a user a temporary password, as the administrator does it.
+func (f *fixture) invite(name string) string {
+	f.t.Helper()
+	out, err := f.CreateInvitation(as(me), &service.CreateInvitationInput{UserName: &name})
+	f.must(err)
+	return *out.TemporaryPassword
+}
+
+func (f *fixture) signIn(name, password string, from ...netip.Addr) (string, service.Visitor, error) {
+	source := home
+	if len(from) > 0 {
+		source = from[0]
+	}
+	return f.SignIn(f.t.Context(), me, "us-west-2", name, password, source)
+}
+
+// confirmed makes a user who has chosen a password, and signs him in.
+func (f *fixture) confirmed(name string) (cookie string) {
+	f.t.Helper()
+	f.user(name)
+	cookie, v, err := f.signIn(name, f.invite(name))
+	f.must(err)
+	if !v.Limited {
+		f.t.Error("a temporary password is good for everything")
+	}
+	cookie, err = f.ChoosePassword(f.t.Context(), cookie, "", chosen, home)
+	f.must(err)
+	return cookie
+}
+
+func why(err error) service.Refusal {
+	if r, ok := errors.AsType[*service.SignInRefusal](err); ok {
+		return r.Why
+	}
+	return service.Refusal(fmt.Sprint(err))
+}
+
+func wantWhy(t *testing.T, what string, err error, want service.Refusal) {
+	t.Helper()
+	if got := why(err); got != want {
+		t.Errorf("%s: %s, want %s", what, got, want)
+	}
+}
+
+func (f *fixture) visits(cookie string) service.Refusal {
+	_, err := f.Visitor(f.t.Context(), cookie)
+	if err == nil {
+		return ""
+	}
+	return why(err)
+}
+
+func (f *fixture) readUser(name string) (u appstream.User) {
+	f.t.Helper()
+	f.must(f.store.View(f.t.Context(), func(tx store.Tx) error {
+		return tx.Get(appstream.Key{Account: me, Region: "us-west-2", Noun: appstream.NounUser, Name: name}, &u)
+	}))
+	return u
+}
+
+// From the invitation to the password of one's own: UNCONFIRMED, then CONFIRMED, and what was given is of no use any more.
+func TestFirstSignIn(t *testing.T) {
+	f := newFixture(t)
+	f.user(jane)
+	_, _, err := f.signIn(jane, "")
+	wantWhy(t, "before the invitation", err, service.RefusedWrong)
+	first := f.invite(jane)
+	temporary := f.invite(jane)
+	_, _, err = f.signIn(jane, first)
+	wantWhy(t, "an invitation that was followed by another", err, service.RefusedWrong)
+	limited, _, err := f.signIn(jane, temporary)
+	f.must(err)
+	for password, want := range map[string]service.Refusal{"short": service.RefusedWeak, jane: service.RefusedWeak, temporary: service.RefusedSame} {
+		_, err := f.ChoosePassword(t.Context(), limited, "", password, home)
+		wantWhy(t, "to choose "+password, err, want)
+	}
+	if status := *f.users()[0].Status; status != "UNCONFIRMED" {
+		t.Errorf("Status = %s", status)
+	}
+	cookie, err := f.ChoosePassword(t.Context(), limited, "", chosen, home)
+	f.must(err)
+	if status := *f.users()[0].Status; status != "CONFIRMED" {
+		t.Errorf("Status = %s", status)
+	}
+	if f.visits(limited) != service.RefusedVisit || f.visits(cookie) != "" || cookie == limited {
+		t.Error("the cookie was not changed for another")
+	}
+	_, _, err = f.signIn(jane, temporary)
+	wantWhy(t, "with the temporary password", err, service.RefusedWrong)
+	_, v, err := f.signIn(jane, chosen)
+	f.must(err)
+	if v.Limited || v.User.Name != jane {
+		t.Errorf("signed in: %+v", v)
+	}
+	_, _, err = f.signIn("Jane@example.com", chosen)
+	wantWhy(t, "with another case", err, service.RefusedWrong)
+	_, _, err = f.SignIn(t.Context(), me, "eu-west-1", jane, chosen, home)
+	wantWhy(t, "in another region", err, service.RefusedWrong)
+
+	u := f.readUser(jane)
+	text := fmt.Sprintf("%+v", u)
+	_, secret, _ := strings.Cut(cookie, ".")
+	if strings.Contains(text, chosen) || strings.Contains(text, secret) || !strings.HasPrefix(u.Password, "$argon2id$") {
+		t.Error("the record has the password or the cookie")
+	}
+	again := f.invite(jane) // the administrator, for somebody who has forgotten it
+	if f.visits(cookie) != service.RefusedVisit || *f.users()[0].Status != "UNCONFIRMED" {
+		t.Error("an invitation leaves the old password's cookies")
+	}
+	_, _, err = f.signIn(jane, again)
+	f.must(err)
+}
+
+func TestTemporaryPasswordsExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.user(jane)
+		temporary := f.invite(jane)
+		time.Sleep(appstream.TemporaryTime - time.Second)
+		_, _, err := f.signIn(jane, temporary)
+		f.must(err)
+		time.Sleep(time.Second)
+		_, _, err = f.signIn(jane, temporary)
+		wantWhy(t, "after seven days", err, service.RefusedOld)
+		f.must(f.store.Close())
+	})
+}
+
+// Who guesses waits, longer each time: of a user, from wherever; from an address, whomever. Those who do not exist are treated alike.
+func TestLockOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.confirmed(jane)
+		from := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}) }
+		for _, name := range []string{jane, "nobody@example.com"} {
+			for n := range 5 {
+				_, _, err := f.signIn(name, "wrong", from(n))
+				wantWhy(t, name, err, service.RefusedWrong)
+			}
+			for n := range 3 {
+				wait := 30 * time.Second << n
+				_, _, err := f.signIn(name, chosen, from(10))
+				r, _ := errors.AsType[*service.SignInRefusal](err)
+				if r == nil || r.Why != service.RefusedForNow || r.Wait != wait {
+					t.Errorf("%s after %d failures: %v %+v", name, 5+n, err, r)
+				}
+				time.Sleep(wait)
+				_, _, err = f.signIn(name, "wrong", from(n))
+				wantWhy(t, name, err, service.RefusedWrong)
+			}
+		}
+		time.Sleep(4 * time.Minute)
+		_, _, err := f.signIn(jane, chosen, from(11)) // who knows the password gets in, and starts afresh
+		f.must(err)
+		for range 4 {
+			_, _, err := f.signIn(jane, "wrong", from(12))
+			wantWhy(t, "afresh", err, service.RefusedWrong)
+		}
+
+		// An address that tries many names. Its good attempts do not count, and do not take the bad ones away.
+		for n := range 30 {
+			_, _, err := f.signIn(fmt.Sprintf("u%d@example.com", n), "wrong")
+			wantWhy(t, "one of many", err, service.RefusedWrong)
+		}
+		_, _, err = f.signIn("another@example.com", "wrong")
+		wantWhy(t, "one more from there", err, service.RefusedForNow)
+		_, _, err = f.signIn(jane, chosen)
+		wantWhy(t, "from there", err, service.RefusedForNow)
+		_, _, err = f.signIn(jane, chosen, from(13))
+		f.must(err)
+		// The administrator's operations are not concerned.
+		f.invite(jane)
+		f.must(f.store.Close())
+	})
+}
+
+// What ends a visit: signing out, its time, another password, DisableUser, DeleteUser. It does so at once.
+func TestVisitsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		cookie := f.confirmed(jane)
+		other, _, err := f.signIn(jane, chosen)
+		f.must(err)
+		f.must(f.SignOut(t.Context(), cookie))
+		if f.visits(cookie) == "" || f.visits(other) != "" {
+			t.Error("signing out ends another visit than one's own")
+		}
+		id, _, _ := strings.Cut(other, ".")
+		for _, forged := range []string{"", ".", id + ".", id, id + "." + strings.Repeat("A", 26), "x." + other, other + "A", strings.Repeat("A", 1000)} {
+			if f.visits(forged) != service.RefusedVisit {
+				t.Errorf("a forged cookie %q lets in", forged)
+			}
+			f.must(f.SignOut(t.Context(), forged))
+		}
+		time.Sleep(appstream.VisitTime - time.Second)
+		if f.visits(other) != "" {
+			t.Error("the visit is over too early")
+		}
+		time.Sleep(time.Second)
+		if f.visits(other) != service.RefusedVisit {
+			t.Error("the visit is never over")
+		}
+		sign := func() string {
+			cookie, _, err := f.signIn(jane, chosen)
+			f.must(err)
+			return cookie
+		}
+		one, two := sign(), sign()
+		_, err = f.ChoosePassword(t.Context(), one, "wrong", "another horse", home)
+		wantWhy(t, "with a wrong old password", err, service.RefusedWrong)
+		next, err := f.ChoosePassword(t.Context(), one, chosen, "another horse", home)
+		f.must(err)
+		if f.visits(one) == "" || f.visits(two) == "" || f.visits(next) != "" {
+			t.Error("another password leaves visits")
+		}
+		_, err = f.DisableUser(as(me), &api.DisableUserInput{UserName: new(jane), AuthenticationType: pool})
+		f.must(err)
+		_, _, err = f.signIn(jane, "another horse")
+		wantWhy(t, "a disabled user", err, service.RefusedDisabled)
+		_, _, err = f.signIn(jane, "a wrong horse")
+		wantWhy(t, "a disabled user's wrong password", err, service.RefusedWrong)
+		if f.visits(next) != service.RefusedVisit {
+			t.Error("a disabled user visits")
+		}
+		_, err = f.EnableUser(as(me), &api.EnableUserInput{UserName: new(jane), AuthenticationType: pool})
+		f.must(err)
+		if f.visits(next) != service.RefusedVisit {
+			t.Error("a user who was disabled goes on where he was")
+		}
+		last, _, err := f.signIn(jane, "another horse")
+		f.must(err)
+		for range 10 {
+			_, _, err := f.signIn(jane, "another horse")
+			f.must(err)
+		}
+		if f.visits(last) != service.RefusedVisit || len(f.readUser(jane).Visits) != 10 {
+			t.Error("visits are without number")
+		}
+		newest, _, err := f.signIn(jane, "another horse")
+		f.must(err)
+		_, err = f.DeleteUser(as(me), &api.DeleteUserInput{UserName: new(jane), AuthenticationType: pool})
+		f.must(err)
+		if f.visits(newest) != service.RefusedVisit {
+			t.Error("a deleted user visits")
+		}
+		f.must(f.store.Close())
+	})
+}
+
+// letters gives the letters that are to be sent: kind and stack.
+func (f *fixture) letters() (list []string) {
+	f.t.Helper()
+	f.must(f.store.View(f.t.Context(), func(tx store.Tx) error {
+		letters, err := store.List[appstream.Letter](tx, store.Query{Noun: appstream.NounLetter})
+		for _, l := range letters {
+			list = append(list, strings.TrimSpace(string(l.Kind)+" "+l.Stack))
+		}
+		return err
+	}))
+	slices.Sort(list)
+	return list
+}
+
+func TestLetters(t *testing.T) {
+	f := newFixture(t, mails)
+	f.stack("one")
+	f.user("quiet@example.com", func(in *api.CreateUserInput) { in.MessageAction = types.MessageActionSuppress })
+	if got := f.letters(); len(got) != 0 {
+		t.Errorf("SUPPRESS writes %v", got)
+	}
+	f.user(jane)
+	for range 3 { // one that is still to be sent is enough
+		f.user(jane, func(in *api.CreateUserInput) { in.MessageAction = types.MessageActionResend })
+	}
+	associate := func(stack string, notify bool) {
+		_, err := f.BatchAssociateUserStack(as(me), &api.BatchAssociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{
+			{AuthenticationType: pool, UserName: new(jane), StackName: &stack, SendEmailNotification: &notify}}})
+		f.must(err)
+	}
+	f.stack("two")
+	associate("one", true)
+	associate("one", true)
+	associate("two", false)
+	f.must(f.ForgotPassword(t.Context(), me, "us-west-2", jane, "de", home))
+	f.must(f.ForgotPassword(t.Context(), me, "us-west-2", jane, "de", home))
+	f.must(f.ForgotPassword(t.Context(), me, "us-west-2", "nobody@example.com", "", home))
+	if got := strings.Join(f.letters(), ", "); got != "reset, stack one, welcome" {
+		t.Errorf("letters: %s", got)
+	}
+	silent := newFixture(t)
+	silent.user(jane)
+	silent.must(silent.ForgotPassword(t.Context(), me, "us-west-2", jane, "", home))
+	if got := silent.letters(); len(got) != 0 {
+		t.Errorf("without a mail server: %v", got)
+	}
+}
+
+// A link for another password is good once, for a day, and the newest of several.
+func TestReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, mails)
+		cookie := f.confirmed(jane)
+		id := f.readUser(jane).ID
+		link := func() string {
+			_, link, err := f.MakeReset(t.Context(), id)
+			f.must(err)
+			return link
+		}
+		reset := func(link, password string) error { return f.ResetPassword(t.Context(), link, password, home) }
+		old := link()
+		good := link()
+		wantWhy(t, "an older link", reset(old, "another horse"), service.RefusedLink)
+		for _, forged := range []string{"", ".", id + ".", id + ".A", strings.ToLower(good), good + "A"} {
+			wantWhy(t, "the link "+forged, reset(forged, "another horse"), service.RefusedLink)
+		}
+		wantWhy(t, "a weak password", reset(good, "short"), service.RefusedWeak)
+		f.must(reset(good, "another horse"))
+		wantWhy(t, "the link again", reset(good, "a third horse"), service.RefusedLink)
+		if f.visits(cookie) != service.RefusedVisit {
+			t.Error("a reset leaves visits")
+		}
+		_, _, err := f.signIn(jane, chosen)
+		wantWhy(t, "with the old password", err, service.RefusedWrong)
+		_, _, err = f.signIn(jane, "another horse")
+		f.must(err)
+		late := link()
+		time.Sleep(appstream.ResetTime)
+		wantWhy(t, "after a day", reset(late, "a third horse"), service.RefusedLink)
+		disabled := link()
+		_, err = f.DisableUser(as(me), &api.DisableUserInput{UserName: new(jane), AuthenticationType: pool})
+		f.must(err)
+		wantWhy(t, "of a disabled user", reset(disabled, "a third horse"), service.RefusedLink)
+		_, _, err = f.MakeReset(t.Context(), id)
+		refused(t, err, appstream.ResourceNotFound, "disabled")
+		f.must(f.store.Close())
+	})
+}
+
+func TestInvitationRefusals(t *testing.T) {
+	f := newFixture(t)
+	f.user(jane)
+	for name, test := range map[string]struct {
+		name *string
+		kind appstream.Kind
+	}{"none": {nil, appstream.Validation}, "nobody": {new("nobody@example.com"), appstream.ResourceNotFound}, "long": {new(strings.Repeat("x", 600)), appstream.Validation}} {
+		_, err := f.CreateInvitation(as(me), &service.CreateInvitationInput{UserName: test.name})
+		if appstream.KindOf(err) != test.kind {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := f.CreateInvitation(as(other), &service.CreateInvitationInput{UserName: new(jane)})
+	refused(t, err, appstream.ResourceNotFound, jane)
+	out, err := f.CreateInvitation(as(me), &service.CreateInvitationInput{UserName: new(jane)})
+	f.must(err)
+	if *out.PortalURL != "https://oriel.test/portal/"+me+"/us-west-2" || out.Expires.Sub(time.Now()) < 6*24*time.Hour {
+		t.Errorf("the invitation: %+v", out)
+	}
+	f.must(f.store.View(t.Context(), func(tx store.Tx) error {
+		lines, err := tx.Audits(1)
+		if len(lines) != 1 || lines[0].Operation != "oriel:CreateInvitation" || lines[0].Resource != "arn:aws:appstream:us-west-2:"+me+":user/"+jane ||
+			strings.Contains(fmt.Sprint(lines), *out.TemporaryPassword) {
+			t.Errorf("audit: %+v", lines)
+		}
+		return err
+	}))
+}
+
+// A user of the pool has sessions of his own, even beside somebody of the same name who came by a streaming URL, and begins one only as long as he may.
+func TestSessionsOfUsers(t *testing.T) {
+	f := newFixture(t)
+	f.pool(3, 0)
+	f.user(jane)
+	f.assign(jane, "desk")
+	claims := f.claims(jane)
+	claims.UserPool = true
+	mine, existing, err := f.OpenSession(t.Context(), claims, "")
+	f.must(err)
+	if existing || mine.AuthType != types.AuthenticationTypeUserpool {
+		t.Errorf("the session: %+v", mine)
+	}
+	byURL := claims
+	byURL.UserPool = false
+	other, existing, err := f.OpenSession(t.Context(), byURL, "")
+	f.must(err)
+	if existing || other.ID == mine.ID || other.AuthType != types.AuthenticationTypeApi {
+		t.Error("two people of one name share a session")
+	}
+	again, existing, err := f.OpenSession(t.Context(), claims, "")
+	f.must(err)
+	if !existing || again.ID != mine.ID {
+		t.Error("the user does not find his session again")
+	}
+	offers, err := f.Offers(t.Context(), f.readUser(jane))
+	f.must(err)
+	if len(offers) != 1 || !offers[0].Open || !offers[0].Session || offers[0].Stack != "desk" || offers[0].FleetID != claims.RecordID {
+		t.Errorf("offers: %+v", offers)
+	}
+	_, err = f.DisableUser(as(me), &api.DisableUserInput{UserName: new(jane), AuthenticationType: pool})
+	f.must(err)
+	_, _, err = f.OpenSession(t.Context(), claims, "")
+	refused(t, err, appstream.OperationNotPermitted, "not yours")
+	_, err = f.EnableUser(as(me), &api.EnableUserInput{UserName: new(jane), AuthenticationType: pool})
+	f.must(err)
+	_, err = f.BatchDisassociateUserStack(as(me), &api.BatchDisassociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{{AuthenticationType: pool, UserName: new(jane), StackName: new("desk")}}})
+	f.must(err)
+	_, _, err = f.OpenSession(t.Context(), claims, "")
+	refused(t, err, appstream.OperationNotPermitted, "not yours")
+	if offers, _ := f.Offers(t.Context(), f.readUser(jane)); len(offers) != 0 {
+		t.Errorf("offers: %+v", offers)
+	}
+}

@@ -1,0 +1,212 @@
+// Goes through the portal as a person does, in a real browser, mostly by keyboard: from the mail with the invitation to a session and back, a forgotten password, and
+// too many wrong ones. TestPortalInBrowser in internal/server starts it; the mails are in the folder ORIEL_MAILBOX.
+import assert from "node:assert/strict";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const portal = `${process.env.ORIEL_SERVER}/portal`;
+const box = join(process.env.ORIEL_MAILBOX, "new");
+const shots = process.env.ORIEL_SCREENSHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+const problems = [];
+
+async function visitor(options = {}) {
+  const c = await browser.newContext({ viewport: { width: 1100, height: 760 }, colorScheme: "dark", locale: "en-GB", ...options });
+  c.setDefaultTimeout(10_000);
+  c.on("weberror", (e) => problems.push(`error in the page: ${e.error().stack}`));
+  c.on("console", (m) => {
+    if (m.type() === "error" && !/Failed to load resource/.test(m.text())) problems.push(`console: ${m.text()}`);
+  });
+  c.on("request", (r) => {
+    if (new URL(r.url()).hostname !== "127.0.0.1") problems.push(`a request to a third party: ${r.url()}`);
+  });
+  return c;
+}
+
+const shot = async (page, name) => shots && (await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true }));
+const title = (page, want) => page.getByRole("heading", { level: 1, name: want, exact: true }).waitFor();
+const says = async (page, pattern) => assert.match(await page.textContent("body"), pattern);
+
+/** Waits for the mail with a subject, and gives its text. */
+async function mail(subject) {
+  for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((r) => setTimeout(r, 100))) {
+    for (const name of readdirSync(box)) {
+      const raw = readFileSync(join(box, name), "utf8");
+      if (!raw.includes(`Subject: ${subject}`)) continue;
+      rmSync(join(box, name));
+      return raw.replace(/=\r?\n/g, "").replace(/=([0-9A-F]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+    }
+  }
+  assert.fail(`no mail about ${subject}`);
+}
+
+/** Every control has a name, and no page is wider than its window. */
+async function sound(page) {
+  const nameless = await page.evaluate(() =>
+    [...document.querySelectorAll("a, button, input:not([type=hidden])")].filter((e) => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map((e) => e.outerHTML));
+  assert.deepEqual(nameless, []);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "it must be scrolled sideways");
+  assert.equal(await page.locator("h1").count(), 1);
+}
+
+const jane = "jane@example.com";
+const first = "a horse of one's own";
+const second = "another horse, a grey one";
+
+const c = await visitor();
+const page = await c.newPage();
+
+// The invitation, and the first sign-in.
+const welcome = await mail("Your access to applications");
+const temporary = /[a-z2-9]{4}(-[a-z2-9]{4}){3}/.exec(welcome)[0];
+assert.ok(welcome.includes(portal));
+await page.goto(portal);
+await title(page, "Sign in");
+await sound(page);
+await shot(page, "sign-in");
+await page.keyboard.type(jane); // the field has the focus
+await page.keyboard.press("Tab");
+await page.keyboard.type("not this one");
+await page.keyboard.press("Enter");
+await page.getByRole("alert").filter({ hasText: "is not right" }).waitFor();
+await shot(page, "wrong-password");
+await page.keyboard.type(temporary); // and now that of the password
+await page.keyboard.press("Enter");
+await title(page, "Choose a password");
+await sound(page);
+await shot(page, "first-password");
+await page.goto(portal); // there is no way around it
+await title(page, "Choose a password");
+await page.keyboard.type(jane);
+await page.keyboard.press("Tab");
+await page.keyboard.type(jane);
+await page.keyboard.press("Enter");
+await page.getByRole("alert").filter({ hasText: "easy to guess" }).waitFor();
+await page.keyboard.type(first);
+await page.keyboard.press("Tab");
+await page.keyboard.type(first);
+await page.keyboard.press("Enter");
+await title(page, "Your applications");
+await says(page, /Your password is changed/);
+await says(page, /Jane Roe/);
+await sound(page);
+await shot(page, "applications");
+const stack = await mail("New for you: Office & more");
+assert.ok(stack.includes(portal));
+
+// What the cookie is.
+const [cookie] = (await c.cookies()).filter((k) => k.name === "oriel-portal");
+assert.deepEqual([cookie.httpOnly, cookie.sameSite, cookie.path], [true, "Lax", "/portal"]);
+assert.equal(await page.evaluate(() => document.cookie), "");
+
+// A session and back, by keyboard: past the link that skips, and the three controls of the person.
+await page.goto(portal);
+await page.keyboard.press("Tab");
+assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the applications");
+await page.keyboard.press("Enter");
+await page.keyboard.press("Tab");
+assert.match(await page.evaluate(() => document.activeElement.textContent), /Calculator/);
+await page.keyboard.press("Enter");
+await page.waitForURL(/\/stream\//);
+await title(page, "Your session is there, without a screen"); // these machines are simulated
+await page.goto(portal);
+await page.getByRole("button", { name: "Back to your session" }).waitFor();
+await shot(page, "session");
+await page.getByRole("button", { name: "Back to your session" }).click();
+await page.waitForURL(/\/stream\//);
+const ended = await page.evaluate(() => fetch(`${location.pathname}/end`, { method: "POST" }).then((r) => r.status));
+assert.equal(ended, 204);
+await page.reload();
+await title(page, "Your session has ended");
+await shot(page, "ended");
+await page.getByRole("link", { name: "Back to your applications" }).click();
+await title(page, "Your applications");
+
+// The only place is taken by somebody else: the page says so, and waits.
+const other = await visitor();
+const john = await other.newPage();
+await john.goto(portal);
+await john.getByLabel("E-mail address").fill("john@example.com");
+await john.getByLabel("Password").fill(/[a-z2-9]{4}(-[a-z2-9]{4}){3}/.exec(await mail("Your access to applications"))[0]);
+await john.getByRole("button", { name: "Sign in" }).click();
+await john.getByLabel("New password", { exact: true }).fill(first);
+await john.getByLabel("New password, once more").fill(first);
+await john.getByRole("button", { name: "Save the password" }).click();
+await john.getByRole("button", { name: "Calculator" }).click();
+await john.waitForURL(/\/(stream|authenticate)/);
+for (const end = Date.now() + 20_000; !/\/stream\//.test(john.url()); ) { // the machine of the session before is replaced first
+  assert.ok(Date.now() < end);
+  await john.goto(portal);
+  await john.getByRole("button", { name: "Calculator" }).click();
+  await john.waitForURL(/\/(stream|authenticate)/);
+}
+await page.getByRole("button", { name: "Calculator" }).click();
+await title(page, "No place is free just now");
+await shot(page, "no-place");
+
+// Small, light, in German, with everything in view.
+await page.setViewportSize({ width: 360, height: 740 });
+await page.emulateMedia({ colorScheme: "light" });
+await page.goto(portal);
+await page.getByRole("link", { name: "Deutsch" }).click();
+await title(page, "Ihre Anwendungen");
+assert.equal(await page.getAttribute("html", "lang"), "de");
+await sound(page);
+await shot(page, "small-german");
+await page.getByRole("link", { name: "Passwort ändern" }).click();
+await title(page, "Passwort ändern");
+await sound(page);
+await shot(page, "small-change");
+await page.getByRole("link", { name: "Abbrechen" }).click();
+await page.getByRole("button", { name: "Abmelden" }).click();
+await title(page, "Anmelden");
+await says(page, /Sie sind abgemeldet/);
+await shot(page, "small-signed-out");
+await page.goBack();
+await page.reload();
+await title(page, "Anmelden");
+
+// A forgotten password.
+await page.goto(portal);
+await page.getByRole("link", { name: "Passwort vergessen?" }).click();
+await page.keyboard.type(jane);
+await page.keyboard.press("Enter");
+await title(page, "Sehen Sie in Ihre E-Mails");
+await sound(page);
+await shot(page, "small-sent");
+const link = /http:\S+\/reset\?code=[\w.-]+/.exec(await mail("=?UTF-8?q?Neues_Passwort_w=C3=A4hlen?="))[0];
+await page.goto(link);
+await title(page, "Passwort wählen");
+await page.keyboard.type(second);
+await page.keyboard.press("Tab");
+await page.keyboard.type(second);
+await page.keyboard.press("Enter");
+await title(page, "Anmelden");
+await says(page, /Ihr Passwort ist geändert/);
+await page.goto(link);
+await title(page, "Dieser Link gilt nicht mehr");
+
+// Too many wrong passwords: then even the right one has to wait.
+await page.setViewportSize({ width: 1100, height: 760 });
+await page.goto(`${portal}`);
+const attempt = async (password) => {
+  await page.getByLabel("E-Mail-Adresse").fill(jane);
+  await page.getByLabel("Passwort").fill(password);
+  const answer = page.waitForResponse((r) => r.request().method() === "POST");
+  await page.getByRole("button", { name: "Anmelden" }).click();
+  return (await answer).status();
+};
+for (let n = 0; n < 5; n++) assert.equal(await attempt("not this one"), 403);
+assert.equal(await attempt(second), 429);
+await page.getByRole("alert").filter({ hasText: "Zu viele Versuche" }).waitFor();
+await shot(page, "locked-out");
+
+await browser.close();
+assert.deepEqual(problems, []);
+console.log("ok");
