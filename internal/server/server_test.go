@@ -281,9 +281,9 @@ func TestRefusals(t *testing.T) {
 			return err
 		}(), "UnrecognizedClientException", ""},
 		{"not yet", func() error {
-			_, err := c.DescribeUsers(ctx, &sdk.DescribeUsersInput{AuthenticationType: types.AuthenticationTypeUserpool})
+			_, err := c.DescribeAppBlocks(ctx, &sdk.DescribeAppBlocksInput{})
 			return err
-		}(), "NotImplementedException", "DescribeUsers"},
+		}(), "NotImplementedException", "DescribeAppBlocks"},
 		{"token", func() error {
 			_, err := c.DescribeImageBuilders(ctx, &sdk.DescribeImageBuildersInput{NextToken: new("forged")})
 			return err
