@@ -44,6 +44,7 @@ type Bucket struct {
 var partSize = 50 << 20
 
 const (
+	smallUpload = 1 << 20          // bytes that are kept in a buffer of no more than it needs
 	abortTime   = 30 * time.Second // for removing what cannot be completed, whatever became of the context
 	answerTime  = time.Minute      // until a server begins to answer
 	refreshTime = 5 * time.Minute  // after which the credentials are read again
@@ -228,6 +229,9 @@ func (u *upload) Write(data []byte) (int, error) {
 			}
 		}
 		k := min(len(data)-n, partSize-len(u.buffer))
+		if len(u.buffer)+k > cap(u.buffer) && cap(u.buffer) >= smallUpload { // growing bit by bit would leave several times as much to collect
+			u.buffer = append(make([]byte, 0, partSize), u.buffer...)
+		}
 		u.buffer = append(u.buffer, data[n:n+k]...)
 		n += k
 	}
