@@ -19,7 +19,7 @@ type commands struct {
 	Image   imageCommand   `cmd:"" help:"Make images."`
 	Keys    keysCommand    `cmd:"" help:"List, make, rotate, disable and remove the access keys of a running server."`
 	Users   usersCommand   `cmd:"" help:"Invite users of the pool without a mail server."`
-	Objects objectsCommand `cmd:"" help:"List, put, get and remove what S3 locations name: logos and reports, in the data directory."`
+	Objects objectsCommand `cmd:"" help:"List, put, get and remove what S3 locations name: logos, reports and so on."`
 	Doctor  doctorCommand  `cmd:"" help:"Say what is missing on this machine, and how to get it."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 

@@ -28,13 +28,13 @@ type bucketOwner struct {
 	Account *string `help:"Account whose buckets they are (default: the one of the server's own access key)." placeholder:"DIGITS"`
 }
 
-func (o *bucketOwner) open() (*objects.Dir, string, error) {
+func (o *bucketOwner) open(ctx context.Context) (objects.Store, string, error) {
 	cfg, err := load(o.place, machines{}, serving{Account: o.Account})
 	if err != nil {
 		return nil, "", err
 	}
-	dir, err := server.OpenObjects(cfg)
-	return dir, cfg.Account, err
+	store, err := server.OpenObjects(ctx, cfg)
+	return store, cfg.Account, err
 }
 
 // location reads BUCKET/KEY, also in the form s3://BUCKET/KEY.
@@ -57,14 +57,14 @@ const listPage = 1000
 
 // Run prints the buckets, or a table of objects.
 func (c *listObjectsCommand) Run(ctx context.Context) error {
-	dir, account, err := c.open()
+	store, account, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer store.Close()
 	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(c.Name, "s3://"), "/")
 	if bucket == "" {
-		names, err := dir.Buckets(account)
+		names, err := store.Buckets(ctx, account)
 		for _, name := range names {
 			fmt.Println(name)
 		}
@@ -73,7 +73,7 @@ func (c *listObjectsCommand) Run(ctx context.Context) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SIZE\tMODIFIED\tKEY")
 	for after := ""; ; {
-		list, err := dir.List(ctx, account, bucket, prefix, after, listPage)
+		list, err := store.List(ctx, account, bucket, prefix, after, listPage)
 		if err != nil {
 			return err
 		}
@@ -95,11 +95,11 @@ type putObjectCommand struct {
 
 // Run puts the file.
 func (c *putObjectCommand) Run(ctx context.Context) error {
-	dir, account, err := c.open()
+	store, account, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer store.Close()
 	at, err := location(account, c.Name)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (c *putObjectCommand) Run(ctx context.Context) error {
 		}
 		defer from.Close()
 	}
-	return dir.Put(ctx, at, from)
+	return store.Put(ctx, at, from)
 }
 
 type getObjectCommand struct {
@@ -122,16 +122,16 @@ type getObjectCommand struct {
 
 // Run copies the object.
 func (c *getObjectCommand) Run(ctx context.Context) error {
-	dir, account, err := c.open()
+	store, account, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer store.Close()
 	at, err := location(account, c.Name)
 	if err != nil {
 		return err
 	}
-	object, _, err := dir.Open(ctx, at)
+	object, _, err := store.Open(ctx, at)
 	if err != nil {
 		return named(at, err)
 	}
@@ -156,19 +156,19 @@ type removeObjectCommand struct {
 
 // Run removes the object.
 func (c *removeObjectCommand) Run(ctx context.Context) error {
-	dir, account, err := c.open()
+	store, account, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer store.Close()
 	at, err := location(account, c.Name)
 	if err == nil {
-		_, err = dir.Stat(ctx, at)
+		_, err = store.Stat(ctx, at)
 	}
 	if err != nil {
 		return named(at, err)
 	}
-	return dir.Remove(ctx, at)
+	return store.Remove(ctx, at)
 }
 
 // named says which object is not there.

@@ -54,6 +54,15 @@ const (
 
 // OpenBucket makes ready to use a bucket. It does not need it to be within reach yet.
 func OpenBucket(ctx context.Context, c BucketConfig) (*Bucket, error) {
+	client, err := c.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Bucket{client: client, config: c}, nil
+}
+
+// Client makes a client for the server that has the bucket.
+func (c BucketConfig) Client(ctx context.Context) (*s3.Client, error) {
 	options := []func(*config.LoadOptions) error{config.WithRegion(c.Region),
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = answerTime }))}
 	if c.Credentials != "" {
@@ -68,7 +77,7 @@ func OpenBucket(ctx context.Context, c BucketConfig) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the settings of the bucket %s: %w", c.Bucket, err)
 	}
-	return &Bucket{config: c, client: s3.NewFromConfig(loaded, func(o *s3.Options) {
+	return s3.NewFromConfig(loaded, func(o *s3.Options) {
 		if c.Endpoint != "" {
 			o.BaseEndpoint = &c.Endpoint
 		}
@@ -77,7 +86,7 @@ func OpenBucket(ctx context.Context, c BucketConfig) (*Bucket, error) {
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.DisableLogOutputChecksumValidationSkipped = true
-	})}, nil
+	}), nil
 }
 
 // credentialsOf reads a file with credentials. They are read again from time to time, so that they can be changed.
@@ -96,10 +105,13 @@ func credentialsOf(ctx context.Context, file string) (aws.Credentials, error) {
 }
 
 // String names the bucket for people.
-func (b *Bucket) String() string {
-	at := "s3://" + b.config.Bucket + "/" + b.config.Prefix
-	if b.config.Endpoint != "" {
-		at += " at " + b.config.Endpoint
+func (b *Bucket) String() string { return b.config.String() }
+
+// String names the bucket for people.
+func (c BucketConfig) String() string {
+	at := "s3://" + c.Bucket + "/" + c.Prefix
+	if c.Endpoint != "" {
+		at += " at " + c.Endpoint
 	}
 	return at
 }

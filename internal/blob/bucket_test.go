@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -25,13 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/oriel-project/oriel/internal/blob"
-)
-
-// The tests of buckets want a real server: versitygw, which keeps objects in a directory. Its program is the one that ORIEL_TEST_S3 names,
-// or else in the PATH; hack/test gets it.
-const (
-	keyID, secret = "ORIELTESTKEY", "not-a-secret-of-anybody"
-	bucketName    = "oriel-test"
+	"github.com/oriel-project/oriel/internal/blob/blobtest"
 )
 
 // storage is a server with a bucket.
@@ -44,51 +36,14 @@ type storage struct {
 
 func newStorage(t *testing.T) *storage {
 	t.Helper()
-	program := os.Getenv("ORIEL_TEST_S3")
-	if program == "" {
-		var err error
-		if program, err = exec.LookPath("versitygw"); err != nil {
-			t.Skip("no server to keep a bucket: set ORIEL_TEST_S3 to the program versitygw (go install github.com/versity/versitygw/cmd/versitygw@v1.8.0)")
-		}
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	s := &storage{t: t, config: blobtest.Bucket(t)}
+	var err error
+	if s.url, err = url.Parse(s.config.Endpoint); err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	l.Close()
-	dir, meta := t.TempDir(), t.TempDir()
-	var log bytes.Buffer
-	c := exec.Command(program, "--quiet", "--port", address, "posix", "--sidecar", meta, dir)
-	c.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+keyID, "ROOT_SECRET_ACCESS_KEY="+secret)
-	c.Stdout, c.Stderr = &log, &log
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Process.Kill()
-		c.Wait()
-		if t.Failed() {
-			t.Logf("the server: %s", log.String())
-		}
-	})
-	s := &storage{t: t, url: &url.URL{Scheme: "http", Host: address}}
-	file := filepath.Join(t.TempDir(), "credentials")
-	if err := os.WriteFile(file, []byte("[default]\naws_access_key_id = "+keyID+"\naws_secret_access_key = "+secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.config = blob.BucketConfig{Bucket: bucketName, Endpoint: s.url.String(), Region: "us-east-1", Prefix: "lab/oriel/", PathStyle: true, Credentials: file}
 	s.client = s3.New(s3.Options{Region: "us-east-1", BaseEndpoint: &s.config.Endpoint, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(keyID, secret, "")})
-	for end := time.Now().Add(20 * time.Second); ; {
-		_, err := s.client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &s.config.Bucket})
-		if err == nil {
-			return s
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+		Credentials: credentials.NewStaticCredentialsProvider(blobtest.KeyID, blobtest.Secret, "")})
+	return s
 }
 
 func (s *storage) open(change ...func(*blob.BucketConfig)) *blob.Bucket {
@@ -178,7 +133,7 @@ func TestPartThatFails(t *testing.T) {
 			_, err := w.Write(make([]byte, 16<<20))
 			return err
 		})
-		if err == nil || what != "everything" && !strings.Contains(err.Error(), "the bucket is full of ice") || strings.Contains(err.Error(), secret) {
+		if err == nil || what != "everything" && !strings.Contains(err.Error(), "the bucket is full of ice") || strings.Contains(err.Error(), blobtest.Secret) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if left := s.unfinished(); len(left) > 0 {
@@ -281,7 +236,7 @@ func TestCheckOfABucket(t *testing.T) {
 		t.Errorf("%v, left %v", err, s.unfinished())
 	}
 	wrong := filepath.Join(t.TempDir(), "credentials")
-	if err := os.WriteFile(wrong, []byte("[default]\naws_access_key_id = "+keyID+"\naws_secret_access_key = of-somebody-else\n"), 0o600); err != nil {
+	if err := os.WriteFile(wrong, []byte("[default]\naws_access_key_id = "+blobtest.KeyID+"\naws_secret_access_key = of-somebody-else\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*blob.BucketConfig){
@@ -292,7 +247,7 @@ func TestCheckOfABucket(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		err := s.open(change).Check(ctx)
 		cancel()
-		if err == nil || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "of-somebody-else") {
+		if err == nil || strings.Contains(err.Error(), blobtest.Secret) || strings.Contains(err.Error(), "of-somebody-else") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

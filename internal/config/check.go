@@ -61,7 +61,8 @@ func (c *Config) Check() error {
 		k.must(q.value >= 0 && q.value <= 1e6, "quotas."+q.key, "%d is not between 0 (AppStream's default) and 1000000", q.value)
 	}
 	c.checkRates(&k)
-	c.checkArchives(&k)
+	c.Archives.check(&k, "archives")
+	c.Objects.check(&k, "objects")
 	c.checkImages(&k)
 	c.checkNetworks(&k)
 	c.checkTypes(&k)
@@ -143,30 +144,30 @@ func (c *Config) checkRates(k *checker) {
 	k.must(c.Rates.Burst >= 0 && c.Rates.Burst <= Duration(3600e9), "rates.burst", "%s is not between 0s and 1h", c.Rates.Burst)
 }
 
-func (c *Config) checkArchives(k *checker) {
-	a := &c.Archives
+// check checks a bucket of the table of that name.
+func (a *Bucket) check(k *checker, table string) {
 	if a.Bucket == "" {
-		k.must(*a == Archives{}, "archives.bucket", "name the bucket that the other settings of [archives] are about")
+		k.must(*a == Bucket{}, table+".bucket", "name the bucket that the other settings of [%s] are about", table)
 		return
 	}
 	a.Region = cmp.Or(a.Region, "us-east-1")
 	if a.Prefix != "" && !strings.HasSuffix(a.Prefix, "/") {
 		a.Prefix += "/"
 	}
-	k.must(bucketForm.MatchString(a.Bucket), "archives.bucket", "%.80q cannot name a bucket; use 3 to 63 lower-case letters, digits, dots and hyphens", a.Bucket)
-	k.must(awsRegionForm.MatchString(a.Region), "archives.region", "%.80q is not the name of a region; for example eu-central-1", a.Region)
-	k.must(a.Prefix == "" || len(a.Prefix) <= 200 && prefixForm.MatchString(a.Prefix), "archives.prefix", "%.80q is not a path of at most 200 letters, digits and - _ . such as oriel/lab/", a.Prefix)
+	k.must(bucketForm.MatchString(a.Bucket), table+".bucket", "%.80q cannot name a bucket; use 3 to 63 lower-case letters, digits, dots and hyphens", a.Bucket)
+	k.must(awsRegionForm.MatchString(a.Region), table+".region", "%.80q is not the name of a region; for example eu-central-1", a.Region)
+	k.must(a.Prefix == "" || len(a.Prefix) <= 200 && prefixForm.MatchString(a.Prefix), table+".prefix", "%.80q is not a path of at most 200 letters, digits and - _ . such as oriel/lab/", a.Prefix)
 	if a.Endpoint != "" {
 		u, err := url.Parse(a.Endpoint)
 		k.must(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Path == "" || u.Path == "/") &&
-			u.User == nil && u.RawQuery == "" && u.Fragment == "", "archives.endpoint", "this is not a scheme and a host; for example https://s3.example.com")
+			u.User == nil && u.RawQuery == "" && u.Fragment == "", table+".endpoint", "this is not a scheme and a host; for example https://s3.example.com")
 	}
 	if a.Credentials != "" {
 		abs, err := filepath.Abs(a.Credentials)
 		if err == nil {
 			_, err = os.Stat(abs)
 		}
-		k.must(err == nil, "archives.credentials", "%v", err)
+		k.must(err == nil, table+".credentials", "%v", err)
 		a.Credentials = abs
 	}
 }

@@ -54,7 +54,8 @@ type Config struct {
 
 	Quotas        Quotas         `toml:"quotas"`
 	Rates         Rates          `toml:"rates"`
-	Archives      Archives       `toml:"archives"`
+	Archives      Bucket         `toml:"archives"` // where exported images are kept
+	Objects       Bucket         `toml:"objects"`  // where what S3 locations name is kept
 	SMTP          SMTP           `toml:"smtp"`
 	Images        []Image        `toml:"image"`
 	Subnets       []Subnet       `toml:"subnet"`
@@ -103,8 +104,8 @@ type Rates struct {
 	Operations map[string]float64 `toml:"operations"` // of particular operations, by name
 }
 
-// Archives says where exported images are kept, when not in the data directory: in a bucket of Amazon S3 or of a server that speaks its protocol.
-type Archives struct {
+// Bucket says where something is kept when not in the data directory: in a bucket of Amazon S3 or of a server that speaks its protocol.
+type Bucket struct {
 	Bucket      string `toml:"bucket"`      // "" for the data directory
 	Endpoint    string `toml:"endpoint"`    // scheme and host of the server; "" for Amazon's
 	Region      string `toml:"region"`      // default us-east-1
@@ -223,7 +224,7 @@ func Load(file string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	paths := []*string{&c.Archives.Credentials, &c.SMTP.CAFile, &c.SMTP.PasswordFile}
+	paths := []*string{&c.Archives.Credentials, &c.Objects.Credentials, &c.SMTP.CAFile, &c.SMTP.PasswordFile}
 	for i := range c.Keys {
 		paths = append(paths, &c.Keys[i].PolicyFile)
 	}

@@ -55,7 +55,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := strings.Split(strings.TrimPrefix(tomlfile.Hint(reflect.TypeFor[Config](), []string{"zzzzzzzzz"}), "; the keys here are "), ", ")
-	for _, table := range []string{"quotas", "rates", "archives", "smtp", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
+	for _, table := range []string{"quotas", "rates", "archives", "objects", "smtp", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
 		known = append(known, strings.Split(strings.TrimPrefix(tomlfile.Hint(reflect.TypeFor[Config](), []string{table, "zzzzzzzzz"}), "; the keys here are "), ", ")...)
 	}
 	if len(known) < 40 {
@@ -136,6 +136,8 @@ func TestRefusals(t *testing.T) {
 		{"archives: endpoint with a password", "[archives]\nbucket = 'oriel'\nendpoint = 'https://me:secret@s3.example.com'", "archives.endpoint: this is not a scheme and a host"},
 		{"archives: prefix", "[archives]\nbucket = 'oriel'\nprefix = '../x'", "archives.prefix: \"../x/\" is not a path"},
 		{"archives: region", "[archives]\nbucket = 'oriel'\nregion = 'a b'", "archives.region: "},
+		{"objects without a bucket", "[objects]\nregion = 'eu-central-1'", "objects.bucket: name the bucket that the other settings of [objects]"},
+		{"objects: bucket", "[objects]\nbucket = 'My_Bucket'", "objects.bucket: \"My_Bucket\" cannot name a bucket"},
 		{"archives: credentials", "[archives]\nbucket = 'oriel'\ncredentials = 'nowhere'", "nowhere: no such file"},
 		{"unknown rate", "[rates]\nreads = 1", "there is no key rates.reads; did you mean read?"},
 		{"duration", "\n\nsim_delay = '2 parrots'", "oriel.toml:3:"},

@@ -221,7 +221,7 @@ func (d *Dir) Remove(_ context.Context, at Location) error {
 }
 
 // Buckets gives the names of an account's buckets, in alphabetical order.
-func (d *Dir) Buckets(account string) ([]string, error) {
+func (d *Dir) Buckets(_ context.Context, account string) ([]string, error) {
 	if !accountForm.MatchString(account) {
 		return nil, nil
 	}

@@ -2,7 +2,7 @@
 // icons, packages and scripts are read from there, usage reports are written there.
 //
 // A bucket belongs to one account; to another account, one of the same name is another bucket. Store is the contract. Dir implements
-// it as DATA/objects/ACCOUNT/BUCKET/KEY, where an administrator can also put files by hand.
+// it as DATA/objects/ACCOUNT/BUCKET/KEY, where an administrator can also put files by hand; Bucket keeps them elsewhere.
 package objects
 
 import (
@@ -55,6 +55,10 @@ type Store interface {
 	// List gives the objects of a bucket whose keys begin with prefix and are behind after, in the order of their keys' bytes, at
 	// most limit of them. A bucket that is not there has none.
 	List(ctx context.Context, account, bucket, prefix, after string, limit int) ([]Info, error)
+	// Buckets gives the names of an account's buckets, in alphabetical order.
+	Buckets(ctx context.Context, account string) ([]string, error)
+	// Close frees what the store holds.
+	Close() error
 }
 
 // Read reads a whole object of at most max bytes. Errors: ErrNotFound, ErrTooLarge.

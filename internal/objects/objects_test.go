@@ -15,6 +15,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/blob/blobtest"
 	"github.com/oriel-project/oriel/internal/objects"
 	"pgregory.net/rapid"
 )
@@ -32,9 +34,27 @@ func openDir(t testing.TB) (*objects.Dir, string) {
 	return d, path
 }
 
+// each runs a test with every store. That of a bucket needs a server, see blobtest.
+func each(t *testing.T, test func(t *testing.T, d objects.Store)) {
+	t.Run("directory", func(t *testing.T) {
+		d, _ := openDir(t)
+		test(t, d)
+	})
+	t.Run("bucket", func(t *testing.T) {
+		b, err := objects.OpenBucket(t.Context(), blobtest.Bucket(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		test(t, b)
+	})
+}
+
 func at(key string) objects.Location { return objects.Location{Account: me, Bucket: "brand", Key: key} }
 
-func put(t testing.TB, d *objects.Dir, at objects.Location, text string) {
+func put(t testing.TB, d objects.Store, at objects.Location, text string) {
 	t.Helper()
 	if err := d.Put(t.Context(), at, strings.NewReader(text)); err != nil {
 		t.Fatal(err)
@@ -42,7 +62,7 @@ func put(t testing.TB, d *objects.Dir, at objects.Location, text string) {
 }
 
 // text reads an object, or says what is wrong with it.
-func text(t testing.TB, d *objects.Dir, at objects.Location) string {
+func text(t testing.TB, d objects.Store, at objects.Location) string {
 	t.Helper()
 	data, err := objects.Read(t.Context(), d, at, 1<<20)
 	if err != nil {
@@ -51,7 +71,7 @@ func text(t testing.TB, d *objects.Dir, at objects.Location) string {
 	return string(data)
 }
 
-func keys(t testing.TB, d *objects.Dir, account, prefix, after string, limit int) []string {
+func keys(t testing.TB, d objects.Store, account, prefix, after string, limit int) []string {
 	t.Helper()
 	list, err := d.List(t.Context(), account, "brand", prefix, after, limit)
 	if err != nil {
@@ -64,8 +84,9 @@ func keys(t testing.TB, d *objects.Dir, account, prefix, after string, limit int
 	return names
 }
 
-func TestLifeOfAnObject(t *testing.T) {
-	d, path := openDir(t)
+func TestLifeOfAnObject(t *testing.T) { each(t, testLife) }
+
+func testLife(t *testing.T, d objects.Store) {
 	gone := objects.ErrNotFound.Error()
 	if got := text(t, d, at("logos/a.png")); got != gone {
 		t.Errorf("before it is there: %s", got)
@@ -90,7 +111,7 @@ func TestLifeOfAnObject(t *testing.T) {
 	if got := text(t, d, at("logos/a.png")); got != "three" {
 		t.Errorf("after another account has put an object of the same name, it has %q", got)
 	}
-	if buckets, err := d.Buckets(me); err != nil || !slices.Equal(buckets, []string{"brand"}) {
+	if buckets, err := d.Buckets(t.Context(), me); err != nil || !slices.Equal(buckets, []string{"brand"}) {
 		t.Errorf("the buckets are %v, %v", buckets, err)
 	}
 	for range 2 {
@@ -102,8 +123,15 @@ func TestLifeOfAnObject(t *testing.T) {
 		t.Errorf("after it was removed: %s", got)
 	}
 	put(t, d, at("logos"), "where the folder was")
-	if entries, _ := os.ReadDir(filepath.Join(path, me, "brand")); len(entries) != 1 {
-		t.Errorf("the bucket has %v", entries)
+	if got := keys(t, d, me, "", "", 10); !slices.Equal(got, []string{"logos"}) {
+		t.Errorf("the objects are %v", got)
+	}
+	// What cannot be read twice is kept too.
+	if err := d.Put(t.Context(), at("pipe"), io.MultiReader(strings.NewReader("pi"), strings.NewReader("pe"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := text(t, d, at("pipe")); got != "pipe" {
+		t.Errorf("what came through a pipe has %q", got)
 	}
 }
 
@@ -149,19 +177,16 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-func TestNamesThatNoObjectHas(t *testing.T) {
-	d, path := openDir(t)
+func TestNamesThatNoObjectHas(t *testing.T) { each(t, testNames) }
+
+func testNames(t *testing.T, d objects.Store) {
 	put(t, d, at("a/b"), "x")
-	if err := os.WriteFile(filepath.Join(path, "secret"), []byte("secret"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	name := func(account, bucket, key string) objects.Location {
 		return objects.Location{Account: account, Bucket: bucket, Key: key}
 	}
 	for _, bad := range []objects.Location{
 		at(""), at("."), at(".."), at("../../secret"), at("a/../../../secret"), at("/etc/passwd"), at("a//b"), at("a/"), at("a/./b"), at("a\x00b"), at("a\nb"), at("\xff"),
 		at(strings.Repeat("x", 256)), at(strings.Repeat("abc/", 256) + "x"), at(".new-1"), at("a/.new-1"),
-		at("a"), at("a/b/c"), // what is not an object because of a/b
 		name("", "brand", "a/b"), name("..", "brand", "a/b"), name("12345678901", "brand", "a/b"),
 		name(me, "", "a/b"), name(me, "..", "a/b"), name(me, "a..b", "c"), name(me, "-brand", "a/b"), name(me, "Brand", "a/b"), name(me, "brand.", "a/b"), name(me, "brand/a", "b"),
 		name(me, strings.Repeat("x", 64), "a/b"),
@@ -175,7 +200,7 @@ func TestNamesThatNoObjectHas(t *testing.T) {
 		err := d.Put(t.Context(), bad, strings.NewReader("x"))
 		if _, ok := errors.AsType[*objects.NameError](err); !ok {
 			t.Errorf("Put(%+v): %v", bad, err)
-		} else if len(err.Error()) > 300 || strings.Contains(err.Error(), path) {
+		} else if len(err.Error()) > 300 {
 			t.Errorf("Put(%+v) says: %v", bad, err)
 		}
 		if err := d.Remove(t.Context(), bad); err != nil {
@@ -190,6 +215,27 @@ func TestNamesThatNoObjectHas(t *testing.T) {
 		if got := text(t, d, at(good)); got != good {
 			t.Errorf("%q has %q", good, got)
 		}
+	}
+}
+
+// In a directory, what is a folder is no object, and what is an object is no folder.
+func TestFoldersAreNoObjects(t *testing.T) {
+	d, path := openDir(t)
+	put(t, d, at("a/b"), "x")
+	for _, key := range []string{"a", "a/b/c"} {
+		err := d.Put(t.Context(), at(key), strings.NewReader("x"))
+		if _, ok := errors.AsType[*objects.NameError](err); !ok || strings.Contains(err.Error(), path) {
+			t.Errorf("Put(%s): %v", key, err)
+		}
+		if _, err := d.Stat(t.Context(), at(key)); !errors.Is(err, objects.ErrNotFound) {
+			t.Errorf("Stat(%s): %v", key, err)
+		}
+		if err := d.Remove(t.Context(), at(key)); err != nil {
+			t.Errorf("Remove(%s): %v", key, err)
+		}
+	}
+	if got := text(t, d, at("a/b")); got != "x" {
+		t.Errorf("afterwards a/b has %q", got)
 	}
 }
 
@@ -268,9 +314,65 @@ func TestList(t *testing.T) {
 			r.Fatalf("with prefix %q the keys are %q, not %q", prefix, got, want)
 		}
 	})
-	d, _ := openDir(t)
-	if got := keys(t, d, me, "", "", 5); got != nil {
-		t.Errorf("a bucket that is not there has %v", got)
+}
+
+// Pages of a list are the same wherever objects are.
+func TestPages(t *testing.T) {
+	each(t, func(t *testing.T, d objects.Store) {
+		if got := keys(t, d, me, "", "", 5); got != nil {
+			t.Errorf("a bucket that is not there has %v", got)
+		}
+		want := []string{"a!", "a-b", "a/b", "a/c/d", "a0", "é/b"}
+		for n := range want {
+			put(t, d, at(want[len(want)-1-n]), "x")
+		}
+		put(t, d, objects.Location{Account: other, Bucket: "brand", Key: "a/theirs"}, "x")
+		put(t, d, objects.Location{Account: me, Bucket: "brand2", Key: "a/other"}, "x")
+		for size := 1; size < 8; size++ {
+			var got []string
+			for after := ""; ; after = got[len(got)-1] {
+				page := keys(t, d, me, "", after, size)
+				if got = append(got, page...); len(page) < size {
+					break
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("in pages of %d the keys are %q", size, got)
+			}
+		}
+		if got := keys(t, d, me, "a/", "a/b", 5); !slices.Equal(got, []string{"a/c/d"}) {
+			t.Errorf("with prefix a/ behind a/b the keys are %q", got)
+		}
+		if got, err := d.Buckets(t.Context(), me); err != nil || !slices.Equal(got, []string{"brand", "brand2"}) {
+			t.Errorf("the buckets are %v, %v", got, err)
+		}
+	})
+}
+
+// What is wrong with a bucket is said.
+func TestBucketThatCannotBeUsed(t *testing.T) {
+	good := blobtest.Bucket(t)
+	for name, change := range map[string]func(*blob.BucketConfig){
+		"no bucket": func(c *blob.BucketConfig) { c.Bucket = "no-such-bucket" },
+		"wrong key": func(c *blob.BucketConfig) {
+			c.Credentials = filepath.Join(t.TempDir(), "credentials")
+			if err := os.WriteFile(c.Credentials, []byte("[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		c := good
+		change(&c)
+		b, err := objects.OpenBucket(t.Context(), c)
+		if err == nil {
+			err = b.Check(t.Context())
+		}
+		if err == nil || errors.Is(err, objects.ErrNotFound) || !strings.Contains(err.Error(), c.String()) || strings.Contains(err.Error(), blobtest.Secret) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := objects.OpenBucket(t.Context(), blob.BucketConfig{Bucket: "x", Region: "us-east-1", Credentials: "/nowhere"}); err == nil {
+		t.Error("a file of credentials that is not there is no error")
 	}
 }
 

@@ -73,6 +73,8 @@ func (e *Engine) report(ctx context.Context, a appstream.EnsureReported) error {
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			return &compute.Fault{Code: string(types.UsageReportExecutionErrorCodeAccessDenied), Message: "the server may not write " + key + "; let its user write into the bucket", Cause: err}
+		case errors.Is(err, fs.ErrNotExist):
+			return &compute.Fault{Code: string(types.UsageReportExecutionErrorCodeResourceNotFound), Message: "the bucket of the server's settings is not there, for " + key, Cause: err}
 		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 			return &compute.Fault{Message: "there is no space left for " + key + "; make room, and it will be written", Cause: err}
 		case err != nil:

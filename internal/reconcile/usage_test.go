@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -202,13 +203,15 @@ func TestUsageReportsAreCaughtUp(t *testing.T) {
 		w.reachFleet("lab", types.FleetStateRunning, 1)
 		w.subscribe()
 		want := map[string][]string{}
-		full := func(method, _ string, when sim.When) error {
-			if method == "EnsureReported" && when == sim.Before {
-				return syscall.ENOSPC
-			}
-			return nil
+		trouble := func(err error) {
+			w.setInject(func(method, _ string, when sim.When) error {
+				if method == "EnsureReported" && when == sim.Before {
+					return err
+				}
+				return nil
+			})
 		}
-		w.setInject(full)
+		trouble(syscall.ENOSPC)
 		for day := 1; day <= 3; day++ {
 			s := w.use("ada")
 			want[fmt.Sprintf("2000-01-%02d", day)] = []string{s.ID}
@@ -219,6 +222,11 @@ func TestUsageReportsAreCaughtUp(t *testing.T) {
 		e := w.subscription().SubscriptionErrors[0]
 		if e.ErrorCode != types.UsageReportExecutionErrorCodeInternalServiceError || !strings.Contains(*e.ErrorMessage, "no space left") || strings.Contains(*e.ErrorMessage, w.dir) {
 			t.Errorf("the error is %s: %s", e.ErrorCode, *e.ErrorMessage)
+		}
+		for err, code := range map[error]types.UsageReportExecutionErrorCode{fs.ErrPermission: types.UsageReportExecutionErrorCodeAccessDenied,
+			fs.ErrNotExist: types.UsageReportExecutionErrorCodeResourceNotFound} {
+			trouble(err)
+			w.wait(string(code), time.Minute, func() bool { return w.subscription().SubscriptionErrors[0].ErrorCode == code })
 		}
 		if got := w.reported(); len(got) != 0 {
 			t.Errorf("the reports are %v", got)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,7 +23,7 @@ import (
 
 // Doctor looks whether a server with this configuration would work here. It makes nothing, and works while the server runs.
 func Doctor(ctx context.Context, cfg Config) []compute.Finding {
-	findings := append([]compute.Finding{checkDataDir(cfg.Data), checkPort(ctx, cfg)}, checkArchives(ctx, cfg.Config)...)
+	findings := slices.Concat([]compute.Finding{checkDataDir(cfg.Data), checkPort(ctx, cfg)}, checkArchives(ctx, cfg.Config), checkObjects(ctx, cfg.Config))
 	if cfg.Provider == config.Sim {
 		return findings
 	}

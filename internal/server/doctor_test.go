@@ -44,7 +44,7 @@ func TestDoctorLooksForTheBucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := Config{Config: config.Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Provider: config.Sim,
-		Archives: config.Archives{Bucket: "oriel", Endpoint: "http://127.0.0.1:1", Region: "us-east-1", PathStyle: true, Credentials: file}}}
+		Archives: config.Bucket{Bucket: "oriel", Endpoint: "http://127.0.0.1:1", Region: "us-east-1", PathStyle: true, Credentials: file}}}
 	found := Doctor(t.Context(), cfg)
 	last := found[len(found)-1]
 	if last.What != "bucket of the archives" || last.OK || last.Hint == "" || !strings.Contains(last.Info, "s3://oriel/ at http://127.0.0.1:1") || strings.Contains(last.Info, "not-to-be-told") {

@@ -31,7 +31,6 @@ import (
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/config"
 	"github.com/oriel-project/oriel/internal/gateway"
-	"github.com/oriel-project/oriel/internal/objects"
 	"github.com/oriel-project/oriel/internal/password"
 	"github.com/oriel-project/oriel/internal/portal"
 	"github.com/oriel-project/oriel/internal/reconcile"
@@ -114,7 +113,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	if err != nil {
 		return s, err
 	}
-	files, err := objects.OpenDir(objectsDir(cfg.Data))
+	files, err := openObjects(ctx, cfg.Config)
 	if err != nil {
 		return s, err
 	}
