@@ -58,8 +58,11 @@ func (t *ExportImageTask) Fail(state, message string, now time.Time) {
 	t.View.ErrorDetails = []types.ErrorDetails{{ErrorCode: new(string(types.FleetErrorCodeInternalServiceError)), ErrorMessage: &message}}
 }
 
-// Archive names the task's archive: ACCOUNT/AMI.tar.
-func (t *ExportImageTask) Archive() string { return t.Account + "/" + t.AmiID + ".tar" }
+// Archive names the task's archive.
+func (t *ExportImageTask) Archive() string { return ArchiveName(t.Account, t.AmiID) }
+
+// ArchiveName names the archive of an AMI: ACCOUNT/AMI.tar.
+func ArchiveName(account, ami string) string { return account + "/" + ami + ".tar" }
 
 // Describe gives what the API shows of the task.
 func (t *ExportImageTask) Describe() types.ExportImageTask {

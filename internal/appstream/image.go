@@ -18,10 +18,11 @@ import (
 //
 //	CopyImage ──▶ COPYING ──▶ AVAILABLE or FAILED
 //	CreateUpdatedImage ──▶ CREATING ──▶ AVAILABLE or FAILED
+//	CreateImportedImage ──▶ VALIDATING ──▶ IMPORTING ──▶ AVAILABLE or FAILED
 //
 // An image is PENDING while its builder is SNAPSHOTTING: the builder's plan stops the machine, the image's plan
 // captures its disk. While it is CREATING, a builder that is made for it
-// works and tests, see Making. DeleteImage is accepted in every state but DELETING; it gives up what is under way. Public images come
+// works and tests, see Making; so may one while it is IMPORTING, when its archive is there. DeleteImage is accepted in every state but DELETING; it gives up what is under way. Public images come
 // from the provider and are AVAILABLE from the start, or have the state that the configuration gives them (DEPRECATED, for example).
 type Image struct {
 	Meta
@@ -33,6 +34,10 @@ type Image struct {
 	Made        bool                              // by such a builder: the provider has the image, which is to be tested now
 	CopyOf      string                            // of a copy: the Ref of the image that it is made of
 	UpdateOf    string                            // of an update: the same
+	Archive     string                            // of an import: the name of the archive that it is made of
+	Facts       *ArchiveFacts                     `json:",omitzero"` // what was found in that
+	LoadedRef   string                            // what the archive's image is called when a builder is to work on it first, see Ref
+	Loaded      bool                              // that image, or Ref if there is no such, is there
 	Permissions map[string]types.ImagePermissions // the accounts it is shared with
 	Icons       map[string]string                 // application name → name of its icon in the blob store
 	Software    []string                          `json:",omitempty"` // of the server's catalogue, that is installed on it
@@ -63,7 +68,7 @@ var imageDeadlines = map[string]time.Duration{
 	ImageDeleting:   15 * time.Minute,
 	ImageCopying:    4 * time.Hour,
 	ImageCreating:   8 * time.Hour,
-	ImageImporting:  4 * time.Hour,
+	ImageImporting:  12 * time.Hour, // with what its builder may take
 	ImageValidating: 4 * time.Hour,
 }
 
@@ -86,6 +91,9 @@ var imageTransitions = imageTable([]Transition{
 	{ImageCopying, ImageAvailable, "the image is copied"},
 	{"", ImageCreating, "CreateUpdatedImage"},
 	{ImageCreating, ImageAvailable, "a machine of the new image boots, and its applications start"},
+	{"", ImageValidating, "CreateImportedImage"},
+	{ImageValidating, ImageImporting, "the archive is whole, and what is in it can be a machine"},
+	{ImageImporting, ImageAvailable, "the archive is loaded, and what was to be tested works"},
 	{ImageDeleting, "", "the image's data are gone"},
 })
 
@@ -166,7 +174,7 @@ type ImageSnapshot struct {
 	Image   Image
 	Builder *ImageBuilder // the builder that it is made of; nil when there is none (any more)
 	Machine Machine       // of that builder
-	Exists  bool          // the provider has the whole image; only looked at while the image is being made
+	Exists  bool          // the provider has the whole image Awaited; only looked at while the image is being made
 }
 
 // PlanImage decides the next step of an image. It is pure.
@@ -179,15 +187,19 @@ func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
 		return planCopy(s, now)
 	case ImageCreating:
 		return planManaged(s, now)
+	case ImageValidating:
+		return planValidating(s, now)
+	case ImageImporting:
+		return planImporting(s, now)
 	case ImageDeleting:
 		if p := i.Problem; p != nil && i.Overdue(now) { // the problem of the last try: there was one
 			return failImage(i, now, types.ImageStateChangeReasonCodeInternalError,
 				fmt.Sprintf("The image could not be deleted within %s.%s Call DeleteImage again.", imageDeadlines[i.State], lastWords(p, Agent{})))
 		}
-		return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}, Remove: true, Wake: i.BuilderKeys(), Why: "the image's data are gone"}
+		return Decision[Image]{Next: i, Do: i.removal(), Remove: true, Wake: i.BuilderKeys(), Why: "the image's data are gone"}
 	case ImageFailed:
-		if i.BuilderID != "" || i.CopyOf != "" { // what a capture or a copy may have left
-			return Decision[Image]{Next: i, Do: []Action{EnsureImageGone{i.Ref}}}
+		if i.BuilderID != "" || i.CopyOf != "" || i.Archive != "" { // what a capture, a copy or an import may have left
+			return Decision[Image]{Next: i, Do: i.removal()}
 		}
 	}
 	return Decision[Image]{Next: i, Again: i.Deadline}
@@ -229,6 +241,15 @@ func planCopy(s ImageSnapshot, now time.Time) Decision[Image] {
 		return failImage(i, now, reason, fmt.Sprintf("The image was not copied within %s.%s", imageDeadlines[i.State], lastWords(p, Agent{})))
 	}
 	return Decision[Image]{Next: i, Do: []Action{EnsureImageCopied{i.CopyOf, i.Ref}}, Again: now.Add(pollAfter(now.Sub(i.Since)))}
+}
+
+// removal removes the data of an image.
+func (i *Image) removal() []Action {
+	do := []Action{EnsureImageGone{i.Ref}}
+	if i.LoadedRef != "" {
+		do = append(do, EnsureImageGone{i.LoadedRef})
+	}
+	return do
 }
 
 // failImage gives up. What a capture or a copy may have left is removed from FAILED, as often as that takes.

@@ -104,6 +104,8 @@ var imageBuilderTransitions = builderTable([]Transition{
 	{BuilderSnapshotting, BuilderStopped, "the image is AVAILABLE, FAILED or deleted"},
 	{"", BuilderUpdating, "CreateUpdatedImage"},
 	{BuilderUpdating, BuilderPendingQualification, "the disk is captured"},
+	{"", BuilderPendingImageImport, "CreateImportedImage, with something to do or to test"},
+	{BuilderPendingImageImport, BuilderPendingQualification, "the disk is captured, or the archive loaded and there is nothing to do"},
 	{BuilderDeleting, "", "the machine is gone"},
 })
 

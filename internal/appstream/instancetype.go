@@ -42,6 +42,11 @@ func InstanceTypes() map[string]InstanceType {
 	return types
 }
 
+// CommonFamilies are those of machines without anything that not every host has.
+func CommonFamilies() []string {
+	return []string{"General Purpose", "Compute Optimized", "Memory Optimized"}
+}
+
 // SmallestType gives the smallest documented type that is in sizes and of one of the families; without families, of all.
 func SmallestType(sizes map[string]InstanceType, families []string) (least InstanceType, found bool) {
 	for _, d := range documentedTypes {

@@ -1,6 +1,10 @@
 package appstream
 
-import "time"
+import (
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+)
 
 // A Job is work inside a machine: steps that its agent does as root, one after another, until one fails. The ID is of this one
 // attempt: a machine that has started again does not know it any more, and begins it anew.
@@ -25,6 +29,23 @@ type JobStatus struct {
 	Step    int    // index of the step that runs, or that was the last
 	Output  string // the end of what that step wrote; text of at most 16 KiB
 	Problem string // why the job failed; "" while it runs and when it succeeded
+}
+
+// EnsureCatalogueRead asks the agent of a running machine for its catalogue, and keeps the icons. What it is goes into Catalogue, which is a part of
+// the record that the decision writes.
+type EnsureCatalogueRead struct {
+	Machine   string
+	Platform  types.PlatformType // of the machine
+	Catalogue *Catalogue
+}
+
+// String names the action.
+func (a EnsureCatalogueRead) String() string { return "EnsureCatalogueRead " + a.Machine }
+
+// Catalogue is the applications of an image.
+type Catalogue struct {
+	Applications []types.Application
+	Icons        map[string]string // application name → name of its icon in the blob store
 }
 
 // Succeeded tells whether all steps were done.

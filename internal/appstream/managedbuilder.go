@@ -25,8 +25,11 @@ import (
 type Making struct {
 	Work    []JobStep // what the machine does before its disk is captured; empty: it only boots
 	Test    []JobStep // what a machine of the new image must be able to do beside booting
+	Reads   bool      // the catalogue is that of the machine that tests: it is read first, and its applications are the test
 	Done    bool      // what the builder does in its state is done: it waits for the image
 	Failure string    // why it cannot be done: the image's plan gives the image up
+
+	Catalogue *Catalogue `json:",omitzero"` // that was read
 }
 
 // readyLimit is how long a machine may run without being of use: its desktop has not drawn, or its agent does not answer.
@@ -44,6 +47,9 @@ var managedStates = map[string]bool{BuilderUpdating: true, BuilderPendingImageIm
 // steps is what the machine of a builder does in a state, and what the job is called there.
 func (m *Making) steps(state string) (id string, steps []JobStep) {
 	if state == BuilderPendingQualification {
+		if m.Reads && m.Catalogue != nil {
+			return "test", LaunchSteps(m.Catalogue.Applications)
+		}
 		return "test", m.Test
 	}
 	return "work", m.Work
@@ -76,6 +82,10 @@ func planMaking(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	case b.Making.Failure != "":
 		wait.Wake = b.captureKeys()
 		return wait
+	case b.State == BuilderPendingImageImport && !image.Loaded:
+		b.Deadline = now.Add(builderDeadlines[b.State]) // its own time begins with the archive's image
+		b.progress("waiting for the archive")
+		return Decision[ImageBuilder]{Next: b, Again: now.Add(5 * time.Second)}
 	case p != nil && p.Lasting:
 		return failMaking(b, now, p.Message)
 	case b.Overdue(now) && !m.NextChange.After(now):
@@ -86,7 +96,7 @@ func planMaking(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		}
 		d := moveBuilder(b, BuilderPendingQualification, now, "the disk is captured")
 		d.Do, d.Again = []Action{EnsureGone{b.ID}}, now // once more: what an interrupted pass has left goes too
-		d.Next.ImageRef, d.Next.View.ImageArn, d.Next.Boots, d.Next.Making.Done = image.Ref, new(image.ARN()), nil, false
+		d.Next.ImageRef, d.Next.View.ImageArn, d.Next.View.Platform, d.Next.Boots, d.Next.Making.Done = image.Ref, new(image.ARN()), image.View.Platform, nil, false
 		return d
 	case b.Making.Done && testing:
 		wait.Wake = b.captureKeys()
@@ -130,6 +140,10 @@ func planWork(b ImageBuilder, s BuilderSnapshot, now time.Time) Decision[ImageBu
 		return Decision[ImageBuilder]{Next: b, Again: again}
 	}
 	b.SilentSince = time.Time{}
+	if b.State == BuilderPendingQualification && b.Making.Reads && b.Making.Catalogue == nil {
+		b.Making.Catalogue = &Catalogue{}
+		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureCatalogueRead{b.ID, b.View.Platform, b.Making.Catalogue}}, Again: now}
+	}
 	switch j := s.Job; {
 	case len(steps) == 0 || j.Succeeded():
 		b.Making.Done = true
@@ -204,10 +218,10 @@ func leave(b ImageBuilder, outcome string, now time.Time) Decision[ImageBuilder]
 // planManaged decides the next step of an image that a builder of its own is made for.
 func planManaged(s ImageSnapshot, now time.Time) Decision[Image] {
 	i, b := s.Image, s.Builder
-	if b == nil || b.Making == nil || b.CapturingID != i.ID || !managedStates[b.State] {
-		return failImage(i, now, i.failure(), "The image builder "+i.ManagedBy+" was deleted before it was done.")
+	if !s.worked() {
+		return failImage(i, now, i.failure(), i.deserted())
 	}
-	if r := b.View.StateChangeReason; r != nil {
+	if r := b.View.StateChangeReason; r != nil && !b.Making.Done {
 		i.progress(deref(r.Message))
 	}
 	again := now.Add(5 * time.Second) // the builder's plan wakes it when it is done
@@ -217,8 +231,12 @@ func planManaged(s ImageSnapshot, now time.Time) Decision[Image] {
 		d.Why = "the image builder " + b.Name + " did not succeed; the image's errors say why" // not the output: events and logs are for others' eyes
 		return d
 	case b.State == BuilderPendingQualification && b.Making.Done && s.Exists:
-		i.Enter(ImageAvailable, now)
-		return Decision[Image]{Next: i, Wake: i.BuilderKeys(), Why: "a machine of it boots, and its applications start"}
+		if c := b.Making.Catalogue; c != nil && len(c.Applications) > 0 {
+			i.View.Applications, i.Icons = c.Applications, c.Icons
+		}
+		d := arrive(i, now, "a machine of it boots, and its applications start")
+		d.Wake = i.BuilderKeys()
+		return d
 	case p != nil && p.Lasting:
 		return failImage(i, now, i.failure(), p.Message)
 	case i.Overdue(now) && !s.Machine.NextChange.After(now):
@@ -229,8 +247,10 @@ func planManaged(s ImageSnapshot, now time.Time) Decision[Image] {
 	case s.Exists:
 		i.Made = true
 		return Decision[Image]{Next: i, Wake: i.BuilderKeys(), Again: again}
-	case b.Making.Done && s.Machine.Phase == MachineStopped:
+	case b.Making.Done && s.Machine.Phase == MachineStopped && !i.says("capturing the disk"):
 		i.progress("capturing the disk")
+		return Decision[Image]{Next: i, Again: now}
+	case b.Making.Done && s.Machine.Phase == MachineStopped:
 		return Decision[Image]{Next: i, Do: []Action{EnsureCaptured{b.ID, i.Ref}}, Again: soon(s.Machine, now)}
 	case s.Machine.NextChange.After(now):
 		again = s.Machine.NextChange
@@ -239,16 +259,97 @@ func planManaged(s ImageSnapshot, now time.Time) Decision[Image] {
 }
 
 // managed tells whether the image is one that a builder of its own is made for.
-func (i *Image) managed() bool { return i.ManagedBy != "" && i.State == ImageCreating }
+func (i *Image) managed() bool {
+	return i.ManagedBy != "" && (i.State == ImageCreating || i.State == ImageValidating || i.State == ImageImporting)
+}
+
+// worked tells whether the builder that is made for the image is there and at work.
+func (s *ImageSnapshot) worked() bool {
+	b := s.Builder
+	return b != nil && b.Making != nil && b.CapturingID == s.Image.ID && managedStates[b.State]
+}
+
+// deserted says that it is not.
+func (i *Image) deserted() string {
+	return "The image builder " + i.ManagedBy + " was deleted before it was done."
+}
+
+// Awaited is the image that the provider is making: Ref, or the one that a builder is to work on first.
+func (i *Image) Awaited() string {
+	if i.LoadedRef != "" && !i.Loaded {
+		return i.LoadedRef
+	}
+	return i.Ref
+}
+
+// planValidating has the archive checked.
+func planValidating(s ImageSnapshot, now time.Time) Decision[Image] {
+	i := s.Image
+	switch p := i.Problem; {
+	case i.ManagedBy != "" && !s.worked():
+		return failImage(i, now, i.failure(), i.deserted())
+	case p != nil && p.Lasting:
+		return failImage(i, now, i.failure(), p.Message)
+	case i.Overdue(now):
+		return failImage(i, now, i.failure(), fmt.Sprintf("The archive was not checked within %s.%s", imageDeadlines[i.State], lastWords(p, Agent{})))
+	}
+	i.Enter(ImageImporting, now)
+	i.Facts = &ArchiveFacts{}
+	return Decision[Image]{Next: i, Do: []Action{EnsureArchiveValid{i.Archive, i.Facts}}, Again: now, Why: "the archive is whole"}
+}
+
+// planImporting has the archive's image loaded. If a builder is made for the image, that goes on with it.
+func planImporting(s ImageSnapshot, now time.Time) Decision[Image] {
+	i := s.Image
+	if i.Facts != nil {
+		i.View.Platform = types.PlatformType(i.Facts.Platform)
+	}
+	switch p := i.Problem; {
+	case i.Loaded:
+		s.Image = i
+		return planManaged(s, now)
+	case i.ManagedBy != "" && !s.worked():
+		return failImage(i, now, i.failure(), i.deserted())
+	case s.Exists && i.ManagedBy == "":
+		return arrive(i, now, "the archive is loaded")
+	case s.Exists:
+		i.Loaded, i.Made = true, i.LoadedRef == ""
+		return Decision[Image]{Next: i, Wake: i.BuilderKeys(), Again: now.Add(5 * time.Second)}
+	case p != nil && p.Lasting:
+		return failImage(i, now, i.failure(), p.Message)
+	case i.Overdue(now):
+		return failImage(i, now, i.failure(), fmt.Sprintf("The archive was not loaded within %s.%s", imageDeadlines[i.State], lastWords(p, Agent{})))
+	}
+	return Decision[Image]{Next: i, Do: []Action{EnsureImported{i.Archive, i.Awaited()}}, Again: now.Add(pollAfter(now.Sub(i.Since)))}
+}
+
+// arrive makes an image AVAILABLE. What was only needed to make it is removed.
+func arrive(i Image, now time.Time, why string) Decision[Image] {
+	d := Decision[Image]{Next: i, Why: why}
+	if i.LoadedRef != "" {
+		d.Do = []Action{EnsureImageGone{i.LoadedRef}}
+		d.Next.LoadedRef = ""
+	}
+	d.Next.Enter(ImageAvailable, now)
+	return d
+}
 
 // failure is the reason that the API has for the failure of such an image.
 func (i *Image) failure() types.ImageStateChangeReasonCode {
+	if i.Archive != "" {
+		return types.ImageStateChangeReasonCodeImageImportFailure
+	}
 	return types.ImageStateChangeReasonCodeImageUpdateFailure
 }
 
 // progress says what is being done for the image, for people. It ends with the state.
 func (i *Image) progress(what string) {
 	i.View.StateChangeReason = &types.ImageStateChangeReason{Message: &what}
+}
+
+// says tells whether that is the progress which is shown.
+func (i *Image) says(what string) bool {
+	return i.View.StateChangeReason != nil && deref(i.View.StateChangeReason.Message) == what
 }
 
 // packageUpdates are the commands by which the administrators of a platform bring its packages up to date. They ask nothing, and leave
@@ -284,3 +385,31 @@ func LaunchSteps(catalogue []types.Application) []JobStep {
 	}
 	return steps
 }
+
+// CatalogueSteps has applications added to the catalogue of a machine by its Image Assistant. One of the same name that is there is replaced. The steps'
+// names tell nothing of what is added.
+func CatalogueSteps(list []types.ApplicationConfig) []JobStep {
+	const assistant = "AppStreamImageAssistant "
+	var steps []JobStep
+	for n, app := range list {
+		var add strings.Builder
+		for _, flag := range []struct {
+			name  string
+			value *string
+		}{{"name", app.Name}, {"absolute-app-path", app.AbsoluteAppPath}, {"display-name", app.DisplayName}, {"absolute-icon-path", app.AbsoluteIconPath},
+			{"absolute-manifest-path", app.AbsoluteManifestPath}, {"working-directory", app.WorkingDirectory}} {
+			if deref(flag.value) != "" {
+				add.WriteString(" " + shellWord("--"+flag.name+"="+*flag.value))
+			}
+		}
+		if deref(app.LaunchParameters) != "" { // the assistant takes quotation marks off, see its documentation
+			add.WriteString(" " + shellWord(`--launch-parameters="`+strings.ReplaceAll(*app.LaunchParameters, `"`, `\"`)+`"`))
+		}
+		command := assistant + "remove-application " + shellWord("--name="+deref(app.Name)) + " >/dev/null || true\n" + assistant + "add-application" + add.String()
+		steps = append(steps, JobStep{Name: fmt.Sprintf("add application %d of %d", n+1, len(list)), Command: command, Time: 5 * time.Minute})
+	}
+	return steps
+}
+
+// shellWord makes any text without NUL one word of a shell's command.
+func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -197,7 +197,7 @@ func TestPlanProperties(t *testing.T) {
 			b.Problem = &Problem{Message: "m", Lasting: rapid.Bool().Draw(t, "lasting"), Count: rapid.IntRange(1, 100).Draw(t, "count")}
 		}
 		if managedStates[state] {
-			b.Making = &Making{Done: rapid.Bool().Draw(t, "done"), Failure: rapid.SampledFrom([]string{"", "it broke"}).Draw(t, "failure")}
+			b.Making = &Making{Done: rapid.Bool().Draw(t, "done"), Failure: rapid.SampledFrom([]string{"", "it broke"}).Draw(t, "failure"), Reads: rapid.Bool().Draw(t, "reads")}
 			if rapid.Bool().Draw(t, "steps") {
 				b.Making.Work, b.Making.Test = UpdateSteps("DEBIAN_12"), LaunchSteps([]types.Application{{Name: new("a")}})
 			}
@@ -214,6 +214,7 @@ func TestPlanProperties(t *testing.T) {
 			s.Capture = &Image{Meta: Meta{ID: rapid.SampledFrom([]string{"img-1", "img-2"}).Draw(t, "id"), State: string(rapid.SampledFrom(types.ImageState("").Values()).Draw(t, "image state"))}}
 			if managedStates[state] {
 				s.Capture.ManagedBy, s.Capture.Ref, s.Capture.Made = b.Name, "new", rapid.Bool().Draw(t, "made")
+				s.Capture.Loaded = rapid.Bool().Draw(t, "loaded")
 			}
 		}
 		before, _ := json.Marshal(s)
@@ -244,7 +245,7 @@ func TestPlanProperties(t *testing.T) {
 	})
 }
 
-// As TestPlanProperties, for images that are captured, copied or updated.
+// As TestPlanProperties, for images that are captured, copied, updated or imported.
 func TestImagePlanProperties(t *testing.T) {
 	allowed := map[[2]string]bool{}
 	for _, tr := range imageTransitions {
@@ -252,13 +253,22 @@ func TestImagePlanProperties(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		i := Image{Meta: Meta{Key: Key{"123456789012", "us-east-1", NounImage, "img"}, ID: "img-1"}, Ref: "r"}
-		switch rapid.SampledFrom([]string{"copied", "updated", "captured"}).Draw(t, "kind") {
+		switch rapid.SampledFrom([]string{"copied", "updated", "imported", "captured"}).Draw(t, "kind") {
 		case "copied":
 			i.CopyOf = "source"
 			i.Enter(rapid.SampledFrom([]string{ImageCopying, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
 		case "updated":
 			i.UpdateOf, i.BuilderID, i.ManagedBy, i.Made = "source", "ib-1", "img-0123456789", rapid.Bool().Draw(t, "made")
 			i.Enter(rapid.SampledFrom([]string{ImageCreating, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
+		case "imported":
+			i.Archive, i.Loaded = "a.tar", rapid.Bool().Draw(t, "loaded")
+			if rapid.Bool().Draw(t, "managed") {
+				i.BuilderID, i.ManagedBy, i.LoadedRef = "ib-1", "img-0123456789", rapid.SampledFrom([]string{"", "loaded"}).Draw(t, "loaded ref")
+			} else {
+				i.Loaded = false
+			}
+			i.Made = i.Loaded && (i.LoadedRef == "" || rapid.Bool().Draw(t, "made"))
+			i.Enter(rapid.SampledFrom([]string{ImageValidating, ImageImporting, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
 		default:
 			i.BuilderID, i.View.ImageBuilderName = "ib-1", new("hello")
 			i.Enter(rapid.SampledFrom([]string{ImagePending, ImageAvailable, ImageFailed, ImageDeleting}).Draw(t, "state"), t0)
@@ -269,7 +279,7 @@ func TestImagePlanProperties(t *testing.T) {
 		s := ImageSnapshot{Image: i, Exists: rapid.Bool().Draw(t, "exists"),
 			Machine: Machine{Phase: rapid.SampledFrom([]Phase{MachineAbsent, MachineRunning, MachineStopped}).Draw(t, "phase")}}
 		if rapid.Bool().Draw(t, "builder") {
-			b := builder(rapid.SampledFrom([]string{BuilderSnapshotting, BuilderDeleting, BuilderStopped, BuilderUpdating, BuilderPendingQualification}).Draw(t, "builder state"))
+			b := builder(rapid.SampledFrom([]string{BuilderSnapshotting, BuilderDeleting, BuilderStopped, BuilderUpdating, BuilderPendingImageImport, BuilderPendingQualification}).Draw(t, "builder state"))
 			if managedStates[b.State] {
 				b.Making = &Making{Done: rapid.Bool().Draw(t, "done"), Failure: rapid.SampledFrom([]string{"", "it broke"}).Draw(t, "failure")}
 			}

@@ -1,9 +1,12 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +18,7 @@ import (
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/compute/sim"
+	"github.com/oriel-project/oriel/internal/oci"
 	"github.com/oriel-project/oriel/internal/service"
 	"github.com/oriel-project/oriel/internal/store"
 	"pgregory.net/rapid"
@@ -34,6 +38,13 @@ func withWorkers(w *world) *labour {
 		return err == nil && m.Phase == appstream.MachineRunning && m.NextChange.IsZero()
 	})
 	w.agents = a
+	w.reading = func(machine string) (appstream.Catalogue, error) {
+		if !a.up(machine) {
+			return appstream.Catalogue{}, errors.New("no answer")
+		}
+		return appstream.Catalogue{Icons: map[string]string{"xterm": "icon"}, Applications: []types.Application{
+			{Name: aws.String("xterm"), DisplayName: aws.String("Terminal"), LaunchPath: aws.String("/usr/bin/xterm")}, {Name: aws.String("gimp"), LaunchPath: aws.String("/usr/bin/gimp")}}}, nil
+	}
 	w.restart()
 	return a.labour
 }
@@ -91,6 +102,18 @@ func (w *world) state(image string) types.ImageState {
 		return i.State
 	}
 	return ""
+}
+
+// givenArchive is an archive that an administrator has put there.
+const givenArchive = "123456789012/ami-0123456789abcdef0.tar"
+
+// give puts it there.
+func (w *world) give() {
+	w.t.Helper()
+	const config = `{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}`
+	w.must(w.archives.Save(w.ctx(), givenArchive, func(out io.Writer) error {
+		return oci.Write(out, oci.Image{Config: []byte(config), Platform: oci.Platform{Architecture: "amd64", OS: "linux"}, Name: "any:thing"})
+	}))
 }
 
 func TestUpdateOfAnImage(t *testing.T) {
@@ -173,6 +196,110 @@ func TestUpdateFails(t *testing.T) {
 	}
 }
 
+// An import has what was asked for: its states, its builder, the catalogue of its disk.
+func TestImport(t *testing.T) {
+	for op, want := range map[string][]string{
+		"import":          {"IMPORTING", "AVAILABLE"},
+		"import and test": {"IMPORTING PENDING_QUALIFICATION", "AVAILABLE DELETING", "AVAILABLE"},
+		"import and add":  {"IMPORTING PENDING_IMAGE_IMPORT", "IMPORTING PENDING_QUALIFICATION", "AVAILABLE DELETING", "AVAILABLE"},
+	} {
+		in(t, func(w *world) {
+			work := withWorkers(w)
+			w.give()
+			w.must(w.do(op, "hello"))
+			if b := w.madeFor("import-of-hello"); b != nil && *b.View.InstanceType != "stream.standard.medium" {
+				t.Errorf("%s: the builder is a %s", op, *b.View.InstanceType)
+			}
+			var seen []string
+			w.wait(op, time.Hour, func() bool {
+				i, b := w.image("import-of-hello"), w.madeFor("import-of-hello")
+				line := string(i.State)
+				if b != nil {
+					line += " " + b.State
+				}
+				if !slices.Contains(seen, line) {
+					seen = append(seen, line)
+				}
+				return i.State == types.ImageStateAvailable && b == nil
+			})
+			for _, line := range want {
+				if !slices.Contains(seen, line) {
+					t.Errorf("%s was never %s, but %q", op, line, seen)
+				}
+			}
+			i := w.image("import-of-hello")
+			if i.Platform != "DEBIAN_12" || i.ImageBuilderName != nil || i.StateChangeReason != nil {
+				t.Errorf("%s: %+v", op, i)
+			}
+			if op == "import" {
+				if len(i.Applications) > 0 {
+					t.Errorf("nobody has read a catalogue, but the image has %+v", i.Applications)
+				}
+			} else if len(i.Applications) != 2 || aws.ToString(i.Applications[0].DisplayName) != "Terminal" || aws.ToString(i.Applications[0].IconURL) == "" {
+				t.Errorf("%s: the catalogue is %+v", op, i.Applications)
+			}
+			if n := len(work.steps["work"]); (n == 2) != (op == "import and add") {
+				t.Errorf("%s: %d steps of work", op, n)
+			}
+			time.Sleep(time.Minute)
+			w.check()
+			w.must(w.do("delete import", "hello"))
+			w.wait("gone", time.Minute, func() bool { return w.image("import-of-hello") == nil })
+			w.check()
+		})
+	}
+}
+
+// What is wrong with the archive or its applications is told, and nothing of it stays.
+func TestImportFails(t *testing.T) {
+	for name, test := range map[string]struct {
+		op, step string
+		spoil    func(w *world)
+		says     string
+	}{
+		"no archive any more": {"import", "", func(w *world) { w.must(w.archives.Remove(w.ctx(), givenArchive)) }, "does not exist (any more)"},
+		"a damaged archive": {"import and add", "", func(w *world) {
+			w.must(w.archives.Remove(w.ctx(), givenArchive))
+			w.must(w.archives.Save(w.ctx(), givenArchive, func(out io.Writer) error {
+				_, err := io.WriteString(out, strings.Repeat("no archive ", 1000))
+				return err
+			}))
+		}, "checking the archive: "},
+		"an application that is not there":   {"import and add", "add application 2 of 2", nil, "the last line of add application 2 of 2"},
+		"an application that does not start": {"import and test", "start gimp", nil, "the last line of start gimp"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(w *world) {
+				work := withWorkers(w)
+				w.give()
+				if test.step != "" {
+					work.fails[test.step] = test.step + ": exit status 1"
+				}
+				if test.spoil != nil { // before the first pass
+					w.engineStop()
+				}
+				w.must(w.do(test.op, "hello"))
+				if test.spoil != nil {
+					test.spoil(w)
+					w.restart()
+				}
+				w.wait("FAILED", time.Hour, func() bool {
+					return w.state("import-of-hello") == types.ImageStateFailed && w.madeFor("import-of-hello") == nil
+				})
+				i := w.image("import-of-hello")
+				if r := i.StateChangeReason; r.Code != types.ImageStateChangeReasonCodeImageImportFailure || !strings.Contains(*r.Message, test.says) || len(i.ImageErrors) != 1 {
+					t.Errorf("%s %s, %d errors", r.Code, *r.Message, len(i.ImageErrors))
+				}
+				time.Sleep(time.Minute)
+				w.check()
+				if strings.Contains(w.log.String(), "/usr/bin/gimp") {
+					t.Error("the log has a path of the catalogue")
+				}
+			})
+		})
+	}
+}
+
 // A machine that is turned off, or vanishes, in the middle of its work does it again.
 func TestUpdateSurvivesItsMachine(t *testing.T) {
 	for _, trouble := range []string{"stopped", "gone"} {
@@ -205,29 +332,35 @@ func TestUpdateSurvivesItsMachine(t *testing.T) {
 	}
 }
 
-// Deleting either record gives the update up, at any point of it.
-func TestDeleteGivesAnUpdateUp(t *testing.T) {
+// Deleting either record gives an update or an import up, at any point of it.
+func TestDeleteGivesAnUpdateUp(t *testing.T) { deleteGivesUp(t, "update") }
+func TestDeleteGivesAnImportUp(t *testing.T) { deleteGivesUp(t, "import and add") }
+
+func deleteGivesUp(t *testing.T, op string) {
+	kind, _, _ := strings.Cut(op, " ")
+	image := kind + "-of-hello"
 	for _, what := range []string{"image", "builder"} {
-		for after := time.Duration(0); after < 14*time.Second; after += 700 * time.Millisecond {
+		for after := time.Duration(0); after < 16*time.Second; after += 1300 * time.Millisecond {
 			in(t, func(w *world) {
 				withWorkers(w)
 				w.original()
-				w.must(w.do("update", "hello"))
+				w.give()
+				w.must(w.do(op, "hello"))
 				time.Sleep(after)
 				synctest.Wait()
-				if w.state("update-of-hello") == types.ImageStateAvailable {
+				if w.state(image) == types.ImageStateAvailable {
 					return
 				}
 				if what == "image" {
-					w.must(w.do("delete update", "hello"))
-					w.wait("all gone", time.Minute, func() bool { return w.image("update-of-hello") == nil && w.madeFor("update-of-hello") == nil })
+					w.must(w.do("delete "+kind, "hello"))
+					w.wait("all gone", time.Minute, func() bool { return w.image(image) == nil && w.madeFor(image) == nil })
 				} else {
-					name := w.madeFor("update-of-hello").Name
+					name := w.madeFor(image).Name
 					w.must(w.do("delete", name))
 					w.wait("builder gone", time.Minute, func() bool {
-						return w.madeFor("update-of-hello") == nil && w.state("update-of-hello") == types.ImageStateFailed
+						return w.madeFor(image) == nil && w.state(image) == types.ImageStateFailed
 					})
-					if m := *w.image("update-of-hello").StateChangeReason.Message; !strings.Contains(m, "The image builder "+name+" was deleted") {
+					if m := *w.image(image).StateChangeReason.Message; !strings.Contains(m, "The image builder "+name+" was deleted") {
 						t.Errorf("after %s: %s", after, m)
 					}
 				}
@@ -238,52 +371,65 @@ func TestDeleteGivesAnUpdateUp(t *testing.T) {
 	}
 }
 
-// A server that is killed before or after any action of an update comes to the same end.
-func TestCrashAroundEveryActionOfAnUpdate(t *testing.T) {
-	for crash := range 200 {
-		var where string
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			defer func() { w.stop() }()
-			work := withWorkers(w)
-			w.original()
-			calls := 0
-			inject := func(method, _ string, when sim.When) error {
-				if strings.HasPrefix(method, "Ensure") {
-					if calls++; calls == crash+1 {
-						where = fmt.Sprint(when, " ", method)
-						w.kill()
+// A server that is killed before or after any action of an update or an import comes to the same end.
+func TestCrashAroundEveryActionOfManagedBuilders(t *testing.T) {
+	for op, least := range map[string]int{"update": 24, "import": 6, "import and test": 18, "import and add": 32} {
+		t.Run(op, func(t *testing.T) {
+			for crash := range 200 {
+				var where string
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					defer func() { w.stop() }()
+					work := withWorkers(w)
+					if op == "update" {
+						w.original()
+					} else {
+						w.give()
 					}
+					calls, imports := 0, 0
+					inject := func(method, _ string, when sim.When) error {
+						again := method == "EnsureImageImported" && imports >= 4 // it is asked for again and again until it is there
+						if method == "EnsureImageImported" {
+							imports++
+						}
+						if strings.HasPrefix(method, "Ensure") && !again || method == "InspectArchive" {
+							if calls++; calls == crash+1 {
+								where = fmt.Sprint(when, " ", method)
+								w.kill()
+							}
+						}
+						return nil
+					}
+					work.around = inject
+					w.setInject(inject)
+					w.must(w.do(op, "hello"))
+					image := map[bool]string{true: "update-of-hello", false: "import-of-hello"}[op == "update"]
+					w.wait(op, time.Hour, func() bool {
+						if w.dead.Load() {
+							w.restart()
+						}
+						return w.state(image) == types.ImageStateAvailable && w.madeFor(image) == nil
+					})
+					w.check()
+				})
+				if t.Failed() {
+					t.Fatalf("crash number %d: %s", crash, where)
 				}
-				return nil
+				if where == "" {
+					t.Logf("killed around each of %d calls", crash)
+					if crash < least {
+						t.Errorf("only %d calls: the script does not do what it should", crash)
+					}
+					return
+				}
 			}
-			work.around = inject
-			w.setInject(inject)
-			w.must(w.do("update", "hello"))
-			w.wait("update", time.Hour, func() bool {
-				if w.dead.Load() {
-					w.restart()
-				}
-				return w.state("update-of-hello") == types.ImageStateAvailable && w.madeFor("update-of-hello") == nil
-			})
-			w.check()
+			t.Error("the script never came to an end without a crash")
 		})
-		if t.Failed() {
-			t.Fatalf("crash number %d: %s", crash, where)
-		}
-		if where == "" {
-			t.Logf("killed around each of %d calls", crash)
-			if crash < 12 {
-				t.Errorf("only %d calls: the script does not do what it should", crash)
-			}
-			return
-		}
 	}
-	t.Error("the script never came to an end without a crash")
 }
 
-// Whatever happens to updates, in the end every image rests, and no builder that was made for one is left.
-func TestRandomUpdates(t *testing.T) {
+// Whatever happens to updates and imports, in the end every image rests, and no builder that was made for one is left.
+func TestRandomManagedBuilders(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		type step struct {
 			Op   string
@@ -291,17 +437,18 @@ func TestRandomUpdates(t *testing.T) {
 		}
 		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 			return step{
-				rapid.SampledFrom([]string{"update", "update", "delete update", "delete image", "delete builder", "kill", "restart", "machine stops", "machine goes", "tag"}).Draw(t, "op"),
+				rapid.SampledFrom([]string{"update", "update", "delete update", "delete image", "import", "import and test", "import and add", "import and add", "delete import", "delete builder", "kill", "restart", "machine stops", "machine goes", "tag", "take"}).Draw(t, "op"),
 				time.Duration(rapid.IntRange(0, 9000).Draw(t, "wait ms")) * time.Millisecond,
 			}
 		}), 1, 20).Draw(rt, "steps")
 		faults := rapid.SliceOfN(rapid.IntRange(0, 40), 64, 64).Draw(rt, "faults")
-		failing := rapid.SampledFrom([]string{"", "", "update the packages", "start xterm"}).Draw(rt, "failing")
+		failing := rapid.SampledFrom([]string{"", "", "update the packages", "start xterm", "add application 2 of 2"}).Draw(rt, "failing")
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			defer func() { w.stop() }()
 			work := withWorkers(w)
 			w.original()
+			w.give()
 			if failing != "" {
 				work.fails[failing] = "exit status 1"
 			}
@@ -313,13 +460,13 @@ func TestRandomUpdates(t *testing.T) {
 					return fmt.Errorf("injected: %w", compute.ErrUnavailable)
 				case f == 1:
 					return errors.New("injected")
-				case f == 2 && method == "EnsureCaptured":
+				case f == 2 && (method == "EnsureCaptured" || method == "EnsureImageImported" || method == "InspectArchive"):
 					return &compute.Fault{Message: "injected: no space left"}
 				}
 				return nil
 			})
 			for _, s := range steps {
-				made := w.madeFor("update-of-hello")
+				made := cmp.Or(w.madeFor("update-of-hello"), w.madeFor("import-of-hello"))
 				var err error
 				switch s.Op {
 				case "kill":
@@ -339,6 +486,8 @@ func TestRandomUpdates(t *testing.T) {
 					if made != nil {
 						_ = w.provider.EnsureGone(w.ctx(), made.ID)
 					}
+				case "take":
+					err = w.archives.Remove(w.ctx(), givenArchive)
 				case "tag":
 					if made != nil {
 						_, err = w.svc.TagResource(w.ctx(), &appstreamapi.TagResourceInput{ResourceArn: aws.String(made.ARN()), Tags: map[string]string{"a": "b"}})
@@ -358,7 +507,7 @@ func TestRandomUpdates(t *testing.T) {
 			synctest.Wait()
 			w.wait("rest", time.Hour, w.steady)
 			w.check()
-			if b := w.madeFor("update-of-hello"); b != nil {
+			if b := cmp.Or(w.madeFor("update-of-hello"), w.madeFor("import-of-hello")); b != nil {
 				t.Errorf("left: %s, %s, %+v", b.Name, b.State, b.Making)
 			}
 		})

@@ -115,9 +115,9 @@ func (e *Engine) passImage(ctx context.Context, head appstream.Meta) error {
 	s.Image.Excuse(time.Since(head.Due), time.Now())
 	return finish(ctx, e, s.Image, func() (appstream.Decision[appstream.Image], error) {
 		switch s.Image.State {
-		case appstream.ImagePending, appstream.ImageCopying, appstream.ImageCreating:
+		case appstream.ImagePending, appstream.ImageCopying, appstream.ImageCreating, appstream.ImageImporting:
 			err := ask(ctx, func(ctx context.Context) (err error) {
-				s.Exists, err = e.Provider.HasImage(ctx, s.Image.Ref)
+				s.Exists, err = e.Provider.HasImage(ctx, s.Image.Awaited())
 				return err
 			})
 			if err == nil && s.Builder != nil {
@@ -321,6 +321,10 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)
 		case appstream.EnsureReported:
 			err = e.report(ctx, a)
+		case appstream.EnsureCatalogueRead:
+			if e.Catalogue != nil {
+				*a.Catalogue, err = e.Catalogue(ctx, a.Machine, a.Platform)
+			}
 		case appstream.EnsureJobBegun:
 			if e.Agents != nil {
 				err = e.Agents.BeginJob(ctx, a.Machine, a.Job)
@@ -370,6 +374,8 @@ func verb(a appstream.Action) string {
 		return "removing the archive"
 	case appstream.EnsureReported:
 		return "writing the usage report"
+	case appstream.EnsureCatalogueRead:
+		return "reading the catalogue"
 	case appstream.EnsureJobBegun:
 		return "beginning the job"
 	case appstream.EnsureDelivered:

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/objects"
@@ -40,11 +41,13 @@ type Config struct {
 	Objects  Objects  // nil: usage reports cannot be written
 	Post     Post     // nil: no mails are sent
 	Agents   Agents   // nil when the provider's machines have no agents: they are ready as soon as they run
-	Sizes    map[string]appstream.InstanceType
-	Software map[string]appstream.Software // what can be installed on image builders
-	Regions  []string                      // where public images are offered
-	Workers  int                           // how many passes at a time, beside those that wait for an agent; default 32
-	Log      *slog.Logger
+	// Catalogue reads the catalogue of a running machine, and keeps the icons. Nil: images keep the catalogue that they were given.
+	Catalogue func(ctx context.Context, machine string, platform types.PlatformType) (appstream.Catalogue, error)
+	Sizes     map[string]appstream.InstanceType
+	Software  map[string]appstream.Software // what can be installed on image builders
+	Regions   []string                      // where public images are offered
+	Workers   int                           // how many passes at a time, beside those that wait for an agent; default 32
+	Log       *slog.Logger
 
 	// Observe is told about every pass: the noun, what came of it ("ok", "conflict" when the record changed meanwhile, "error") and how long it took. May be nil.
 	Observe func(noun appstream.Noun, outcome string, d time.Duration)

@@ -132,7 +132,7 @@ func (e *Engine) sweepImages(ctx context.Context) error {
 			if err := decode(&image); err != nil {
 				return err
 			}
-			known[image.Ref] = true
+			known[image.Ref], known[image.LoadedRef] = true, true
 			return nil
 		})
 	})
@@ -246,7 +246,7 @@ func publicImage(image appstream.Image, p compute.PublicImage, region string) ap
 		ImageBuilderSupported:     new(true),
 		AppstreamAgentVersion:     new("LATEST"),
 		ImageType:                 types.ImageTypeNative,
-		SupportedInstanceFamilies: []string{"General Purpose", "Compute Optimized", "Memory Optimized"},
+		SupportedInstanceFamilies: appstream.CommonFamilies(),
 	}
 	if !p.Released.IsZero() {
 		image.View.PublicBaseImageReleasedDate = new(p.Released)

@@ -44,11 +44,12 @@ type world struct {
 
 	// inject is called around every verb of the provider; it may return an error, or kill the world.
 	inject   injector
-	injectMu sync.Mutex                              // injectors have state, and passes call them at the same time
-	wrap     func(compute.Provider) compute.Provider // puts something between the engine and the provider; nil for nothing
-	post     func(appstream.Letter) error            // sends a letter; nil: there is no mail server
-	agents   reconcile.Agents                        // nil: machines without agents
-	images   []compute.PublicImage                   // on offer
+	injectMu sync.Mutex                                        // injectors have state, and passes call them at the same time
+	wrap     func(compute.Provider) compute.Provider           // puts something between the engine and the provider; nil for nothing
+	post     func(appstream.Letter) error                      // sends a letter; nil: there is no mail server
+	agents   reconcile.Agents                                  // nil: machines without agents
+	reading  func(machine string) (appstream.Catalogue, error) // what engines read as the catalogue of a machine; nil: nothing
+	images   []compute.PublicImage                             // on offer
 
 	store    *sqlite.Store
 	provider *sim.Provider
@@ -136,7 +137,19 @@ func (w *world) start() {
 		machines = w.wrap(provider)
 	}
 	w.store, w.provider, w.archives, w.files, w.dead = st, provider, archives, files, dead // agents use them as soon as the engine runs
-	engine := reconcile.New(reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log})
+	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log}
+	if reading := w.reading; reading != nil {
+		config.Catalogue = func(_ context.Context, machine string, _ types.PlatformType) (c appstream.Catalogue, err error) {
+			if err = inject("EnsureCatalogueRead", machine, sim.Before); err == nil {
+				c, err = reading(machine)
+			}
+			if err == nil {
+				err = inject("EnsureCatalogueRead", machine, sim.After)
+			}
+			return c, err
+		}
+	}
+	engine := reconcile.New(config)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := engine.Run(ctx); err != nil {
@@ -318,6 +331,18 @@ func (w *world) do(op, name string) error {
 			AmiName: aws.String(fmt.Sprintf("export-of-%s-%d", name, time.Now().UnixNano())), IamRoleArn: aws.String("arn:aws:iam::123456789012:role/x")})
 	case "update":
 		_, err = w.svc.CreateUpdatedImage(w.ctx(), &appstreamapi.CreateUpdatedImageInput{ExistingImageName: aws.String("image-of-" + name), NewImageName: aws.String("update-of-" + name)})
+	case "import", "import and test", "import and add":
+		in := &appstreamapi.CreateImportedImageInput{Name: aws.String("import-of-" + name), SourceAmiId: aws.String("ami-0123456789abcdef0")}
+		if op != "import" {
+			in.RuntimeValidationConfig = &types.RuntimeValidationConfig{IntendedInstanceType: aws.String("stream.standard.medium")}
+		}
+		if op == "import and add" {
+			in.AppCatalogConfig = []types.ApplicationConfig{{Name: aws.String("xterm"), AbsoluteAppPath: aws.String("/usr/bin/xterm")}, {Name: aws.String("gimp"), AbsoluteAppPath: aws.String("/usr/bin/gimp")}}
+		}
+		_, err = w.svc.CreateImportedImage(w.ctx(), in)
+	case "delete import":
+		image := "import-of-" + name
+		_, err = w.svc.DeleteImage(w.ctx(), &appstreamapi.DeleteImageInput{Name: &image})
 	case "delete update":
 		image := "update-of-" + name
 		_, err = w.svc.DeleteImage(w.ctx(), &appstreamapi.DeleteImageInput{Name: &image})
@@ -469,6 +494,11 @@ func (w *world) check() {
 				archives--
 			}
 			w.history(tx, e.Meta, allowed)
+		}
+		if given, err := w.archives.Has(w.ctx(), givenArchive); err != nil {
+			return err
+		} else if given {
+			archives--
 		}
 		if archives != 0 {
 			w.t.Errorf("%d archives without a record", archives)

@@ -153,6 +153,9 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 		return s, fmt.Errorf("seal the secrets with the newest key: %w", err)
 	}
 	s.metrics.Watch(s.fleetFigures, (&streamFigures{streams: func() []gateway.StreamStat { return s.gateway.Streams() }}).sessions)
+	if dialer != nil {
+		engine.Catalogue = svc.ReadCatalogue
+	}
 	s.engine = reconcile.New(engine)
 	if s.attend != nil {
 		s.attend.Images = svc

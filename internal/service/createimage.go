@@ -78,12 +78,14 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 		if err == nil && asked.State != appstream.BuilderRunning {
 			err = inState(appstream.OperationNotPermitted, builder, asked.State, "a RUNNING")
 		}
-		if err == nil {
-			catalogue, image.Icons, err = s.catalogue(ctx, &asked, !value(in.DryRun))
+		var found appstream.Catalogue
+		if err == nil && s.cfg.Agents != nil {
+			found, err = s.readCatalogue(ctx, asked.ID, asked.Name, asked.View.Platform, !value(in.DryRun))
 		}
 		if err != nil {
 			return nil, err
 		}
+		catalogue, image.Icons = found.Applications, found.Icons
 	}
 	err := s.change(ctx, "oriel:CreateImage", image.Key, func(tx store.Tx, now time.Time) error {
 		var b appstream.ImageBuilder
@@ -152,14 +154,17 @@ func (s *Service) CreateImage(ctx context.Context, in *CreateImageInput) (*Creat
 		return nil
 	})
 	if err == errDry {
-		err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-			return tx.AddAudit(AuditLine(ctx, image.Created, "oriel:CreateImage", image.ARN(), "DryRun"))
-		})
+		err = s.auditDry(ctx, "oriel:CreateImage", image.Key, image.Created)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &CreateImageOutput{Image: new(s.describe(c, &image))}, nil
+}
+
+// auditDry writes the line of the audit log for a dry run, whose transaction is undone.
+func (s *Service) auditDry(ctx context.Context, op string, resource appstream.Key, now time.Time) error {
+	return s.cfg.Store.Update(ctx, func(tx store.Tx) error { return tx.AddAudit(AuditLine(ctx, now, op, resource.ARN(), "DryRun")) })
 }
 
 func checkCreateImage(in *CreateImageInput) error {
@@ -251,37 +256,37 @@ func checkApplication(app types.Application) error {
 	return nil
 }
 
-// catalogue asks the agent of an image builder for its catalogue, and keeps the icons if it shall. It gives the icon of each application by
-// name.
-func (s *Service) catalogue(ctx context.Context, b *appstream.ImageBuilder, keep bool) ([]types.Application, map[string]string, error) {
-	if s.cfg.Agents == nil {
-		return nil, nil, nil
-	}
-	agent := s.cfg.Agents(b.ID)
+// ReadCatalogue asks the agent of a running machine for its catalogue, and keeps the icons. The engine needs it for images that are imported.
+func (s *Service) ReadCatalogue(ctx context.Context, machine string, platform types.PlatformType) (appstream.Catalogue, error) {
+	return s.readCatalogue(ctx, machine, machine, platform, true)
+}
+
+// readCatalogue asks the agent of the machine of an image builder for its catalogue, and keeps the icons if it shall.
+func (s *Service) readCatalogue(ctx context.Context, machine, name string, platform types.PlatformType, keep bool) (c appstream.Catalogue, err error) {
+	agent := s.cfg.Agents(machine)
 	defer agent.Close()
 	apps, err := agent.Applications(ctx)
 	if err != nil {
-		return nil, nil, &appstream.Error{Kind: appstream.Unavailable, Cause: err,
-			Message: fmt.Sprintf("The agent of the image builder %s does not answer. Try again, or restart the image builder.", b.Name)}
+		return c, &appstream.Error{Kind: appstream.Unavailable, Cause: err,
+			Message: fmt.Sprintf("The agent of the image builder %s does not answer. Try again, or restart the image builder.", name)}
 	}
-	var list []types.Application
-	icons := map[string]string{}
+	c.Icons = map[string]string{}
 	for _, app := range apps {
-		list = append(list, types.Application{
+		c.Applications = append(c.Applications, types.Application{
 			Name:             &app.Name,
 			DisplayName:      appstream.Optional(app.DisplayName),
 			LaunchPath:       &app.AbsoluteAppPath,
 			LaunchParameters: appstream.Optional(app.LaunchParameters),
 			WorkingDirectory: appstream.Optional(app.WorkingDirectory),
 			Enabled:          new(true),
-			Platforms:        []types.PlatformType{b.View.Platform},
+			Platforms:        []types.PlatformType{platform},
 			Metadata:         map[string]string{},
 		})
 		if keep && len(app.IconPNG) > 0 {
-			if icons[app.Name], err = s.cfg.Blobs.Put(app.IconPNG, ".png"); err != nil {
-				return nil, nil, err
+			if c.Icons[app.Name], err = s.cfg.Blobs.Put(app.IconPNG, ".png"); err != nil {
+				return appstream.Catalogue{}, err
 			}
 		}
 	}
-	return list, icons, nil
+	return c, nil
 }

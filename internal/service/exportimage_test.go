@@ -73,6 +73,7 @@ func TestCreateExportImageTask(t *testing.T) {
 type archives int
 
 func (n archives) Count(context.Context, string) (int, error) { return int(n), nil }
+func (n archives) Has(context.Context, string) (bool, error)  { return false, nil }
 
 func TestExportIsRefused(t *testing.T) {
 	f := newFixture(t, func(cfg *service.Config) { cfg.Archives, cfg.Quotas.ImageExports = archives(3), 5 })

@@ -50,10 +50,6 @@ func (pending) CreateApplication(context.Context, *aws.CreateApplicationInput) (
 	return nil, pendingOperation("CreateApplication")
 }
 
-func (pending) CreateImportedImage(context.Context, *aws.CreateImportedImageInput) (*aws.CreateImportedImageOutput, error) {
-	return nil, pendingOperation("CreateImportedImage")
-}
-
 func (pending) DeleteAppBlock(context.Context, *aws.DeleteAppBlockInput) (*aws.DeleteAppBlockOutput, error) {
 	return nil, pendingOperation("DeleteAppBlock")
 }

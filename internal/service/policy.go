@@ -29,6 +29,8 @@ func (s *Service) DependentActions(operation string, c appstream.Caller, in any)
 		tagged("Tags", appstream.NounStack, "Name")
 	case "CreateImage":
 		tagged("Tags", appstream.NounImage, "Name")
+	case "CreateImportedImage":
+		tagged("Tags", appstream.NounImage, "Name")
 	case "CreateUpdatedImage":
 		tagged("NewImageTags", appstream.NounImage, "NewImageName")
 	}

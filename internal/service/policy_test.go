@@ -37,6 +37,7 @@ func TestDependentActions(t *testing.T) {
 		{"CreateStack", &api.CreateStackInput{Name: new("desk"), Tags: tags}, needs{also(tag, arn+"stack/desk")}},
 		{"CreateImage", &service.CreateImageInput{ImageBuilderName: new("b"), Name: new("i"), Tags: tags}, needs{also(tag, arn+"image/i")}},
 		{"CreateUpdatedImage", &api.CreateUpdatedImageInput{ExistingImageName: new("i"), NewImageName: new("j"), NewImageTags: tags}, needs{also(tag, arn+"image/j")}},
+		{"CreateImportedImage", &api.CreateImportedImageInput{Name: new("j"), Tags: tags, IamRoleArn: new(role)}, needs{also(tag, arn+"image/j"), also(pass, role)}},
 		{"CreateAppBlock", &api.CreateAppBlockInput{Name: new("a"), Tags: tags}, nil}, // the reference does not have it there
 		{"CreateAppBlockBuilder", &api.CreateAppBlockBuilderInput{Name: new("a"), IamRoleArn: new(role)}, needs{also(pass, role)}},
 		{"TagResource", &api.TagResourceInput{ResourceArn: new(arn + "fleet/pool"), Tags: tags}, nil},

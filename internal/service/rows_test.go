@@ -206,6 +206,16 @@ func imageRows() []row {
 		{name: "public", in: updateInput("base", "newer"), want: appstream.ResourceNotFound, says: "base"},
 		{name: "tags", in: updateInput("mine", "newer", func(in *api.CreateUpdatedImageInput) { in.NewImageTags = map[string]string{"aws:x": ""} }), want: appstream.Validation, says: "newImageTags"},
 
+		{name: "success", setup: withArchive, in: importInput("new"), then: state(func(out *api.CreateImportedImageOutput) any { return out.Image.State }, "VALIDATING")},
+		{name: "dry", setup: withArchive, in: importInput("new", func(in *api.CreateImportedImageInput) { in.DryRun = new(true) }), want: appstream.DryRunOperation, says: "could be imported"},
+		{name: "missing", in: importInput("new"), setup: func(c *service.Config) { c.Archives = given{} }, want: appstream.ResourceNotFound, says: ami},
+		{name: "taken", setup: withArchive, given: images, in: importInput("mine"), want: appstream.ResourceAlreadyExists, says: "already exists: mine"},
+		{name: "quota", given: images, setup: func(c *service.Config) { withArchive(c); c.Quotas.Images = 2 }, in: importInput("new"), want: appstream.LimitExceeded, says: "Limit: 2"},
+		{name: "role", setup: withArchive, in: importInput("new", func(in *api.CreateImportedImageInput) { in.IamRoleArn = new(theirRole) }), want: appstream.InvalidRole, says: "must be a role"},
+		{name: "no source", setup: withArchive, in: importInput("new", func(in *api.CreateImportedImageInput) { in.SourceAmiId = nil }), want: appstream.InvalidParameterCombination, says: "SourceAmiId"},
+		{name: "WorkSpaces", in: importInput("new", func(in *api.CreateImportedImageInput) { in.SourceAmiId, in.WorkspaceImageId = nil, new("wsi-12345678") }), want: appstream.OperationNotPermitted, says: "no WorkSpaces here"},
+		{name: "display name", in: importInput("new", func(in *api.CreateImportedImageInput) { in.DisplayName = new("ä") }), want: appstream.Validation, says: "isplayName"},
+
 		{name: "success", given: images, in: copyInput("mine", "copy", "us-west-2"), then: state(func(out *api.CopyImageOutput) any { return *out.DestinationImageName }, "copy")},
 		{name: "two at a time", given: copies(2), in: copyInput("mine", "copy", "eu-west-1"), want: appstream.LimitExceeded, says: "Limit: 2"},
 		{name: "quota", given: images, setup: quota(func(q *service.Quotas) { q.Images = 2 }), in: copyInput("mine", "copy", "us-west-2"), want: appstream.LimitExceeded, says: "The image limit for account " + me + " in us-west-2 was exceeded."},

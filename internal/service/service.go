@@ -37,9 +37,10 @@ type Config struct {
 	// AgentVersions gives the agent versions that can be put into machines, the newest last.
 	AgentVersions func() []string
 	Regions       []string // where resources can be: those that an image can be copied to
-	// Archives counts the exported images of an account; nil when they are not counted.
+	// Archives tells of the archives that images are exported to and imported from; nil when there are none.
 	Archives interface {
 		Count(ctx context.Context, account string) (int, error)
+		Has(ctx context.Context, name string) (bool, error)
 	}
 	// Agents reaches the agent of a machine; nil when machines have none.
 	Agents func(id string) *agentapi.Client

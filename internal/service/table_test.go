@@ -94,6 +94,7 @@ var cannotOccur = []struct {
 	{"AssociateFleet", appstream.LimitExceeded, "a fleet may have as many stacks as there are"},
 	{"AssociateFleet", appstream.OperationNotPermitted, "fleets and stacks of every kind go together"},
 	{"CopyImage", appstream.IncompatibleImage, "every region has every platform"},
+	{"CreateImportedImage", appstream.IncompatibleImage, "what is in an archive is looked at in the state VALIDATING: an image that can be no machine is FAILED"},
 	{"CreateFleet UpdateFleet", appstream.IncompatibleImage, "an image that the instance type does not support is an InvalidParameterCombinationException, as AWS's text has it"},
 	{"StartImageBuilder", appstream.IncompatibleImage, "its image was checked when it was created"},
 	{"StartFleet", appstream.InvalidRole, "roles are checked when they are set; there is no IAM here in which one could be deleted"},

@@ -57,8 +57,12 @@ func (s *Service) CreateUpdatedImage(ctx context.Context, in *aws.CreateUpdatedI
 			image.View.AppstreamAgentVersion = new(s.latestAgent())
 		}
 		image.Enter(appstream.ImageCreating, now)
+		size, ok := appstream.SmallestType(s.cfg.Sizes, source.View.SupportedInstanceFamilies)
+		if !ok {
+			return appstream.Errorf(appstream.IncompatibleImage, "There is no instance type for the image %s, which supports %s.", from.Name, strings.Join(source.View.SupportedInstanceFamilies, ", "))
+		}
 		making := appstream.Making{Work: steps, Test: appstream.LaunchSteps(source.View.Applications)}
-		if err := s.addManaged(tx, &image, source, making, appstream.BuilderUpdating, now); err != nil {
+		if err := s.addManaged(tx, &image, source, size, making, appstream.BuilderUpdating, now); err != nil {
 			return err
 		}
 		if err := move(tx, &image.Meta, "", now, "CreateUpdatedImage "+from.ARN()); err != nil {
@@ -73,10 +77,7 @@ func (s *Service) CreateUpdatedImage(ctx context.Context, in *aws.CreateUpdatedI
 		return nil
 	})
 	if err == errDry {
-		err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-			return tx.AddAudit(AuditLine(ctx, image.Created, op, image.ARN(), "DryRun"))
-		})
-		return &aws.CreateUpdatedImageOutput{CanUpdateImage: &outdated}, err
+		return &aws.CreateUpdatedImageOutput{CanUpdateImage: &outdated}, s.auditDry(ctx, op, image.Key, image.Created)
 	}
 	if err != nil {
 		return nil, err
@@ -103,12 +104,8 @@ func (s *Service) roomForUpdate(tx store.Tx, k appstream.Key) error {
 	return nil
 }
 
-// addManaged adds the builder that is made for an image, from another one: of the smallest size that does, in the default subnet, with the newest agent.
-func (s *Service) addManaged(tx store.Tx, image *appstream.Image, source appstream.Image, making appstream.Making, state string, now time.Time) error {
-	size, ok := appstream.SmallestType(s.cfg.Sizes, source.View.SupportedInstanceFamilies)
-	if !ok {
-		return appstream.Errorf(appstream.IncompatibleImage, "There is no instance type for the image %s, which supports %s.", source.Name, strings.Join(source.View.SupportedInstanceFamilies, ", "))
-	}
+// addManaged adds the builder that is made for an image, and works on the disk of source: in the default subnet, with the newest agent.
+func (s *Service) addManaged(tx store.Tx, image *appstream.Image, source appstream.Image, size appstream.InstanceType, making appstream.Making, state string, now time.Time) error {
 	b := appstream.ImageBuilder{Meta: appstream.Meta{Key: image.Key, ID: newID("ib-"), Created: now}, ImageRef: source.Ref,
 		Capturing: image.Name, CapturingID: image.ID, Making: &making, ImageSoftware: source.Software, Software: appstream.Deployed(source.Software)}
 	b.Noun = appstream.NounImageBuilder
