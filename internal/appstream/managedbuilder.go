@@ -176,10 +176,11 @@ const maxWords = 2 << 10
 
 // jobFailure says why a job has failed, with the end of what its last step wrote.
 func jobFailure(j JobStatus) string {
-	if j.Output == "" {
+	output := strings.TrimSpace(j.Output)
+	if output == "" {
 		return j.Problem
 	}
-	return j.Problem + "\nThe end of its output:\n" + tail(j.Output, maxWords)
+	return j.Problem + "\nThe end of its output:\n" + tail(output, maxWords)
 }
 
 // tail is the end of a text: at most n bytes of it, of whole lines if there are any.
@@ -352,8 +353,8 @@ func (i *Image) says(what string) bool {
 	return i.View.StateChangeReason != nil && deref(i.View.StateChangeReason.Message) == what
 }
 
-// packageUpdates are the commands by which the administrators of a platform bring its packages up to date. They ask nothing, and leave
-// configuration files that somebody has changed as they are.
+// packageUpdates are the commands by which the administrators of a platform bring its packages up to date. They ask nothing, leave
+// configuration files that somebody has changed as they are, and fail when they cannot see what is newer.
 var packageUpdates = map[types.PlatformType]string{
 	"DEBIAN_12":                     aptUpdate,
 	types.PlatformTypeUbuntuPro2404: aptUpdate,
@@ -364,7 +365,7 @@ var packageUpdates = map[types.PlatformType]string{
 
 const aptUpdate = `export DEBIAN_FRONTEND=noninteractive
 dpkg --force-confdef --force-confold --configure -a
-apt-get update
+apt-get -o APT::Update::Error-Mode=any update
 apt-get -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold dist-upgrade
 apt-get clean`
 
