@@ -233,7 +233,11 @@ const silenceLimit = 3 * time.Minute
 func PlanImageBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	b := s.Builder
 	if managedStates[b.State] {
-		return planMaking(s, now)
+		d := planMaking(s, now)
+		if d.Next.said() != b.said() {
+			d.Wake = b.captureKeys() // the image says it too
+		}
+		return d
 	}
 	d := planBuilder(s, now)
 	if d.Next.State != b.State || d.Remove || builderDeadlines[b.State] == 0 || d.Next.Deadline.After(b.Deadline) {

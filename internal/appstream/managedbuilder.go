@@ -203,6 +203,14 @@ func (b *ImageBuilder) progress(what string) {
 	}
 }
 
+// said is the progress that is shown; "" for none.
+func (b *ImageBuilder) said() string {
+	if b.View.StateChangeReason == nil {
+		return ""
+	}
+	return deref(b.View.StateChangeReason.Message)
+}
+
 // failMaking says that the builder's work has come to nothing.
 func failMaking(b ImageBuilder, now time.Time, why string) Decision[ImageBuilder] {
 	b.Making.Failure = why
@@ -222,8 +230,8 @@ func planManaged(s ImageSnapshot, now time.Time) Decision[Image] {
 	if !s.worked() {
 		return failImage(i, now, i.failure(), i.deserted())
 	}
-	if r := b.View.StateChangeReason; r != nil && !b.Making.Done {
-		i.progress(deref(r.Message))
+	if said := b.said(); said != "" && !b.Making.Done {
+		i.progress(said)
 	}
 	again := now.Add(5 * time.Second) // the builder's plan wakes it when it is done
 	switch p := i.Problem; {

@@ -148,7 +148,7 @@ func TestUpdateOfAnImage(t *testing.T) {
 			t.Errorf("an update with two starts, a stop, a capture and two removals of %s each took %s", delay, took)
 		}
 		story := strings.Join(seen, "\n")
-		for _, part := range []string{"CREATING UPDATING", "CREATING PENDING_QUALIFICATION", "capturing the disk", "AVAILABLE DELETING"} {
+		for _, part := range []string{"CREATING UPDATING", "CREATING PENDING_QUALIFICATION", "update the packages (step 1 of 1)", "capturing the disk", "0 of 2 applications have started", "AVAILABLE DELETING"} {
 			if !strings.Contains(story, part) {
 				t.Errorf("never seen: %s, but:\n%s", part, story)
 			}
