@@ -107,13 +107,11 @@ var (
 
 // layout is an OCI layout whose parts a test can change.
 type layout struct {
-	files             []string // in their order: name, content
-	config            string
-	manifest, index   object
-	layers            []object
-	manifests         []object
-	manifestType      string
-	withoutManifestAt bool
+	files           []string // in their order: name, content
+	config          string
+	manifest, index object
+	layers          []object
+	manifests       []object
 }
 
 func (l layout) add(content string) layout {
