@@ -229,6 +229,7 @@ func TestSessions(t *testing.T) {
 		t.Run("settings", func(t *testing.T) { t.Parallel(); w.testSettings(t) })
 		t.Run("desktop", func(t *testing.T) { t.Parallel(); w.testDesktop(t) })
 		t.Run("shared", func(t *testing.T) { t.Parallel(); w.testShared(t) })
+		t.Run("portal", func(t *testing.T) { t.Parallel(); w.testPortal(t) })
 	})
 	if t.Failed() {
 		return
