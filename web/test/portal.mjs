@@ -35,7 +35,7 @@ const says = async (page, pattern) => assert.match(await page.textContent("body"
 
 /** Waits for the mail with a subject, and gives its text. */
 async function mail(subject) {
-  for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((r) => setTimeout(r, 100))) {
+  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((r) => setTimeout(r, 100))) {
     for (const name of readdirSync(box)) {
       const raw = readFileSync(join(box, name), "utf8");
       if (!raw.includes(`Subject: ${subject}`)) continue;
@@ -175,6 +175,7 @@ await title(page, "Anmelden");
 // A forgotten password.
 await page.goto(portal);
 await page.getByRole("link", { name: "Passwort vergessen?" }).click();
+await title(page, "Passwort vergessen?");
 await page.keyboard.type(jane);
 await page.keyboard.press("Enter");
 await title(page, "Sehen Sie in Ihre E-Mails");
