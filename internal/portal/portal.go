@@ -35,6 +35,7 @@ import (
 	"github.com/oriel-project/oriel/internal/lockout"
 	"github.com/oriel-project/oriel/internal/proxy"
 	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/theme"
 	"github.com/oriel-project/oriel/internal/ticket"
 )
 
@@ -46,8 +47,10 @@ type Config struct {
 	Regions []string // that there are portals for; the first is that of /portal
 	// TrustedProxies are the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
 	TrustedProxies proxy.Trusted
-	Mail           bool         // mails are sent: a link for another password can be asked for
-	Log            *slog.Logger // nil: slog.Default
+	// Theme tells how the pages of a stack look; nil: like all others.
+	Theme func(ctx context.Context, account, region, stack string) (theme.Theme, error)
+	Mail  bool         // mails are sent: a link for another password can be asked for
+	Log   *slog.Logger // nil: slog.Default
 }
 
 // People is what the portal asks for; *service.Service has it. Refusals are *service.SignInRefusal.
@@ -141,6 +144,7 @@ type place struct {
 	account, region string
 	language        string
 	source          netip.Addr
+	theme           theme.Theme // of the one stack that the page is about
 }
 
 // path is an address in this portal.
@@ -270,9 +274,15 @@ func (p *Portal) home(w http.ResponseWriter, at place) {
 		p.fault(w, at, "look what there is for a user", err)
 		return
 	}
-	page := homePage{User: v.User.Name, Name: strings.TrimSpace(v.User.FirstName + " " + v.User.LastName), Offers: offers}
+	page := homePage{User: v.User.Name, Name: strings.TrimSpace(v.User.FirstName + " " + v.User.LastName), Offers: p.themed(at, offers)}
 	if at.URL.Query().Get("done") == "password" {
 		page.Done = "password_changed_here"
+	}
+	if n := len(page.Offers); n > 0 && !slices.ContainsFunc(page.Offers, func(o offer) bool { return o.Stack != page.Offers[0].Stack }) {
+		at.theme = page.Offers[0].Theme // the whole page is about one stack
+		for n := range page.Offers {
+			page.Offers[n].Theme = theme.Theme{}
+		}
 	}
 	p.render(w, at, http.StatusOK, "home", page)
 }
@@ -280,7 +290,34 @@ func (p *Portal) home(w http.ResponseWriter, at place) {
 type homePage struct {
 	User, Name string
 	Done       string
-	Offers     []service.Offer
+	Offers     []offer
+}
+
+// offer is what a user can use, with the look of its stack.
+type offer struct {
+	service.Offer
+	Theme theme.Theme
+}
+
+// themed gives each offer the look of its stack. A look that cannot be told keeps nobody from his applications.
+func (p *Portal) themed(at place, offers []service.Offer) []offer {
+	list := make([]offer, len(offers))
+	looks := map[string]theme.Theme{}
+	for n, o := range offers {
+		look, known := looks[o.Stack]
+		if !known && p.Theme != nil {
+			var err error
+			if look, err = p.Theme(at.Context(), at.account, at.region, o.Stack); err != nil {
+				look = theme.Theme{}
+				if at.Context().Err() == nil {
+					p.Log.WarnContext(at.Context(), "portal: read the theme", "stack", o.Stack, "err", err)
+				}
+			}
+			looks[o.Stack] = look
+		}
+		list[n] = offer{o, look}
+	}
+	return list
 }
 
 type signInForm struct {
@@ -546,7 +583,7 @@ func (p *Portal) fault(w http.ResponseWriter, at place, what string, err error) 
 
 func (p *Portal) render(w http.ResponseWriter, at place, status int, name string, data any) {
 	var page bytes.Buffer // whole or not at all
-	view := view{Data: data, Home: at.path(""), Region: at.region, Regions: p.Regions, Account: at.account, Mail: p.Mail, Language: at.language}
+	view := view{Data: data, Home: at.path(""), Region: at.region, Regions: p.Regions, Account: at.account, Mail: p.Mail, Language: at.language, Theme: at.theme}
 	if at.account == "" || at.region == "" {
 		view.Home = "/portal"
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/oriel-project/oriel/internal/theme"
 	"github.com/oriel-project/oriel/internal/web"
 )
 
@@ -216,6 +217,7 @@ type view struct {
 	Account, Region string
 	Regions         []string
 	Mail            bool
+	Theme           theme.Theme // of the one stack that the page is about
 }
 
 // parsePages parses every page in every language.

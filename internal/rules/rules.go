@@ -47,7 +47,7 @@ var directions = []direction{
 	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb", "internal/picture", "internal/theme"}, contracts...), "the browser's side knows contracts, and no operation"},
 	{"internal/keyring", append([]string{"internal/api/iam", "internal/keys", "internal/service"}, contracts...), "it has the operations on keys, and knows no wire"},
 	{"internal/mail", contracts, "letters are about users, of whom it knows by an interface"},
-	{"internal/portal", append([]string{"internal/service", "internal/web", "internal/proxy", "internal/lockout"}, contracts...), "pages for people: what they ask for is done by operations"},
+	{"internal/portal", append([]string{"internal/service", "internal/web", "internal/proxy", "internal/lockout", "internal/theme"}, contracts...), "pages for people: what they ask for is done by operations"},
 	{"internal/attend", append([]string{"internal/service"}, contracts...), "what agents ask for is done by operations"},
 
 	{"internal/api/iam", nil, "policies can be checked without a server"},

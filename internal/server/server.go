@@ -39,6 +39,7 @@ import (
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/store/sqlite"
 	"github.com/oriel-project/oriel/internal/telemetry"
+	"github.com/oriel-project/oriel/internal/theme"
 )
 
 // Config is what a server is made of.
@@ -168,7 +169,10 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	}); err != nil {
 		return s, err
 	}
-	s.portal = portal.New(portal.Config{People: svc, Tickets: signer, Account: cfg.Account, Regions: cfg.Region, TrustedProxies: cfg.TrustedProxies, Mail: post != nil, Log: s.log})
+	s.portal = portal.New(portal.Config{People: svc, Tickets: signer, Account: cfg.Account, Regions: cfg.Region, TrustedProxies: cfg.TrustedProxies, Mail: post != nil, Log: s.log,
+		Theme: func(ctx context.Context, account, region, stack string) (theme.Theme, error) {
+			return theme.Of(ctx, s.store, account, region, stack)
+		}})
 	wire, err := s.api(ctx, svc)
 	if err != nil {
 		return s, err

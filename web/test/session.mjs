@@ -110,6 +110,7 @@ const contrast = (page, selector) =>
 const tests = {
   async "a theme has its title, logo, favicon, links and colours on every page of a session"(t) {
     for (const colorScheme of ["dark", "light"]) {
+      const colours = new Set();
       for (const style of ["", "red", "light-blue", "blue", "pink"]) {
         await t.page.emulateMedia({ colorScheme });
         await control("reset?view=APP");
@@ -140,9 +141,11 @@ const tests = {
         await control("close?code=4011");
         await state(t.page, "ended");
         const strong = await contrast(t.page, "#veil .button.strong");
+        colours.add(await t.page.locator("#veil .button.strong").evaluate((button) => getComputedStyle(button).backgroundColor));
         assert.ok(strong >= 4.5, `the button in ${style}, ${colorScheme} has a contrast of ${strong}`);
         if (style) await shown(t.page, "#veil .links");
       }
+      assert.equal(colours.size, 5, `the buttons in ${colorScheme} are ${[...colours]}`);
     }
     await t.page.emulateMedia({ colorScheme: "dark" });
   },
