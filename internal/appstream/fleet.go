@@ -31,6 +31,7 @@ type Fleet struct {
 	Desired         int      // how many instances it shall have
 	DesiredSessions int      // multi-session: how many sessions it shall have room for; Desired follows from it
 	Stacks          []string // names of the stacks that it is associated with, in order
+	Applications    []string `json:",omitempty"` // ELASTIC: names of the applications that it has, in order
 
 	Failures int       // instances in a row that could not be made
 	Young    int       // instances in a row that were ready and ended within youngTime

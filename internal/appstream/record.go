@@ -26,7 +26,9 @@ const (
 	NounUsageRecord  Noun = "usage-record"              // of a session that has ended
 	NounTheme        Noun = "theme"                     // of a stack; its name is the stack's
 	NounLetter       Noun = "letter"                    // a mail to a user
-	NounAccessKey    Noun = "access-key"                // of an account, in no region; its name is the key's ID
+	NounAppBlock     Noun = "app-block"
+	NounApplication  Noun = "application" // of an app block
+	NounAccessKey    Noun = "access-key"  // of an account, in no region; its name is the key's ID
 )
 
 // Key names a resource. A public image has no account.
@@ -135,6 +137,7 @@ func Transitions() map[Noun][]Transition {
 		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
 		NounExportTask: exportTransitions, NounLicenseUsage: licenseUsageTransitions,
 		NounUser: userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
+		NounAppBlock: appBlockTransitions, NounApplication: applicationTransitions,
 		NounTheme: themeTransitions, NounUsageReports: subscriptionTransitions, NounUsageRecord: usageRecordTransitions, NounLetter: letterTransitions,
 	}
 }

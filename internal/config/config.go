@@ -82,6 +82,9 @@ type Quotas struct {
 	Entitlements         int `toml:"entitlements"`          // of one stack; default 50
 	EntitledApplications int `toml:"entitled_applications"` // of one entitlement; default 50
 	DirectoryConfigs     int `toml:"directory_configs"`     // default 10
+	AppBlocks            int `toml:"app_blocks"`            // default 50
+	Applications         int `toml:"applications"`          // default 50
+	FleetApplications    int `toml:"fleet_applications"`    // of one Elastic fleet; default 50
 }
 
 // SMTP is the mail server that mails to users go through. Without a host, none are sent.

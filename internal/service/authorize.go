@@ -13,9 +13,7 @@ import (
 
 // The resource types of AWS's service authorization reference that are no nouns yet.
 const (
-	appBlock        appstream.Noun = "app-block"
 	appBlockBuilder appstream.Noun = "app-block-builder"
-	application     appstream.Noun = "application"
 )
 
 // Resources names the resources, as ARNs, that an operation's input is about: what a policy must allow the operation on. They are those of AWS's
@@ -96,7 +94,7 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		slices.Sort(names)
 		return arns(appstream.NounStack, slices.Compact(names)...)
 	case "DeleteAppBlock":
-		return arns(appBlock, member("Name")...)
+		return arns(appstream.NounAppBlock, member("Name")...)
 	case "CreateAppBlockBuilder", "UpdateAppBlockBuilder", "StartAppBlockBuilder", "StopAppBlockBuilder", "DeleteAppBlockBuilder":
 		return arns(appBlockBuilder, member("Name")...)
 	case "CreateAppBlockBuilderStreamingURL":
@@ -106,9 +104,9 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 	case "CreateApplication":
 		return member("AppBlockArn")
 	case "UpdateApplication":
-		return append(arns(application, member("Name")...), member("AppBlockArn")...)
+		return append(arns(appstream.NounApplication, member("Name")...), member("AppBlockArn")...)
 	case "DeleteApplication":
-		return arns(application, member("Name")...)
+		return arns(appstream.NounApplication, member("Name")...)
 	case "AssociateApplicationFleet", "DisassociateApplicationFleet":
 		return append(member("ApplicationArn"), arns(appstream.NounFleet, member("FleetName")...)...)
 	case "CreateInvitation":

@@ -102,10 +102,12 @@ type API interface {
 
 var _ API = (*Service)(nil)
 
-// Limits are constraints of inputs that AWS's model does not have, in the form of api.Service.Limits: what a list names is looked up one by one, and
-// the tags of Oriel's own operations are as those of AWS's.
+// Limits are constraints of inputs that AWS's model does not have, in the form of api.Service.Limits: what a list names is looked up one by one,
+// the tags of Oriel's own operations are as those of AWS's, and there is a platform that AWS does not have.
 const Limits = `
 list StringList String - 1000
 list ArnList Arn - 1000
+enum PlatformType WINDOWS WINDOWS_SERVER_2016 WINDOWS_SERVER_2019 WINDOWS_SERVER_2022 WINDOWS_SERVER_2025 AMAZON_LINUX2 RHEL8 ROCKY_LINUX8 UBUNTU_PRO_2404 DEBIAN_12
+enum AppBlockBuilderPlatformType WINDOWS_SERVER_2019 DEBIAN_12
 structure CreateImageInput Tags:Tags
 `

@@ -30,14 +30,6 @@ func (pending) AssociateAppBlockBuilderAppBlock(context.Context, *aws.AssociateA
 	return nil, pendingOperation("AssociateAppBlockBuilderAppBlock")
 }
 
-func (pending) AssociateApplicationFleet(context.Context, *aws.AssociateApplicationFleetInput) (*aws.AssociateApplicationFleetOutput, error) {
-	return nil, pendingOperation("AssociateApplicationFleet")
-}
-
-func (pending) CreateAppBlock(context.Context, *aws.CreateAppBlockInput) (*aws.CreateAppBlockOutput, error) {
-	return nil, pendingOperation("CreateAppBlock")
-}
-
 func (pending) CreateAppBlockBuilder(context.Context, *aws.CreateAppBlockBuilderInput) (*aws.CreateAppBlockBuilderOutput, error) {
 	return nil, pendingOperation("CreateAppBlockBuilder")
 }
@@ -46,20 +38,8 @@ func (pending) CreateAppBlockBuilderStreamingURL(context.Context, *aws.CreateApp
 	return nil, pendingOperation("CreateAppBlockBuilderStreamingURL")
 }
 
-func (pending) CreateApplication(context.Context, *aws.CreateApplicationInput) (*aws.CreateApplicationOutput, error) {
-	return nil, pendingOperation("CreateApplication")
-}
-
-func (pending) DeleteAppBlock(context.Context, *aws.DeleteAppBlockInput) (*aws.DeleteAppBlockOutput, error) {
-	return nil, pendingOperation("DeleteAppBlock")
-}
-
 func (pending) DeleteAppBlockBuilder(context.Context, *aws.DeleteAppBlockBuilderInput) (*aws.DeleteAppBlockBuilderOutput, error) {
 	return nil, pendingOperation("DeleteAppBlockBuilder")
-}
-
-func (pending) DeleteApplication(context.Context, *aws.DeleteApplicationInput) (*aws.DeleteApplicationOutput, error) {
-	return nil, pendingOperation("DeleteApplication")
 }
 
 func (pending) DescribeAppBlockBuilderAppBlockAssociations(context.Context, *aws.DescribeAppBlockBuilderAppBlockAssociationsInput) (*aws.DescribeAppBlockBuilderAppBlockAssociationsOutput, error) {
@@ -70,24 +50,8 @@ func (pending) DescribeAppBlockBuilders(context.Context, *aws.DescribeAppBlockBu
 	return nil, pendingOperation("DescribeAppBlockBuilders")
 }
 
-func (pending) DescribeAppBlocks(context.Context, *aws.DescribeAppBlocksInput) (*aws.DescribeAppBlocksOutput, error) {
-	return nil, pendingOperation("DescribeAppBlocks")
-}
-
-func (pending) DescribeApplicationFleetAssociations(context.Context, *aws.DescribeApplicationFleetAssociationsInput) (*aws.DescribeApplicationFleetAssociationsOutput, error) {
-	return nil, pendingOperation("DescribeApplicationFleetAssociations")
-}
-
-func (pending) DescribeApplications(context.Context, *aws.DescribeApplicationsInput) (*aws.DescribeApplicationsOutput, error) {
-	return nil, pendingOperation("DescribeApplications")
-}
-
 func (pending) DisassociateAppBlockBuilderAppBlock(context.Context, *aws.DisassociateAppBlockBuilderAppBlockInput) (*aws.DisassociateAppBlockBuilderAppBlockOutput, error) {
 	return nil, pendingOperation("DisassociateAppBlockBuilderAppBlock")
-}
-
-func (pending) DisassociateApplicationFleet(context.Context, *aws.DisassociateApplicationFleetInput) (*aws.DisassociateApplicationFleetOutput, error) {
-	return nil, pendingOperation("DisassociateApplicationFleet")
 }
 
 func (pending) StartAppBlockBuilder(context.Context, *aws.StartAppBlockBuilderInput) (*aws.StartAppBlockBuilderOutput, error) {
@@ -100,8 +64,4 @@ func (pending) StopAppBlockBuilder(context.Context, *aws.StopAppBlockBuilderInpu
 
 func (pending) UpdateAppBlockBuilder(context.Context, *aws.UpdateAppBlockBuilderInput) (*aws.UpdateAppBlockBuilderOutput, error) {
 	return nil, pendingOperation("UpdateAppBlockBuilder")
-}
-
-func (pending) UpdateApplication(context.Context, *aws.UpdateApplicationInput) (*aws.UpdateApplicationOutput, error) {
-	return nil, pendingOperation("UpdateApplication")
 }

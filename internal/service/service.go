@@ -63,6 +63,9 @@ type Quotas struct {
 	Entitlements         int // of one stack; default 50
 	EntitledApplications int // of one entitlement; default 50
 	DirectoryConfigs     int // default 10
+	AppBlocks            int // default 50
+	Applications         int // default 50
+	FleetApplications    int // of one Elastic fleet; default 50
 }
 
 // Service has the operations.
@@ -80,7 +83,7 @@ func New(cfg Config) *Service {
 		quota *int
 		value int
 	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.ImageUpdates, 5}, {&q.ImageExports, 10}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10},
-		{&q.Users, 50}, {&q.Entitlements, 50}, {&q.EntitledApplications, 50}, {&q.DirectoryConfigs, 10}} {
+		{&q.Users, 50}, {&q.Entitlements, 50}, {&q.EntitledApplications, 50}, {&q.DirectoryConfigs, 10}, {&q.AppBlocks, 50}, {&q.Applications, 50}, {&q.FleetApplications, 50}} {
 		if *d.quota <= 0 {
 			*d.quota = d.value
 		}
@@ -172,6 +175,8 @@ func spoken(n appstream.Noun) string {
 		return "export image task"
 	case appstream.NounDirectory:
 		return "directory config"
+	case appstream.NounAppBlock:
+		return "app block"
 	}
 	return string(n)
 }

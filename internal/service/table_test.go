@@ -121,12 +121,18 @@ var cannotOccur = []struct {
 	{"CreateUsageReportSubscription", appstream.LimitExceeded, "there is one schedule, and one subscription to it"},
 	{"DescribeUsageReportSubscriptions", appstream.ResourceNotFound, "it names nothing; without a subscription it lists none"},
 	{"DescribeThemeForStack DeleteThemeForStack", appstream.OperationNotPermitted, "it has no state in which it cannot be read or deleted"},
+	{"DescribeAppBlocks DescribeApplications DescribeApplicationFleetAssociations DisassociateApplicationFleet DeleteApplication", appstream.OperationNotPermitted, "there is no state in which it cannot be done"},
+	{"DisassociateApplicationFleet", appstream.InvalidParameterCombination, "what is not associated is left alone"},
+	{"DescribeAppBlocks DescribeApplications DescribeApplicationFleetAssociations DisassociateApplicationFleet DeleteApplication", appstream.OperationNotPermitted, "there is no state in which it cannot be done"},
+	{"DisassociateApplicationFleet", appstream.InvalidParameterCombination, "what is not associated is left alone"},
+	{"DescribeAppBlocks DescribeApplications DescribeApplicationFleetAssociations DisassociateApplicationFleet DeleteApplication", appstream.OperationNotPermitted, "there is no state in which it cannot be done"},
+	{"DisassociateApplicationFleet", appstream.InvalidParameterCombination, "what is not associated is left alone"},
 	{"UpdateDirectoryConfig", appstream.ResourceInUse, "nothing joins a directory, so a directory config can be updated while it is in use"},
 }
 
 // unlisted are errors that operations answer with although the model does not list them. docs/aws-divergences.md says why.
 var unlisted = map[appstream.Kind]string{
-	appstream.ResourceNotFound:      "DescribeSessions ListAssociatedFleets ListAssociatedStacks",
+	appstream.ResourceNotFound:      "DescribeSessions ListAssociatedFleets ListAssociatedStacks DisassociateApplicationFleet DescribeApplicationFleetAssociations",
 	appstream.InvalidParameterValue: "UpdateImagePermissions CreateUser DescribeUsers EnableUser DisableUser DeleteUser",
 }
 
@@ -268,5 +274,5 @@ func fillRequired(v reflect.Value) {
 // table has all rows.
 func table() []row {
 	return slices.Concat(builderRows(), imageRows(), exportRows(), permissionRows(), fleetRows(), stackRows(), associationRows(), sessionRows(), tagRows(),
-		userRows(), userStackRows(), entitlementRows(), directoryRows(), softwareRows(), themeRows(), usageReportRows())
+		userRows(), userStackRows(), entitlementRows(), directoryRows(), softwareRows(), themeRows(), appBlockRows(), applicationRows(), applicationFleetRows(), usageReportRows())
 }

@@ -97,6 +97,10 @@ func taggable(ctx context.Context, arn string) (appstream.Key, appstream.Record,
 		return k, &appstream.Fleet{}, nil
 	case appstream.NounStack:
 		return k, &appstream.Stack{}, nil
+	case appstream.NounAppBlock:
+		return k, &appstream.AppBlock{}, nil
+	case appstream.NounApplication:
+		return k, &appstream.Application{}, nil
 	}
 	return k, nil, missing
 }

@@ -119,21 +119,6 @@ func (s *Service) picture(ctx context.Context, member string, from *types.S3Loca
 	return s.cfg.Blobs.Put(data, string(format))
 }
 
-// object reads the object that a member names, of at most max bytes; ResourceNotFound when there is none, objects.ErrTooLarge when it
-// has more.
-func (s *Service) object(ctx context.Context, member string, from *types.S3Location, max int64) ([]byte, objects.Location, error) {
-	c := appstream.CallerFrom(ctx)
-	at := objects.Location{Account: c.Account, Bucket: value(from.S3Bucket), Key: value(from.S3Key)}
-	if at.Key == "" {
-		return nil, at, appstream.Errorf(appstream.Validation, "%s.S3Key is missing. Name the object.", member)
-	}
-	data, err := objects.Read(ctx, s.cfg.Objects, at, max)
-	if errors.Is(err, objects.ErrNotFound) {
-		err = appstream.Errorf(appstream.ResourceNotFound, "The object %.300s of %s for account %s does not exist. Put it there with oriel objects put.", at, member, c.Account)
-	}
-	return data, at, err
-}
-
 func describeTheme(c appstream.Caller, t *appstream.Theme) types.Theme {
 	return t.Describe(func(blob string) string { return c.BaseURL + "/icons/" + blob })
 }

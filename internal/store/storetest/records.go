@@ -310,6 +310,12 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounUsageRecord: func(name string) appstream.Record {
 			return &appstream.UsageRecord{Meta: newMeta(appstream.NounUsageRecord, name)}
 		},
+		appstream.NounAppBlock: func(name string) appstream.Record {
+			return &appstream.AppBlock{Meta: newMeta(appstream.NounAppBlock, name)}
+		},
+		appstream.NounApplication: func(name string) appstream.Record {
+			return &appstream.Application{Meta: newMeta(appstream.NounApplication, name)}
+		},
 		appstream.NounTheme: func(name string) appstream.Record {
 			return &appstream.Theme{Meta: newMeta(appstream.NounTheme, name)}
 		},
