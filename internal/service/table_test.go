@@ -123,10 +123,6 @@ var cannotOccur = []struct {
 	{"DescribeThemeForStack DeleteThemeForStack", appstream.OperationNotPermitted, "it has no state in which it cannot be read or deleted"},
 	{"DescribeAppBlocks DescribeApplications DescribeApplicationFleetAssociations DisassociateApplicationFleet DeleteApplication", appstream.OperationNotPermitted, "there is no state in which it cannot be done"},
 	{"DisassociateApplicationFleet", appstream.InvalidParameterCombination, "what is not associated is left alone"},
-	{"DescribeAppBlocks DescribeApplications DescribeApplicationFleetAssociations DisassociateApplicationFleet DeleteApplication", appstream.OperationNotPermitted, "there is no state in which it cannot be done"},
-	{"DisassociateApplicationFleet", appstream.InvalidParameterCombination, "what is not associated is left alone"},
-	{"DescribeAppBlocks DescribeApplications DescribeApplicationFleetAssociations DisassociateApplicationFleet DeleteApplication", appstream.OperationNotPermitted, "there is no state in which it cannot be done"},
-	{"DisassociateApplicationFleet", appstream.InvalidParameterCombination, "what is not associated is left alone"},
 	{"UpdateDirectoryConfig", appstream.ResourceInUse, "nothing joins a directory, so a directory config can be updated while it is in use"},
 }
 
