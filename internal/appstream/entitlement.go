@@ -75,3 +75,37 @@ func CheckEntitlementAttributes(list []types.EntitlementAttribute) error {
 	}
 	return nil
 }
+
+// Entitled tells what somebody of these attributes sees of a stack with these entitlements: all of its applications, or those that are named. An entitlement is his when,
+// of each attribute that it names, he has one of the values; his own may be several, between colons. What he sees is the union of those that are his. On a stack without
+// entitlements everybody sees all.
+func Entitled(list []Entitlement, attributes map[string]string) (applications []string, all bool) {
+	if len(list) == 0 {
+		return nil, true
+	}
+	for _, e := range list {
+		if !e.matches(attributes) {
+			continue
+		}
+		if e.Visibility == types.AppVisibilityAll {
+			return nil, true
+		}
+		applications = append(applications, e.Applications...)
+	}
+	slices.Sort(applications)
+	return slices.Compact(applications), false
+}
+
+func (e *Entitlement) matches(attributes map[string]string) bool {
+	met := map[string]bool{}
+	for _, a := range e.Attributes {
+		name := deref(a.Name)
+		met[name] = met[name] || slices.Contains(strings.Split(attributes[name], ":"), deref(a.Value))
+	}
+	for _, ok := range met {
+		if !ok {
+			return false
+		}
+	}
+	return len(met) > 0
+}

@@ -32,6 +32,8 @@ type Session struct {
 	Locale          string // of the browser, like de_DE.UTF-8; "" for the image's own
 	View            types.StreamView
 	Rules           Rules
+	Filtered        bool          // only the applications of Entitled can be seen and begun
+	Entitled        []string      `json:",omitempty"`
 	IdleTimeout     time.Duration // without keyboard and mouse until the stream is ended; 0: never
 	AwayTimeout     time.Duration // without a stream until the session is
 	MaxEnd          time.Time     // when it ends in any case
@@ -114,6 +116,11 @@ func (s *Session) Describe(drain types.InstanceDrainStatus) types.Session {
 		v.ConnectionState = types.SessionConnectionStateConnected
 	}
 	return v
+}
+
+// Sees tells whether the session's person is shown an application, and may begin it.
+func (s *Session) Sees(application string) bool {
+	return !s.Filtered || slices.Contains(s.Entitled, application)
 }
 
 // EnterPending makes a new session PENDING, with the deadline that the state has.

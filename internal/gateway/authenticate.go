@@ -105,11 +105,11 @@ func (g *Gateway) openSession(w http.ResponseWriter, r *http.Request, c ticket.C
 		g.noSession(w, r, c, err)
 		return
 	}
-	if existing && session.State == appstream.SessionActive && c.Application != "" && c.Application != desktopApplication {
+	if existing && session.State == appstream.SessionActive && c.Application != "" && c.Application != desktopApplication && session.Sees(c.Application) {
 		g.launchFor(ctx, &session, c.Application)
 	}
 	c.RecordID, c.Expires = session.ID, session.MaxEnd.Add(afterwards)
-	c.Context, c.Application = "", "" // what they were for is done
+	c.Context, c.Application, c.Attributes = "", "", nil // what they were for is done
 	g.admit(w, r, c, len(session.EmbedDomains) > 0)
 }
 

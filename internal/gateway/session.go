@@ -206,6 +206,9 @@ func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Sessi
 		}
 		for _, a := range image.View.Applications {
 			one := sessionApplication{Name: deref(a.Name), DisplayName: deref(a.DisplayName)}
+			if !s.Sees(one.Name) {
+				continue
+			}
 			if one.DisplayName == "" {
 				one.DisplayName = one.Name
 			}

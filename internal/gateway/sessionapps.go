@@ -131,6 +131,10 @@ func (g *Gateway) launch(w http.ResponseWriter, r *http.Request, c call) {
 		g.badRequest(w, r, "That is not the name of an application.")
 		return
 	}
+	if !c.session.Sees(in.Application) {
+		g.answer(w, r, http.StatusForbidden, problem{Code: "forbidden", Message: "This application is not yours to use. Ask your administrator."})
+		return
+	}
 	if !g.failed(w, r, c, "launch an application", c.agent.Launch(c.ctx, in.Application)) {
 		g.launched(r.Context(), c.session.ID, in.Application)
 		w.WriteHeader(http.StatusNoContent)

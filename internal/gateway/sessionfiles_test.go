@@ -119,6 +119,27 @@ func TestLaunchThatCannotBeNoted(t *testing.T) {
 	}
 }
 
+// What a person is not entitled to is not in his catalogue, and he cannot begin it.
+func TestEntitlements(t *testing.T) {
+	m := newMachine()
+	w := newStudio(t, m, nil)
+	client := w.seated()
+	_, _, all := w.ask(client, "GET", "/info", "", nil)
+	w.seat(func(s *appstream.Session) { s.Filtered, s.Entitled = true, []string{"paint"} })
+	_, _, some := w.ask(client, "GET", "/info", "", nil)
+	if !strings.Contains(some, `"name":"paint"`) || strings.Count(some, `"displayName"`) != 1 || strings.Count(all, `"displayName"`) < 2 {
+		t.Errorf("the catalogue: %s\nof all: %s", some, all)
+	}
+	for application, want := range map[string]int{"paint": http.StatusNoContent, "write": http.StatusForbidden} {
+		if status, _, body := w.ask(client, "POST", "/launch", `{"application":"`+application+`"}`, nil); status != want {
+			t.Errorf("%s: answered %d %s", application, status, body)
+		}
+	}
+	if diff := cmp.Diff([]string{`POST /launch {"application":"paint"}`}, m.called()); diff != "" {
+		t.Errorf("the agent is asked: %s", diff)
+	}
+}
+
 func TestCallsThatAreRefused(t *testing.T) {
 	calls := []struct {
 		method, path, body string

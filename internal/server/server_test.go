@@ -281,9 +281,9 @@ func TestRefusals(t *testing.T) {
 			return err
 		}(), "UnrecognizedClientException", ""},
 		{"not yet", func() error {
-			_, err := c.DescribeAppBlocks(ctx, &sdk.DescribeAppBlocksInput{})
+			_, err := c.DescribeAppBlockBuilders(ctx, &sdk.DescribeAppBlockBuildersInput{})
 			return err
-		}(), "NotImplementedException", "DescribeAppBlocks"},
+		}(), "NotImplementedException", "DescribeAppBlockBuilders"},
 		{"token", func() error {
 			_, err := c.DescribeImageBuilders(ctx, &sdk.DescribeImageBuildersInput{NextToken: new("forged")})
 			return err
@@ -324,7 +324,7 @@ func TestMalformed(t *testing.T) {
 		{"extension under aws", aws + "CreateImage", false, map[string]any{}, 400, "UnknownOperationException"},
 		{"aws under extension", "Oriel.DescribeImages", false, map[string]any{}, 400, "UnknownOperationException"},
 		{"extension in cbor", "Oriel.CreateImage", true, map[string]any{"ImageBuilderName": "nobody", "Name": "x"}, 404, "nobody"},
-		{"pending", aws + "DescribeAppBlocks", true, map[string]any{}, 501, "DescribeAppBlocks"},
+		{"pending", aws + "DescribeAppBlockBuilders", true, map[string]any{}, 501, "DescribeAppBlockBuilders"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, answer := call(t, s, "us-east-1", test.target, test.cbor, test.body)

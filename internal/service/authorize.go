@@ -67,7 +67,7 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		return namedOrAll(appstream.NounStack)
 	case "CreateStack", "UpdateStack", "DeleteStack":
 		return arns(appstream.NounStack, member("Name")...)
-	case "AssociateFleet", "DisassociateFleet", "ListAssociatedFleets", "ListAssociatedStacks", "CreateStreamingURL", "DescribeSessions":
+	case "AssociateFleet", "DisassociateFleet", "ListAssociatedFleets", "ListAssociatedStacks", "CreateStreamingURL", "CreateFederatedStreamingURL", "DescribeSessions":
 		return append(arns(appstream.NounFleet, member("FleetName")...), arns(appstream.NounStack, member("StackName")...)...)
 	case "TagResource", "UntagResource", "ListTagsForResource":
 		return member("ResourceArn")

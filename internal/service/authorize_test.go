@@ -62,6 +62,7 @@ func TestResources(t *testing.T) {
 		{"TagResource", &api.TagResourceInput{ResourceArn: new(foreign)}, []string{foreign}},
 		{"UntagResource", &api.UntagResourceInput{ResourceArn: new(foreign), TagKeys: []string{"k"}}, []string{foreign}},
 		{"ListTagsForResource", &api.ListTagsForResourceInput{ResourceArn: new(foreign)}, []string{foreign}},
+		{"CreateFederatedStreamingURL", &service.CreateFederatedStreamingURLInput{FleetName: new("pool"), StackName: new("desk")}, []string{fleet + "pool", stack + "desk"}},
 		{"CreateInvitation", &service.CreateInvitationInput{UserName: new("jane@example.com")}, []string{"arn:aws:appstream:us-west-2:" + me + ":user/jane@example.com"}},
 		{"CreateImage", &service.CreateImageInput{ImageBuilderName: new("hello"), Name: new("base")}, []string{builder + "hello", own + "base"}},
 		{"StartImageBuilderJob", &service.StartImageBuilderJobInput{ImageBuilderName: new("hello")}, []string{builder + "hello"}},

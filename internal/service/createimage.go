@@ -26,6 +26,7 @@ type Extensions interface {
 	PutImageBuilderFile(context.Context, *PutImageBuilderFileInput) (*PutImageBuilderFileOutput, error)
 
 	CreateInvitation(context.Context, *CreateInvitationInput) (*CreateInvitationOutput, error)
+	CreateFederatedStreamingURL(context.Context, *CreateFederatedStreamingURLInput) (*CreateFederatedStreamingURLOutput, error)
 }
 
 var _ Extensions = (*Service)(nil)

@@ -45,6 +45,13 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 				return err
 			}
 		}
+		entitled, all := []string(nil), true
+		if c.Federated {
+			auth = types.AuthenticationTypeSaml
+			if entitled, all, err = entitledTo(tx, &fleet, &stack, c); err != nil {
+				return err
+			}
+		}
 		have, err := sessionsOf(tx, &fleet, c.UserID, auth)
 		if err != nil {
 			return err
@@ -63,7 +70,7 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 			return err
 		}
 		session = newSession(&fleet, &stack, c, locale, now)
-		session.AuthType = auth
+		session.AuthType, session.Filtered, session.Entitled = auth, !all, entitled
 		session.InstanceID = instance.ID
 		from := instance.State
 		instance.Seat(session.ID, now)

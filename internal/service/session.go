@@ -23,23 +23,32 @@ const maxContext = 1000
 // CreateStreamingURL makes an address that begins, or goes on with, a person's session on a fleet until it expires. The address costs
 // nothing until it is opened.
 func (s *Service) CreateStreamingURL(ctx context.Context, in *aws.CreateStreamingURLInput) (*aws.CreateStreamingURLOutput, error) {
-	c := appstream.CallerFrom(ctx)
-	k := key(c, appstream.NounFleet, value(in.FleetName))
-	if err := checkContext(value(in.SessionContext)); err != nil {
-		return nil, err
-	}
-	validity, err := validity(in.Validity, time.Minute)
+	url, expires, err := s.personURL(ctx, "appstream:CreateStreamingURL", in.Validity, ticket.Claims{UserID: value(in.UserId),
+		Fleet: value(in.FleetName), Stack: value(in.StackName), Application: value(in.ApplicationId), Context: value(in.SessionContext)})
 	if err != nil {
 		return nil, err
 	}
+	return &aws.CreateStreamingURLOutput{StreamingURL: &url, Expires: &expires}, nil
+}
+
+// personURL signs a streaming URL for a person. c has what it is about; the rest is filled in.
+func (s *Service) personURL(ctx context.Context, operation string, valid *int64, c ticket.Claims) (url string, expires time.Time, err error) {
+	caller := appstream.CallerFrom(ctx)
+	k := key(caller, appstream.NounFleet, c.Fleet)
+	if err := checkContext(c.Context); err != nil {
+		return "", expires, err
+	}
+	duration, err := validity(valid, time.Minute)
+	if err != nil {
+		return "", expires, err
+	}
 	var f appstream.Fleet
-	var expires time.Time
-	err = s.change(ctx, "appstream:CreateStreamingURL", k, func(tx store.Tx, now time.Time) error {
+	err = s.change(ctx, operation, k, func(tx store.Tx, now time.Time) error {
 		if err := get(tx, k, &f); err != nil {
 			return err
 		}
 		var stack appstream.Stack
-		if err := get(tx, key(c, appstream.NounStack, value(in.StackName)), &stack); err != nil {
+		if err := get(tx, key(caller, appstream.NounStack, c.Stack), &stack); err != nil {
 			return err
 		}
 		switch {
@@ -48,19 +57,18 @@ func (s *Service) CreateStreamingURL(ctx context.Context, in *aws.CreateStreamin
 		case f.State != appstream.FleetRunning:
 			return inState(appstream.ResourceNotAvailable, k, f.State, "a RUNNING")
 		}
-		expires = expiry(now, validity)
-		return beginsWith(tx, &f, value(in.ApplicationId))
+		expires = expiry(now, duration)
+		return beginsWith(tx, &f, c.Application)
 	})
 	if err != nil {
-		return nil, err
+		return "", expires, err
 	}
-	url, err := s.cfg.Tickets.URL(c.BaseURL, ticket.Claims{
-		Type: ticket.TypeEndUser, Account: f.Account, Region: f.Region, RecordID: f.ID, UserID: value(in.UserId), Expires: expires,
-		Fleet: f.Name, Stack: value(in.StackName), Application: value(in.ApplicationId), Context: value(in.SessionContext)})
+	c.Type, c.Account, c.Region, c.RecordID, c.Expires = ticket.TypeEndUser, f.Account, f.Region, f.ID, expires
+	url, err = s.cfg.Tickets.URL(caller.BaseURL, c)
 	if err != nil {
-		return nil, fmt.Errorf("sign the streaming URL: %w", err)
+		return "", expires, fmt.Errorf("sign the streaming URL: %w", err)
 	}
-	return &aws.CreateStreamingURLOutput{StreamingURL: &url, Expires: &expires}, nil
+	return url, expires, nil
 }
 
 // checkContext checks a SessionContext, which programs in the session get as an environment variable.

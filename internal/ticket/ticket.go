@@ -69,6 +69,9 @@ type Claims struct {
 	Application  string // to start at once; "" for none
 	Context      string // SessionContext
 	UserPool     bool   // he signed in at the portal; else who gave the ticket out knows him
+	// Federated: who gave the ticket out knows his attributes too, by which entitlements are chosen.
+	Federated  bool
+	Attributes map[string]string
 }
 
 const (
@@ -87,11 +90,13 @@ type wire struct {
 	RecordID string `json:"recordId"`
 	Nonce    string `json:"nonce"`
 
-	Fleet       string `json:"fleetRef,omitzero"`      // fleet/NAME
-	Stack       string `json:"catalogSource,omitzero"` // stack/NAME
-	Application string `json:"applicationId,omitzero"`
-	Context     string `json:"userContext,omitzero"`
-	UserPool    bool   `json:"userPool,omitzero"`
+	Fleet       string            `json:"fleetRef,omitzero"`      // fleet/NAME
+	Stack       string            `json:"catalogSource,omitzero"` // stack/NAME
+	Application string            `json:"applicationId,omitzero"`
+	Context     string            `json:"userContext,omitzero"`
+	UserPool    bool              `json:"userPool,omitzero"`
+	Federated   bool              `json:"federated,omitzero"`
+	Attributes  map[string]string `json:"attributes,omitempty"`
 }
 
 // Signer makes and checks tickets and sessions. It may be used concurrently.
@@ -169,6 +174,7 @@ func encode(c Claims) (string, error) {
 	w := wire{
 		Type: c.Type, Expires: strconv.FormatInt(c.Expires.Unix(), 10), Account: c.Account, UserID: c.UserID,
 		Region: c.Region, Builder: c.Builder, RecordID: c.RecordID, Nonce: c.Nonce, Application: c.Application, Context: c.Context, UserPool: c.UserPool,
+		Federated: c.Federated, Attributes: c.Attributes,
 	}
 	if c.Type == TypeEndUser {
 		w.Fleet, w.Stack = fleetPrefix+c.Fleet, stackPrefix+c.Stack
@@ -200,6 +206,7 @@ func decode(parameters string) (Claims, error) {
 	c := Claims{
 		Type: w.Type, Account: w.Account, Region: w.Region, Builder: w.Builder, RecordID: w.RecordID,
 		UserID: w.UserID, Expires: time.Unix(expires, 0).UTC(), Nonce: w.Nonce, Application: w.Application, Context: w.Context, UserPool: w.UserPool,
+		Federated: w.Federated, Attributes: w.Attributes,
 	}
 	fleet, isFleet := strings.CutPrefix(w.Fleet, fleetPrefix)
 	stack, isStack := strings.CutPrefix(w.Stack, stackPrefix)
