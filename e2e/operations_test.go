@@ -186,7 +186,7 @@ func (w *world) makeImage(t testing.TB, builder, name string) {
 // TestThrottledTools: AWS's command line and SDK take the refusal of who asks too often for what it is, and try again, so that people who use them see nothing of it.
 func TestThrottledTools(t *testing.T) {
 	w := open(t, stage.Config{TOML: "[rates]\nwrite = 2\nburst = \"500ms\"\n"})
-	patient := appstream.New(w.aws.Options(), func(o *appstream.Options) { o.Retryer, o.RetryMaxAttempts = retry.NewStandard(), 3 })
+	patient := appstream.New(w.aws.Options(), func(o *appstream.Options) { o.Retryer, o.RetryMaxAttempts = retry.NewStandard(), 10 })
 	var wg sync.WaitGroup
 	for n := range 3 {
 		wg.Go(func() {
@@ -198,7 +198,9 @@ func TestThrottledTools(t *testing.T) {
 	wg.Wait()
 	for n := range 3 {
 		wg.Go(func() {
-			if out, err := w.AWS(limit(t), "create-stack", "--name", fmt.Sprint("cli", n)).CombinedOutput(); err != nil {
+			cli := w.AWS(limit(t), "create-stack", "--name", fmt.Sprint("cli", n))
+			cli.Env = append(cli.Environ(), "AWS_MAX_ATTEMPTS=10") // with fewer, who is unlucky gives up
+			if out, err := cli.CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
 		})

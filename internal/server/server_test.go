@@ -280,10 +280,6 @@ func TestRefusals(t *testing.T) {
 			_, err := clientWith(s.URL(), "NOBODY", "wrong", "us-east-1").DescribeImages(ctx, &sdk.DescribeImagesInput{})
 			return err
 		}(), "UnrecognizedClientException", ""},
-		{"not yet", func() error {
-			_, err := c.DescribeAppBlockBuilders(ctx, &sdk.DescribeAppBlockBuildersInput{})
-			return err
-		}(), "NotImplementedException", "DescribeAppBlockBuilders"},
 		{"token", func() error {
 			_, err := c.DescribeImageBuilders(ctx, &sdk.DescribeImageBuildersInput{NextToken: new("forged")})
 			return err
@@ -324,7 +320,6 @@ func TestMalformed(t *testing.T) {
 		{"extension under aws", aws + "CreateImage", false, map[string]any{}, 400, "UnknownOperationException"},
 		{"aws under extension", "Oriel.DescribeImages", false, map[string]any{}, 400, "UnknownOperationException"},
 		{"extension in cbor", "Oriel.CreateImage", true, map[string]any{"ImageBuilderName": "nobody", "Name": "x"}, 404, "nobody"},
-		{"pending", aws + "DescribeAppBlockBuilders", true, map[string]any{}, 501, "DescribeAppBlockBuilders"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, answer := call(t, s, "us-east-1", test.target, test.cbor, test.body)
