@@ -42,13 +42,17 @@ func UsagePrefix(t time.Time, auth types.AuthenticationType, user string) string
 	return BillingPeriod(t) + "/" + hex.EncodeToString(sum[:16]) + "/"
 }
 
-// UserARN names a user of an account and region. Those that AppStream does not keep are called after the way in which they were authenticated.
+// UserARN names a user of an account and region: by the ARN of the user pool's user, and those that AppStream does not keep after the way in which they were
+// authenticated.
 func UserARN(account, region string, auth types.AuthenticationType, user string) string {
-	kind := map[types.AuthenticationType]string{types.AuthenticationTypeSaml: "federated", types.AuthenticationTypeUserpool: "userpool"}[auth]
-	if kind == "" {
-		kind = "custom"
+	kind := "custom/"
+	switch auth {
+	case types.AuthenticationTypeUserpool:
+		kind = ""
+	case types.AuthenticationTypeSaml:
+		kind = "federated/"
 	}
-	return "arn:aws:appstream:" + region + ":" + account + ":user/" + kind + "/" + user
+	return Key{Account: account, Region: region, Noun: NounUser, Name: kind + user}.ARN()
 }
 
 // Describe gives what the API shows of the usage.

@@ -499,3 +499,15 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a browser says of languages, the page is in one that there is.
+func FuzzPreferred(f *testing.F) {
+	for _, seed := range []string{"", "de", "de-AT;q=0.5, en;q=0.1", "*;q=", ";;,,;q=1e309", "de;q=NaN", "de;q=-1,en"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		if got := preferred(header); words[got] == nil {
+			t.Errorf("%q: %q", header, got)
+		}
+	})
+}

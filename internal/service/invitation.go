@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -47,7 +48,8 @@ func (s *Service) CreateInvitation(ctx context.Context, in *CreateInvitationInpu
 			}
 			u.EnterUnconfirmed(now)
 		}
-		return tx.Put(&u)
+		// An invitation that is still to be mailed has another password, which would make this one void.
+		return errors.Join(unsend(tx, &u, appstream.LetterWelcome, now, "CreateInvitation"), tx.Put(&u))
 	})
 	if err != nil {
 		return nil, err

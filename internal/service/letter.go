@@ -15,8 +15,7 @@ func (s *Service) write(tx store.Tx, u *appstream.User, kind appstream.LetterKin
 	if !s.cfg.Mail {
 		return nil
 	}
-	k := u.Key
-	k.Noun, k.Name = appstream.NounLetter, u.ID+"/"+string(kind)+"/"+stack
+	k := letterKey(u, kind, stack)
 	l := appstream.Letter{Meta: appstream.Meta{Key: k, ID: newID("letter-"), Created: now}, Kind: kind, UserID: u.ID, Stack: stack, Language: language}
 	l.EnterQueued(now)
 	switch err := tx.Get(k, &appstream.Letter{}); {
@@ -29,6 +28,20 @@ func (s *Service) write(tx store.Tx, u *appstream.User, kind appstream.LetterKin
 		return err
 	}
 	return tx.Insert(&l)
+}
+
+// letterKey names the letter of a kind to a user.
+func letterKey(u *appstream.User, kind appstream.LetterKind, stack string) appstream.Key {
+	return appstream.Key{Account: u.Account, Region: u.Region, Noun: appstream.NounLetter, Name: u.ID + "/" + string(kind) + "/" + stack}
+}
+
+// unsend takes a letter back that was not sent yet.
+func unsend(tx store.Tx, u *appstream.User, kind appstream.LetterKind, now time.Time, why string) error {
+	var l appstream.Letter
+	if err := tx.Get(letterKey(u, kind, ""), &l); err != nil {
+		return ignoreMissing(err)
+	}
+	return remove(tx, &l, now, why)
 }
 
 // What follows is what the post asks for when it sends a letter. A user who is gone, or may not sign in, gets none: the error is of kind ResourceNotFound.

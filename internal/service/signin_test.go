@@ -316,6 +316,10 @@ func TestLetters(t *testing.T) {
 	if got := strings.Join(f.letters(), ", "); got != "reset, stack one, welcome" {
 		t.Errorf("letters: %s", got)
 	}
+	f.invite(jane) // what would be mailed later must not make it void
+	if got := strings.Join(f.letters(), ", "); got != "reset, stack one" {
+		t.Errorf("letters after an invitation: %s", got)
+	}
 	silent := newFixture(t)
 	silent.user(jane)
 	silent.must(silent.ForgotPassword(t.Context(), me, "us-west-2", jane, "", home))
@@ -437,4 +441,25 @@ func TestSessionsOfUsers(t *testing.T) {
 	if offers, _ := f.Offers(t.Context(), f.readUser(jane)); len(offers) != 0 {
 		t.Errorf("offers: %+v", offers)
 	}
+}
+
+// No text of a cookie or a link lets anybody in but the one that was given out.
+func FuzzCookie(f *testing.F) {
+	w := newFixture(f, mails)
+	w.user(jane)
+	cookie, _, err := w.signIn(jane, w.invite(jane))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{"", ".", cookie, cookie + ".", strings.ToLower(cookie), w.readUser(jane).ID + ".", strings.Repeat("A", 300)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if _, err := w.Visitor(t.Context(), text); (err == nil) != (text == cookie) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if _, err := w.CheckReset(t.Context(), text); why(err) != service.RefusedLink {
+			t.Errorf("the link %q: %v", text, err)
+		}
+	})
 }
