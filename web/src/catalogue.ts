@@ -20,13 +20,14 @@ export class Catalogue {
   #shown: string | undefined; // what the list was made of
   #starting = new Map<string, number>(); // applications whose window is waited for, and the timer that gives it up
   #windows: AppWindow[] | undefined;
+  #called = false; // the person has asked for the home screen; else it is there because no window is
 
   constructor(private room: Room) {
     this.#search.oninput = () => this.#filter();
     this.#list.addEventListener("keydown", (event) => this.#move(event));
     if (!this.#home) return;
     const home = this.#home;
-    $("home-tool").onclick = () => (home.hidden ? this.open() : this.close());
+    $("home-tool").onclick = () => (home.hidden ? this.open(true) : this.close());
     $("home-back").onclick = () => this.close();
     home.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.close();
@@ -58,13 +59,16 @@ export class Catalogue {
       }
       if (this.#starting.size === 0) this.close();
     }
+    // A program's first picture often goes before its window comes, and the home screen was there meanwhile.
+    if (came.length > 0 && !first && !this.#called) this.close();
     $("home-back").hidden = windows.length === 0;
     if (windows.length === 0 && this.#starting.size === 0) this.open();
   }
 
-  /** Shows the home screen. */
-  open(): void {
+  /** Shows the home screen, until a window comes or, if the person has called it, until it is left. */
+  open(called = false): void {
     if (!this.#home || !this.#home.hidden) return;
+    this.#called = called;
     this.#home.hidden = false;
     $("home-tool").setAttribute("aria-pressed", "true");
     this.room.stage.toolbar.closePanels();

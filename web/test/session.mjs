@@ -221,6 +221,21 @@ const tests = {
     await shown(t.page, "#home");
   },
 
+  async "a window takes the place of the home screen that nobody called"(t) {
+    await begin(t.page, "APP", { application: "app-2" });
+    const count = (n) => until(`${n} windows`, async () => ((await text(t.page, "#windows-count")) || "0") === String(n));
+    await control("windows", [{ ...terminal, id: 90, title: "Loading…" }]); // the picture that a program shows while it starts
+    await count(1);
+    await control("windows", []);
+    await shown(t.page, "#home");
+    await control("windows", [terminal]);
+    await gone(t.page, "#home");
+    await press(t.page, "#home-tool");
+    await control("windows", [terminal, editor]);
+    await count(2);
+    assert.equal(await t.page.isVisible("#home"), true, "who is looking for something else is not disturbed");
+  },
+
   async "a session that has windows comes back to them"(t) {
     await begin(t.page, "APP", {}, [editor, terminal]);
     await until("the windows", async () => (await text(t.page, "#windows-count")) === "2");
