@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,8 +47,9 @@ type Build struct {
 	image     string // the name
 	host      string // the name of the image builder
 
-	reached   bool // the server was
-	requested bool // the image was
+	reached   bool      // the server was
+	requested bool      // the image was
+	proved    time.Time // when the image builder was last known to be this build's
 }
 
 // Progress is what a build is doing.
@@ -327,11 +329,17 @@ func (b *Build) build(ctx context.Context, base *types.Image, replace bool) (arn
 		return "", err
 	}
 	if replace {
+		if err := b.ours(ctx); err != nil {
+			return "", err
+		}
 		if err := b.deleteImage(ctx); err != nil {
 			return "", err
 		}
 	}
 	b.tell("making the image "+b.image, "", -1)
+	if err := b.ours(ctx); err != nil {
+		return "", err
+	}
 	if arn, err = b.createImage(ctx, false); err != nil {
 		return "", err
 	}
@@ -388,12 +396,14 @@ func now() string { return time.Now().UTC().Format(time.RFC3339) }
 
 func (b *Build) awaitRunning(ctx context.Context) error {
 	for {
-		found, _, err := b.builder(ctx, b.host)
+		found, tags, err := b.builder(ctx, b.host)
 		switch {
 		case err != nil:
 			return err
 		case found == nil || found.State == types.ImageBuilderStateDeleting:
 			return fmt.Errorf("the image builder %s was deleted by someone", b.host)
+		case tags[tagRun] != b.run:
+			return b.takenOver()
 		case found.State == types.ImageBuilderStateRunning:
 			return nil
 		case found.State == types.ImageBuilderStateFailed:
@@ -403,6 +413,30 @@ func (b *Build) awaitRunning(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// ours tells whether the image builder is still that of this build. Others take a build for dead that gives no sign, as of a laptop that sleeps, remove its image
+// builder and make theirs, of the same name: what this one would do next, it would do there.
+func (b *Build) ours(ctx context.Context) error {
+	began := wall()
+	found, tags, err := b.builder(ctx, b.host)
+	switch {
+	case err != nil:
+		return err
+	case found == nil || found.State == types.ImageBuilderStateDeleting:
+		return fmt.Errorf("the image builder %s was deleted by someone", b.host)
+	case tags[tagRun] != b.run:
+		return b.takenOver()
+	}
+	b.proved = began
+	return nil
+}
+
+// wall is the time without a monotonic clock, which stands still while a machine sleeps.
+func wall() time.Time { return time.Now().Round(0) }
+
+func (b *Build) takenOver() error {
+	return fmt.Errorf("another build has taken the place of this one, in the image builder %s: nothing was heard of this one for too long; build again", b.host)
 }
 
 func builderReason(b *types.ImageBuilder) string {
@@ -415,6 +449,11 @@ func builderReason(b *types.ImageBuilder) string {
 // work does the steps in the image builder.
 func (b *Build) work(ctx context.Context, base *types.Image) error {
 	for _, u := range b.Recipe.Uploads() {
+		if time.Since(b.proved) > b.clock.silent/3 {
+			if err := b.ours(ctx); err != nil {
+				return err
+			}
+		}
 		if err := b.upload(ctx, u); err != nil {
 			return fmt.Errorf("%s: %w", b.Recipe.Place(u.Line), err)
 		}
@@ -440,7 +479,10 @@ func (b *Build) work(ctx context.Context, base *types.Image) error {
 	for n, s := range steps { // their names may be commands, which need not be known to the machine's log
 		in.Steps = append(in.Steps, step{stepName(n), s.Command, s.Application, int(s.Timeout / time.Second)})
 	}
-	err := b.patient(ctx, func() error { return b.Call(ctx, "StartImageBuilderJob", in, nil) })
+	err := b.ours(ctx)
+	if err == nil {
+		err = b.patient(ctx, func() error { return b.Call(ctx, "StartImageBuilderJob", in, nil) })
+	}
 	if err != nil {
 		return err
 	}
@@ -484,12 +526,20 @@ func (b *Build) work(ctx context.Context, base *types.Image) error {
 
 func stepName(n int) string { return fmt.Sprintf("step %d", n+1) }
 
-// redact takes the values out of a text that came from outside and are nobody's business.
+// redact takes the values out of a text that came from outside and are nobody's business. A text may have some lines of a value alone, being the end of
+// another.
 func (b *Build) redact(s string) string {
+	var secrets []string
 	for _, v := range b.Environment {
-		if len(v) >= 4 {
-			s = strings.ReplaceAll(s, v, "***")
+		for line := range strings.Lines(v) {
+			if line = strings.TrimSpace(line); len(line) >= 4 {
+				secrets = append(secrets, line)
+			}
 		}
+	}
+	slices.SortFunc(secrets, func(x, y string) int { return len(y) - len(x) }) // one may be the beginning of another
+	for _, secret := range secrets {
+		s = strings.ReplaceAll(s, secret, "***")
 	}
 	return s
 }
@@ -622,7 +672,7 @@ func (b *Build) deleteImage(ctx context.Context) error {
 func (b *Build) cleanUp(ctx context.Context, arn string, failed error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.clock.tidy)
 	defer cancel()
-	if step, ok := errors.AsType[*StepError](failed); ok && b.Keep {
+	if step, ok := errors.AsType[*StepError](failed); ok && b.Keep { // the machine knew the job, which only this build's does
 		_, err := b.AWS.TagResource(ctx, &appstream.TagResourceInput{ResourceArn: &arn, Tags: map[string]string{tagKept: now()}})
 		step.Kept = b.host
 		return errors.Join(failed, err)
@@ -633,12 +683,14 @@ func (b *Build) cleanUp(ctx context.Context, arn string, failed error) error {
 			failed = errors.Join(failed, b.deleteImage(ctx))
 		}
 	}
-	if arn == "" {
-		if found, tags, err := b.builder(ctx, b.host); err == nil && (found == nil || tags[tagRun] != b.run) {
-			return failed
-		}
+	found, tags, err := b.builder(ctx, b.host)
+	if err == nil && (found == nil || tags[tagRun] != b.run) {
+		return failed
 	}
-	if err := b.remove(ctx, b.host); err != nil {
+	if err == nil {
+		err = b.remove(ctx, b.host)
+	}
+	if err != nil {
 		return errors.Join(failed, fmt.Errorf("the image builder %s is left: %w; the next build removes it", b.host, err))
 	}
 	return failed

@@ -509,6 +509,79 @@ func TestTwoBuilds(t *testing.T) {
 	w.nothingLeft("editor AVAILABLE")
 }
 
+// A build that was held up for so long that another took it for dead finds that when it goes on: it leaves the other's image builder alone, and makes no
+// image of it.
+func TestTakenOver(t *testing.T) {
+	for _, at := range []string{"starting", "sending files", "making the image editor"} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld(t)
+			hold := func(b *Build, at string) (reached, goOn chan struct{}) {
+				reached, goOn = make(chan struct{}), make(chan struct{})
+				var once sync.Once
+				b.Progress = func(p Progress) {
+					if strings.HasPrefix(p.Step, at) {
+						once.Do(func() { close(reached); <-goOn })
+					}
+				}
+				return reached, goOn
+			}
+			run := func(b *Build) chan error {
+				ended := make(chan error, 1)
+				go func() {
+					r, err := b.Run(t.Context())
+					if err == nil && r.Outcome != Built {
+						err = fmt.Errorf("it is %s", r.Outcome)
+					}
+					ended <- err
+				}()
+				return ended
+			}
+			first := w.build(text)
+			first.clock.sign, first.clock.silent = time.Hour, 10*time.Millisecond // it gives no sign of life
+			reached, goOn := hold(first, at)
+			firstEnded := run(first)
+			<-reached
+			second := w.build(text)
+			second.clock.silent = 50 * time.Millisecond
+			working, finish := hold(second, "step 1")
+			secondEnded := run(second)
+			<-working
+
+			close(goOn)
+			if err := <-firstEnded; err == nil || !strings.Contains(err.Error(), "another build has taken") {
+				t.Errorf("the first: %v", err)
+			}
+			if image, _ := w.image("editor"); image != nil {
+				t.Errorf("the first has made an image of what the second has not finished: it is %s", image.State)
+			}
+			if !slices.Equal(w.builders(), []string{"build-editor"}) {
+				t.Errorf("the image builders are %s", w.builders())
+			}
+			close(finish)
+			if err := <-secondEnded; err != nil {
+				t.Errorf("the second: %v", err)
+			}
+			w.nothingLeft("editor AVAILABLE")
+		})
+	}
+}
+
+// What is nobody's business is not told, in whatever order it comes, and however many lines it has.
+func TestRedact(t *testing.T) {
+	b := Build{Environment: map[string]string{"USER": "hunter", "PASSWORD": "hunter22", "KEY": "-----BEGIN-----\r\nabcdef\n  ghijkl\n", "SHORT": "abc"}}
+	for text, want := range map[string]string{
+		"hunter22 and hunter":                       "*** and ***",
+		"-----BEGIN-----\nabcdef\n  ghijkl":         "***\n***\n  ***",
+		"def\n  ghijkl\nnothing but abc and a: b\n": "def\n  ***\nnothing but abc and a: b\n",
+	} {
+		for range 20 { // maps have no order
+			if got := b.redact(text); got != want {
+				t.Fatalf("%q is told as %q, want %q", text, got, want)
+			}
+		}
+	}
+}
+
 // What is not the build's is left alone.
 func TestOthersThings(t *testing.T) {
 	w := newWorld(t)
