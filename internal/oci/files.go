@@ -15,7 +15,8 @@ import (
 // What is more than this is no archive of an image that can be a machine's.
 const (
 	maxFiles = 20_000   // in the archive
-	maxText  = 16 << 20 // of one JSON file, in bytes
+	maxText  = 4 << 20  // of one JSON file, in bytes; registries take no larger ones
+	maxTexts = 64 << 20 // of all that are read, in bytes
 	maxName  = 4096     // of a file or of what a link leads to, in bytes
 	maxLinks = 10       // from one to the next
 )
@@ -36,6 +37,7 @@ func bad(format string, args ...any) error { return &Error{fmt.Sprintf(format, a
 type input struct {
 	r      io.ReaderAt
 	failed error
+	texts  int64 // bytes of JSON files that were read
 }
 
 func (in *input) ReadAt(b []byte, offset int64) (int, error) {
@@ -188,6 +190,10 @@ func (f files) text(name string) ([]byte, error) {
 	}
 	if s.size > maxText {
 		return nil, bad("%.100q in the archive is larger than %d MiB", name, maxText>>20)
+	}
+	// An archive may name the same file any number of times.
+	if f.input.texts += s.size; f.input.texts > maxTexts {
+		return nil, bad("the images of the archive have more than %d MiB of manifests and configurations: write one alone", maxTexts>>20)
 	}
 	text := make([]byte, s.size)
 	if _, err := f.input.ReadAt(text, s.offset); err != nil {

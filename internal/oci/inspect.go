@@ -199,7 +199,7 @@ func entry(h *tar.Header) (string, error) {
 		return "", bad("the file %.100q of a layer is of an unknown type", h.Name)
 	}
 	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "SCHILY.xattr.trusted.overlay.") {
+		if strings.HasPrefix(key, "SCHILY.xattr.trusted.overlay.") || strings.HasPrefix(key, "SCHILY.xattr.user.overlay.") { // of engines without root
 			return "", bad("the file %.100q of a layer has an attribute of an overlay file system: save the image from its engine, not from its disk", h.Name)
 		}
 	}

@@ -77,7 +77,7 @@ func digest(s string) string   { return oci.Digest([]byte(s)) }
 func blobName(s string) string { return "blobs/sha256/" + strings.TrimPrefix(digest(s), "sha256:") }
 
 func toJSON(v any) string {
-	text, err := json.Marshal(v)
+	text, err := json.Marshal(v, json.Deterministic(true))
 	if err != nil {
 		panic(err)
 	}
@@ -462,7 +462,7 @@ func TestHostileArchives(t *testing.T) {
 		"no JSON":                {[]byte(tarOf("index.json", "[{")), "not what it should be"},
 		"a member twice":         {[]byte(tarOf("index.json", `{"schemaVersion":2,"schemaVersion":2}`)), "not what it should be"},
 		"JSON without an end":    {[]byte(tarOf("index.json", strings.Repeat("[", 100_000))), "not what it should be"},
-		"a text too large":       {[]byte(tarOf("index.json", strings.Repeat(" ", 17<<20))), "larger than 16 MiB"},
+		"a text too large":       {[]byte(tarOf("index.json", strings.Repeat(" ", 5<<20))), "larger than 4 MiB"},
 		"version 1":              {change(good(), func(l *layout) { l.index = object{"schemaVersion": 1} }), "not an index"},
 		"an index that is none":  {change(good(), func(l *layout) { l.index = object{"schemaVersion": 2, "mediaType": ociType + "manifest.v1+json"} }), "not an index"},
 		"no images":              {change(good(), func(l *layout) { l.index = object{"schemaVersion": 2} }), "no image in the archive"},
@@ -512,6 +512,7 @@ func TestHostileArchives(t *testing.T) {
 		"a hard link that leads out":  {withLayer(tarOf("a", "=../../etc/passwd")), "outside of the image"},
 		"an unknown kind of file":     {withLayer(raw(tar.Header{Name: "x", Typeflag: 'V'})), "unknown type"},
 		"an overlay's attribute":      {withLayer(raw(tar.Header{Name: "x", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"SCHILY.xattr.trusted.overlay.redirect": "/etc"}})), "overlay"},
+		"an overlay's without root":   {withLayer(raw(tar.Header{Name: "x", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"SCHILY.xattr.user.overlay.opaque": "y"}})), "overlay"},
 		"a layer with holes":          {withLayer(holes()), "holes"},
 		"a cut off layer":             {withLayer(low[:1500]), "too early"},
 		"gzip: cut off":               {withLayer(low, "gzip", gzipped(low)[:100]), "too early"},
@@ -662,4 +663,33 @@ func FuzzOpen(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// However often an archive names a large text, and whatever is in it, reading takes little memory.
+func TestMuchText(t *testing.T) {
+	large := strings.TrimSuffix(configOf("linux", "amd64"), "}") + `,"x":"` + strings.Repeat("x", 3<<20) + `"}`
+	manifest := toJSON(object{"schemaVersion": 2, "config": descriptor(ociType+"config.v1+json", large), "layers": []object{}})
+	many := good().add(large).add(manifest)
+	var list []object
+	for range 900 {
+		list = append(list, object{"Config": "config.json", "Layers": []string{}})
+		many.manifests = append(many.manifests, descriptor(ociType+"manifest.v1+json", manifest))
+	}
+	for name, c := range map[string]struct{ archive, want string }{
+		"saved":         {tarOf("config.json", large, "manifest.json", toJSON(list)), "more than 64 MiB of manifests"},
+		"layout":        {string(many.bytes()), "more than 64 MiB of manifests"},
+		"many elements": {tarOf("manifest.json", "["+strings.Repeat("{},", 1<<20)+"{}]"), "images: write one alone"},
+		"one text":      {tarOf("manifest.json", "["+strings.Repeat("{},", 2<<20)+"{}]"), "larger than 4 MiB"},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := open([]byte(c.archive))
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 500<<20 { // all in all, not at a time
+			t.Errorf("%s: it took %d MB", name, used>>20)
+		}
+	}
 }
