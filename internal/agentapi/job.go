@@ -20,6 +20,9 @@ const (
 	MaxJobOutput  = 16 << 10 // bytes of output that are kept of one step: its end
 	MaxJobTime    = 4 * time.Hour
 
+	maxJobName   = 1280 // bytes of what a step is called
+	maxJobLaunch = 1024 // bytes of an application's name: 256 characters
+
 	MaxJobVariables = 64
 	MaxJobVariable  = 32 << 10 // bytes of a variable's value
 )
@@ -39,7 +42,7 @@ var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 
 // JobStep is one step. Exactly one of Command and Launch is set.
 type JobStep struct {
-	// Name says in a few words what the step does, for messages; ≤ 256 bytes.
+	// Name says in a few words what the step does, for messages; ≤ 1280 bytes.
 	Name string `json:"name"`
 	// Command is done by /bin/sh -e as root, in /root, without a terminal and
 	// without input. It has failed when it ends with another code than 0. What
@@ -76,7 +79,7 @@ func (j Job) Check() error {
 		switch {
 		case (s.Command == "") == (s.Launch == ""):
 			return fmt.Errorf("step %d must have a command or the name of an application, and not both", n+1)
-		case len(s.Command) > MaxJobCommand || len(s.Launch) > 512 || len(s.Name) > 256:
+		case len(s.Command) > MaxJobCommand || len(s.Launch) > maxJobLaunch || len(s.Name) > maxJobName:
 			return fmt.Errorf("step %d has a member that is too long", n+1)
 		case !utf8.ValidString(s.Name + s.Command + s.Launch):
 			return fmt.Errorf("step %d has a member that is not UTF-8", n+1)

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/google/go-cmp/cmp"
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -701,6 +702,24 @@ func TestJob(t *testing.T) {
 		if got := agents.Job(w.t.Context(), "ib-hello", "j2", 2*time.Second); got != (appstream.JobStatus{Answers: true}) {
 			t.Errorf("it is not known: %+v", got)
 		}
+	})
+}
+
+// The longest catalogue that an image can have can be tested: the agent takes such a job.
+func TestLongestCatalogue(t *testing.T) {
+	var apps []types.Application
+	for n := range agentapi.MaxApplications {
+		apps = append(apps, types.Application{Name: new(strings.Repeat("語", 254) + fmt.Sprintf("%02d", n))})
+	}
+	in(t, func(w *world) {
+		a := w.agent("hello")
+		if err := (attend.Agents{Dialer: w}).BeginJob(w.t.Context(), "ib-hello", appstream.Job{ID: "j1", Steps: appstream.LaunchSteps(apps)}); err != nil {
+			t.Error(err)
+		}
+		if err := a.job.Check(); err != nil {
+			t.Error(err)
+		}
+		a.closed(t)
 	})
 }
 

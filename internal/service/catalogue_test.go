@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -46,14 +47,17 @@ func withAgent(t *testing.T, catalogue string, asked *[]string) func(*service.Co
 	}
 }
 
+// iconPNG is a picture of one pixel, and icon the name of its blob.
+const (
+	iconPNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+	icon    = "497790947d4666760ce38f3c00e852c71fdb66cae849bae8e9ede352719e1581.png"
+)
+
 const twoApplications = `
-	{"name":"calc","displayName":"Calculator","absoluteAppPath":"/usr/bin/calc","launchParameters":"-v","workingDirectory":"/tmp","iconPng":"AQID","manifest":["/usr/bin/calc"]},
+	{"name":"calc","displayName":"Calculator","absoluteAppPath":"/usr/bin/calc","launchParameters":"-v","workingDirectory":"/tmp","iconPng":"` + iconPNG + `","manifest":["/usr/bin/calc"]},
 	{"name":"edit","absoluteAppPath":"/usr/bin/edit"}`
 
 var ignoreUnexported = cmpopts.IgnoreUnexported(types.Image{}, types.Application{})
-
-// icon is the name of the blob with the bytes 1, 2, 3.
-const icon = "039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81.png"
 
 // What the Image Assistant keeps on the builder is the catalogue of its image; the rest comes from the builder and its own image.
 func TestCatalogueReachesTheImage(t *testing.T) {
@@ -109,7 +113,7 @@ func TestCatalogueReachesTheImage(t *testing.T) {
 	images, err := f.DescribeImages(as(me), &api.DescribeImagesInput{Names: []string{"img"}})
 	f.must(err)
 	check("DescribeImages", images.Images[0])
-	if data, err := f.cfg.Blobs.Get(icon); err != nil || string(data) != "\x01\x02\x03" {
+	if data, err := f.cfg.Blobs.Get(icon); err != nil || base64.StdEncoding.EncodeToString(data) != iconPNG {
 		t.Errorf("the icon is %q, %v", data, err)
 	}
 	tags, err := f.ListTagsForResource(as(me), &api.ListTagsForResourceInput{ResourceArn: want.Arn})
@@ -149,6 +153,41 @@ func TestCatalogueOfTheRequest(t *testing.T) {
 		if diff := cmp.Diff(apps, out.Image.Applications, ignoreUnexported); diff != "" || len(asked) != 0 {
 			t.Errorf("agents %v were asked; (-want +got):\n%s", asked, diff)
 		}
+	}
+}
+
+// Whoever is root on a machine can have its agent say anything: what is no catalogue comes into no image, and what is no icon is not kept.
+func TestCatalogueIsNotBelieved(t *testing.T) {
+	many := strings.Repeat(`{"name":"x","absoluteAppPath":"/x"},`, 51)
+	for name, c := range map[string]struct{ catalogue, says string }{
+		"too many":      {many[:len(many)-1], "51 applications"},
+		"no name":       {`{"absoluteAppPath":"/x"}`, "Name and LaunchPath are required"},
+		"no path":       {`{"name":"x"}`, "Name and LaunchPath are required"},
+		"twice":         {`{"name":"x","absoluteAppPath":"/x"},{"name":"x","absoluteAppPath":"/y"}`, "another application named x"},
+		"a long name":   {`{"name":"` + strings.Repeat("x", 257) + `","absoluteAppPath":"/x"}`, "Name is longer than 256"},
+		"a long path":   {`{"name":"x","absoluteAppPath":"/` + strings.Repeat("x", 1<<20) + `"}`, "LaunchPath is longer than 4096"},
+		"a NUL":         {`{"name":"a\u0000b","absoluteAppPath":"/x"}`, "Name has control characters"},
+		"a line feed":   {`{"name":"x","absoluteAppPath":"/x","launchParameters":"a\nb"}`, "LaunchParameters has control characters"},
+		"no icon":       {`{"name":"x","absoluteAppPath":"/x","iconPng":"PHN2Zz4="}`, ""},
+		"a large thing": {`{"name":"x","absoluteAppPath":"/x","iconPng":"` + strings.Repeat("A", 8<<20) + `"}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked []string
+			f := newFixture(t, withAgent(t, c.catalogue, &asked))
+			f.running("hello")
+			out, err := f.CreateImage(as(me), &service.CreateImageInput{ImageBuilderName: new("hello"), Name: new("img")})
+			if c.says != "" {
+				refused(t, err, appstream.OperationNotPermitted, c.says)
+				if _, err = f.ReadCatalogue(as(me), f.builder(me, "hello").ID, "DEBIAN_12"); err == nil {
+					t.Error("the engine takes it")
+				}
+				return
+			}
+			f.must(err)
+			if url := out.Image.Applications[0].IconURL; url != nil {
+				t.Errorf("it has the icon %s", *url)
+			}
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/picture"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
@@ -184,13 +185,21 @@ func checkCreateImage(in *CreateImageInput) error {
 	case len(in.Applications) > agentapi.MaxApplications:
 		return appstream.Errorf(appstream.LimitExceeded, "Applications has %d applications. Limit: %d", len(in.Applications), agentapi.MaxApplications)
 	}
+	if err := checkApplications(in.Applications); err != nil {
+		return appstream.Errorf(appstream.Validation, "%w", err)
+	}
+	return nil
+}
+
+// checkApplications checks the entries of a catalogue.
+func checkApplications(list []types.Application) error {
 	seen := map[string]bool{}
-	for n, app := range in.Applications {
+	for n, app := range list {
 		if err := checkApplication(app); err != nil {
-			return appstream.Errorf(appstream.Validation, "Applications[%d]: %w", n, err)
+			return fmt.Errorf("Applications[%d]: %w", n, err)
 		}
 		if seen[*app.Name] {
-			return appstream.Errorf(appstream.Validation, "Applications[%d]: there is another application named %s.", n, *app.Name)
+			return fmt.Errorf("Applications[%d]: there is another application named %s.", n, *app.Name)
 		}
 		seen[*app.Name] = true
 	}
@@ -242,6 +251,9 @@ func checkApplication(app types.Application) error {
 		if len([]rune(value(m.value))) > m.limit {
 			return fmt.Errorf("%s is longer than %d characters", m.member, m.limit)
 		}
+		if !isLine(value(m.value)) {
+			return fmt.Errorf("%s has control characters", m.member)
+		}
 	}
 	if app.IconURL != nil || app.Arn != nil || app.AppBlockArn != nil || app.IconS3Location != nil {
 		return errors.New("IconURL, Arn, AppBlockArn and IconS3Location must be absent: an application of an image has none of its own")
@@ -262,7 +274,11 @@ func (s *Service) ReadCatalogue(ctx context.Context, machine string, platform ty
 	return s.readCatalogue(ctx, machine, machine, platform, true)
 }
 
-// readCatalogue asks the agent of the machine of an image builder for its catalogue, and keeps the icons if it shall.
+// iconOfImage is what the Image Assistant makes of an icon: a PNG of so many pixels, which may be of those that cannot be compressed.
+var iconOfImage = picture.Limit{Bytes: 1 << 20, Width: agentapi.MaxIconSize, Height: agentapi.MaxIconSize}
+
+// readCatalogue asks the agent of the machine of an image builder for its catalogue, and keeps the icons if it shall. Whoever is root there can have written
+// anything into it: a catalogue that cannot be one is refused, and an icon that is none is left out.
 func (s *Service) readCatalogue(ctx context.Context, machine, name string, platform types.PlatformType, keep bool) (c appstream.Catalogue, err error) {
 	agent := s.cfg.Agents(machine)
 	defer agent.Close()
@@ -270,6 +286,9 @@ func (s *Service) readCatalogue(ctx context.Context, machine, name string, platf
 	if err != nil {
 		return c, &appstream.Error{Kind: appstream.Unavailable, Cause: err,
 			Message: fmt.Sprintf("The agent of the image builder %s does not answer. Try again, or restart the image builder.", name)}
+	}
+	if len(apps) > agentapi.MaxApplications {
+		return c, brokenCatalogue(name, fmt.Errorf("it has %d applications, at most %d are possible", len(apps), agentapi.MaxApplications))
 	}
 	c.Icons = map[string]string{}
 	for _, app := range apps {
@@ -283,11 +302,21 @@ func (s *Service) readCatalogue(ctx context.Context, machine, name string, platf
 			Platforms:        []types.PlatformType{platform},
 			Metadata:         map[string]string{},
 		})
-		if keep && len(app.IconPNG) > 0 {
-			if c.Icons[app.Name], err = s.cfg.Blobs.Put(app.IconPNG, ".png"); err != nil {
-				return appstream.Catalogue{}, err
-			}
+	}
+	if err := checkApplications(c.Applications); err != nil {
+		return appstream.Catalogue{}, brokenCatalogue(name, err)
+	}
+	for _, app := range apps {
+		if format, err := picture.Check(app.IconPNG, iconOfImage); !keep || err != nil || format != picture.PNG {
+			continue
+		}
+		if c.Icons[app.Name], err = s.cfg.Blobs.Put(app.IconPNG, ".png"); err != nil {
+			return appstream.Catalogue{}, err
 		}
 	}
 	return c, nil
+}
+
+func brokenCatalogue(name string, err error) error {
+	return appstream.Errorf(appstream.OperationNotPermitted, "The catalogue of the image builder %s is not one that the Image Assistant wrote: %w. Remove its applications, and add them again.", name, err)
 }

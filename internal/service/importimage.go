@@ -11,6 +11,7 @@ import (
 
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/store"
 )
@@ -147,6 +148,11 @@ func checkCatalogue(list []types.ApplicationConfig) error {
 		}
 		if !isLine(value(app.LaunchParameters)) {
 			return appstream.Errorf(appstream.InvalidParameterCombination, "AppCatalogConfig[%d].LaunchParameters has control characters.", n)
+		}
+	}
+	for n, step := range appstream.CatalogueSteps(list) {
+		if len(step.Command) > agentapi.MaxJobCommand {
+			return appstream.Errorf(appstream.InvalidParameterCombination, "AppCatalogConfig[%d] is too long to be handed to the Image Assistant. Shorten its paths.", n)
 		}
 	}
 	return nil

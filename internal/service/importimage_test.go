@@ -145,7 +145,11 @@ func TestCreateImportedImageIsRefused(t *testing.T) {
 		"a manifest":                  {importInput("new", adding("a", "/a"), func(in *api.CreateImportedImageInput) { in.AppCatalogConfig[0].AbsoluteManifestPath = new("secret") }), appstream.InvalidParameterCombination, "AppCatalogConfig[0].AbsoluteManifestPath"},
 		"an icon":                     {importInput("new", adding("a", "/a"), func(in *api.CreateImportedImageInput) { in.AppCatalogConfig[0].AbsoluteIconPath = new("secret") }), appstream.InvalidParameterCombination, "AppCatalogConfig[0].AbsoluteIconPath"},
 		"a directory":                 {importInput("new", adding("a", "/a"), func(in *api.CreateImportedImageInput) { in.AppCatalogConfig[0].WorkingDirectory = new("secret") }), appstream.InvalidParameterCombination, "AppCatalogConfig[0].WorkingDirectory"},
-		"parameters in lines":         {importInput("new", adding("a", "/a"), func(in *api.CreateImportedImageInput) { in.AppCatalogConfig[0].LaunchParameters = new("secret\n") }), appstream.InvalidParameterCombination, "AppCatalogConfig[0].LaunchParameters"},
+		"long in a shell": {importInput("new", adding("a", "/"+strings.Repeat("'", 4094)), func(in *api.CreateImportedImageInput) {
+			app := &in.AppCatalogConfig[0]
+			app.AbsoluteIconPath, app.AbsoluteManifestPath, app.WorkingDirectory = app.AbsoluteAppPath, app.AbsoluteAppPath, app.AbsoluteAppPath
+		}), appstream.InvalidParameterCombination, "AppCatalogConfig[0] is too long"},
+		"parameters in lines": {importInput("new", adding("a", "/a"), func(in *api.CreateImportedImageInput) { in.AppCatalogConfig[0].LaunchParameters = new("secret\n") }), appstream.InvalidParameterCombination, "AppCatalogConfig[0].LaunchParameters"},
 	} {
 		for _, dry := range []bool{false, true} {
 			test.in.DryRun = &dry
