@@ -188,7 +188,7 @@ func (a *agent) postQuiesce(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	if err := errors.Join(a.arrivals.clear(), syncDisk()); err != nil {
+	if err := errors.Join(a.arrivals.hold(), syncDisk()); err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
@@ -216,6 +216,7 @@ func (a *agent) postResume(w http.ResponseWriter, r *http.Request) {
 	}
 	a.display.resume()
 	a.jobs.release()
+	a.arrivals.release()
 	w.WriteHeader(http.StatusNoContent)
 }
 

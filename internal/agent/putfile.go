@@ -26,6 +26,7 @@ type arrivals struct {
 
 	mu    sync.Mutex
 	files map[agentapi.PutFile]*arrival
+	held  bool // the instance is quiesced: nothing arrives
 }
 
 // arrival is one of them.
@@ -43,6 +44,9 @@ const maxArrivals = 8
 // errDigest says that what arrived is not what was sent.
 var errDigest = errors.New("the content does not have the digest that was told; it has been dropped")
 
+// errHeld says that nothing may become part of the image any more.
+var errHeld = errors.New("the machine is quiesced, because its disk is being captured; send the file again when it has resumed")
+
 // put takes the piece of f that begins at offset.
 func (a *arrivals) put(f agentapi.PutFile, offset int64, piece []byte) (agentapi.PutStatus, error) {
 	if err := f.Check(); err != nil {
@@ -50,6 +54,9 @@ func (a *arrivals) put(f agentapi.PutFile, offset int64, piece []byte) (agentapi
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.held {
+		return agentapi.PutStatus{}, errHeld
+	}
 	x := a.files[f]
 	if offset == 0 && (len(piece) > 0 || f.Size == 0) {
 		a.drop(f)
@@ -118,6 +125,20 @@ func (a *arrivals) drop(f agentapi.PutFile) {
 		os.Remove(x.file.Name())
 		delete(a.files, f)
 	}
+}
+
+// hold gives all of them up, and refuses others until release.
+func (a *arrivals) hold() error {
+	a.mu.Lock()
+	a.held = true
+	a.mu.Unlock()
+	return a.clear()
+}
+
+func (a *arrivals) release() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.held = false
 }
 
 // clear gives all of them up, with what an earlier start of the machine left.

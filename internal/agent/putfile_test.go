@@ -111,8 +111,25 @@ func TestPutFile(t *testing.T) {
 	if err := w.client.Quiesce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// Nor does what arrives while the disk is being captured.
+	_, err = w.client.PutFile(t.Context(), w.putSpec("opt/late", "abcdef"), 0, []byte("abc"))
+	_, err2 = w.client.PutFile(t.Context(), w.putSpec("opt/late", "abc"), 0, []byte("abc"))
+	for _, err := range []error{err, err2} {
+		if refusal, ok := errors.AsType[*agentapi.CallError](err); !ok || refusal.Status != http.StatusUnprocessableEntity || !strings.Contains(refusal.Message, "quiesced") {
+			t.Errorf("while the machine is quiesced: %v", err)
+		}
+	}
 	if _, err := os.Stat(w.paths.arrivals); err == nil {
 		t.Error("what has not arrived becomes part of the image")
+	}
+	if _, err := os.Stat(w.root + "/opt/late"); err == nil {
+		t.Error("a file has come while the disk was being captured")
+	}
+	if err := w.client.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := put(w.putSpec("opt/late", "abc"), 0, "abc"); !s.Complete {
+		t.Errorf("after it has resumed: %+v", s)
 	}
 }
 

@@ -58,7 +58,8 @@ type PutStatus struct {
 // when all of it has arrived as its digest says, and not before; it belongs to
 // root, and takes the place of another. A piece that is not the next one, or is
 // empty, changes nothing: Received says what to send. At offset 0 the file
-// begins anew. A CallError with status 507 says that the disk is full.
+// begins anew. A CallError with status 507 says that the disk is full. While the
+// instance is quiesced, every piece is refused.
 func (c *Client) PutFile(ctx context.Context, f PutFile, offset int64, piece []byte) (PutStatus, error) {
 	query := url.Values{
 		"path": {f.Path}, "mode": {strconv.FormatUint(uint64(f.Mode), 8)}, "size": {strconv.FormatInt(f.Size, 10)},

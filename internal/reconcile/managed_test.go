@@ -300,6 +300,26 @@ func TestImportFails(t *testing.T) {
 	}
 }
 
+// What a machine says that is no catalogue is not asked for again and again: the import fails at once, and says why.
+func TestImportOfABrokenCatalogue(t *testing.T) {
+	in(t, func(w *world) {
+		withWorkers(w)
+		w.original()
+		w.give()
+		w.reading = func(string) (appstream.Catalogue, error) {
+			return appstream.Catalogue{}, appstream.Errorf(appstream.OperationNotPermitted, "it has 51 applications")
+		}
+		w.restart()
+		w.must(w.do("import and add", "hello"))
+		took := w.wait("FAILED", 10*time.Minute, func() bool { return w.state("import-of-hello") == types.ImageStateFailed })
+		if m := *w.image("import-of-hello").StateChangeReason.Message; took > 5*time.Minute || !strings.Contains(m, "it has 51 applications") {
+			t.Errorf("after %s: %s", took, m)
+		}
+		w.wait("builder gone", time.Minute, func() bool { return w.madeFor("import-of-hello") == nil })
+		w.check()
+	})
+}
+
 // A machine that is turned off, or vanishes, in the middle of its work does it again.
 func TestUpdateSurvivesItsMachine(t *testing.T) {
 	for _, trouble := range []string{"stopped", "gone"} {

@@ -324,6 +324,9 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 		case appstream.EnsureCatalogueRead:
 			if e.Catalogue != nil {
 				*a.Catalogue, err = e.Catalogue(ctx, a.Machine, a.Platform)
+				if appstream.KindOf(err) == appstream.OperationNotPermitted { // what there is is no catalogue, and will be none
+					err = &compute.Fault{Message: err.Error(), Cause: err}
+				}
 			}
 		case appstream.EnsureJobBegun:
 			if e.Agents != nil {
