@@ -379,6 +379,9 @@ func (s *Service) offer(tx store.Tx, u *appstream.User, stack *appstream.Stack, 
 		return o, err
 	}
 	o.Session = len(have) > 0
+	if f.View.ImageArn == nil {
+		return o, nil // a fleet without an image of its own
+	}
 	image, err := imageOf(tx, f)
 	if err != nil {
 		return o, ignoreKind(err, appstream.ResourceNotFound)
