@@ -39,8 +39,17 @@ func (e *Engine) Sweep(ctx context.Context) error {
 	return errors.Join(e.offerPublicImages(ctx), e.sweepWaits(ctx), e.sweepMachines(ctx), e.sweepImages(ctx))
 }
 
-// longestWait is how far ahead a record can be due, save an ACTIVE session, which is due when it ends.
+// longestWait is how far ahead a record can be due, save those that are patient.
 const longestWait = 15 * time.Minute
+
+// patient says of the nouns whose records wait longer in which state they do: for the end of a session, or for a date, whatever the clock was when they began
+// to wait. Waking them would be a write each, at every sweep.
+var patient = map[appstream.Noun]string{
+	appstream.NounSession:      appstream.SessionActive,
+	appstream.NounLicenseUsage: appstream.LicenseRecorded,
+	appstream.NounUsageRecord:  appstream.UsageRecorded,
+	appstream.NounUsageReports: appstream.SubscriptionActive,
+}
 
 // sweepWaits wakes what is due too far ahead: since that was written, the host's clock has been set back.
 func (e *Engine) sweepWaits(ctx context.Context) error {
@@ -49,7 +58,7 @@ func (e *Engine) sweepWaits(ctx context.Context) error {
 	err := e.Store.View(ctx, func(tx store.Tx) error {
 		for noun := range e.nouns {
 			err := tx.Scan(store.Query{Noun: noun, Heads: true}, func(head appstream.Meta, _ func(appstream.Record) error) error {
-				if head.Due.After(limit) && !(noun == appstream.NounSession && head.State == appstream.SessionActive) {
+				if head.Due.After(limit) && head.State != patient[noun] {
 					wake = append(wake, head.Key)
 				}
 				return nil

@@ -347,3 +347,42 @@ func TestUsageIsForgottenWithoutASubscription(t *testing.T) {
 		}
 	})
 }
+
+// What waits for its day costs nothing until then: the sweep wakes only what may not be due so far ahead.
+func TestWhatWaitsForItsDayIsLeftAlone(t *testing.T) {
+	inFleets(t, 1, func(w *world, c *crew) {
+		w.must(w.createWith("hello", "base", []string{"Word"}, nil))
+		w.reach("hello", "RUNNING")
+		w.must(w.do("image", "hello"))
+		w.reach("hello", "STOPPED")
+		w.fleet("lab", types.FleetTypeAlwaysOn, 1, 1, func(in *appstreamapi.CreateFleetInput) { in.ImageName = aws.String("image-of-hello") })
+		w.reachFleet("lab", types.FleetStateRunning, 1)
+		w.subscribe()
+		w.use("ada")
+		versions := func() map[appstream.Noun]int64 {
+			found := map[appstream.Noun]int64{}
+			w.must(w.store.View(w.ctx(), func(tx store.Tx) error {
+				for _, noun := range []appstream.Noun{appstream.NounLicenseUsage, appstream.NounUsageRecord, appstream.NounUsageReports} {
+					err := tx.Scan(store.Query{Noun: noun, Heads: true}, func(head appstream.Meta, _ func(appstream.Record) error) error {
+						found[noun] += head.Version
+						return nil
+					})
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			return found
+		}
+		time.Sleep(time.Minute)
+		before := versions()
+		if len(before) != 3 {
+			t.Fatalf("there are only %v", before)
+		}
+		time.Sleep(time.Hour)
+		if diff := cmp.Diff(before, versions()); diff != "" {
+			t.Errorf("they were written within an hour (-before +after):\n%s", diff)
+		}
+	})
+}
