@@ -212,7 +212,7 @@ func (b *ImageBuilder) Deploy(retry bool) bool {
 			continue
 		}
 		b.Jobs++
-		d.Job, d.Error, any = fmt.Sprint("software-", b.Jobs), nil, true
+		d.Job, d.Error, any = fmt.Sprint("_software-", b.Jobs), nil, true // no client may call a job of its own so
 	}
 	return any
 }
@@ -222,7 +222,7 @@ func (b *ImageBuilder) CheckTogether() error {
 	first := ""
 	for _, d := range b.Software {
 		version, bits := microsoft(d.Name)
-		if version == "" || d.Status == stagedOut || d.Status == pendingOut {
+		if version == "" || d.Status == stagedOut {
 			continue
 		}
 		if first == "" {
@@ -335,7 +335,7 @@ func planSyncing(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	if current.Status == pendingOut {
 		step.Name, step.Command = "uninstall "+current.Name, installer.Uninstall
 	}
-	if err != nil || step.Command == "" { // the configuration has changed since it was asked for
+	if err != nil { // the configuration has changed since it was asked for
 		b.failed(current, fmt.Sprintf("There is no command any more to %s on %s.", step.Name, b.View.Platform))
 		return next()
 	}

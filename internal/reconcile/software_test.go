@@ -223,7 +223,7 @@ func TestMachineGoesDownDuringAnInstallation(t *testing.T) {
 		w.must(w.provider.EnsureStopped(context.Background(), id))
 		w.reach("hello", "RUNNING")
 		w.has(appstream.NounImageBuilder, "hello", "Calc INSTALLED, Draw INSTALLED")
-		if work.count["software-1"] != 2 || work.count["software-2"] != 1 {
+		if work.count["_software-1"] != 2 || work.count["_software-2"] != 1 {
 			t.Errorf("jobs: %v", work.count)
 		}
 		w.check()

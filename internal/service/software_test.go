@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	api "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/google/go-cmp/cmp"
+	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/service"
 	"github.com/oriel-project/oriel/internal/store"
@@ -140,6 +142,7 @@ func TestSoftwareStatuses(t *testing.T) {
 // Every attempt is a job of its own: the agent remembers those that have ended.
 func TestEveryAttemptIsAnotherJob(t *testing.T) {
 	f := newFixture(t, withSoftware)
+	clients := regexp.MustCompile(regexp.MustCompile(`(?m)^string OrielJobId .* (\S+)$`).FindStringSubmatch(service.ExtensionLimits)[1])
 	f.running("hello")
 	f.must(f.addSoftware("hello", "Geany", "GIMP"))
 	seen := map[string]bool{}
@@ -148,6 +151,9 @@ func TestEveryAttemptIsAnotherJob(t *testing.T) {
 		for _, d := range f.builder(me, "hello").Software {
 			if d.Job == "" || seen[d.Job] {
 				t.Errorf("%s has the job %q", d.Name, d.Job)
+			}
+			if !agentapi.IsID(d.Job) || clients.MatchString(d.Job) { // the agent would take a client's job for it
+				t.Errorf("the agent does not take %q, or StartImageBuilderJob does too", d.Job)
 			}
 			seen[d.Job] = true
 		}
