@@ -37,6 +37,19 @@ func (o *bucketOwner) open(ctx context.Context) (objects.Store, string, error) {
 	return store, cfg.Account, err
 }
 
+// object opens the place where objects are, and reads which one of them is meant.
+func (o *bucketOwner) object(ctx context.Context, name string) (objects.Store, objects.Location, error) {
+	store, account, err := o.open(ctx)
+	if err != nil {
+		return nil, objects.Location{}, err
+	}
+	at, err := location(account, name)
+	if err != nil {
+		return nil, at, errors.Join(err, store.Close())
+	}
+	return store, at, nil
+}
+
 // location reads BUCKET/KEY, also in the form s3://BUCKET/KEY.
 func location(account, name string) (objects.Location, error) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(name, "s3://"), "/")
@@ -95,15 +108,11 @@ type putObjectCommand struct {
 
 // Run puts the file.
 func (c *putObjectCommand) Run(ctx context.Context) error {
-	store, account, err := c.open(ctx)
+	store, at, err := c.object(ctx, c.Name)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	at, err := location(account, c.Name)
-	if err != nil {
-		return err
-	}
 	from := os.Stdin
 	if c.File != "-" {
 		if from, err = os.Open(c.File); err != nil {
@@ -122,15 +131,11 @@ type getObjectCommand struct {
 
 // Run copies the object.
 func (c *getObjectCommand) Run(ctx context.Context) error {
-	store, account, err := c.open(ctx)
+	store, at, err := c.object(ctx, c.Name)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	at, err := location(account, c.Name)
-	if err != nil {
-		return err
-	}
 	object, _, err := store.Open(ctx, at)
 	if err != nil {
 		return named(at, err)
@@ -156,16 +161,12 @@ type removeObjectCommand struct {
 
 // Run removes the object.
 func (c *removeObjectCommand) Run(ctx context.Context) error {
-	store, account, err := c.open(ctx)
+	store, at, err := c.object(ctx, c.Name)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	at, err := location(account, c.Name)
-	if err == nil {
-		_, err = store.Stat(ctx, at)
-	}
-	if err != nil {
+	if _, err := store.Stat(ctx, at); err != nil {
 		return named(at, err)
 	}
 	return store.Remove(ctx, at)

@@ -30,7 +30,7 @@ func managed(state string, edit ...func(*ImageBuilder)) ImageBuilder {
 // importing is a builder that is made for the import img, with applications to add.
 func importing(state string, edit ...func(*ImageBuilder)) ImageBuilder {
 	return managed(state, append([]func(*ImageBuilder){func(b *ImageBuilder) {
-		b.ImageRef = "loaded"
+		b.ImageRef, b.View.Platform = "loaded", "" // what is in the archive nobody knew
 		b.Making = &Making{Work: CatalogueSteps([]types.ApplicationConfig{{Name: new("secret"), AbsoluteAppPath: new("/opt/secret")}}), Reads: true}
 	}}, edit...)...)
 }
@@ -54,6 +54,7 @@ func catalogued(b *ImageBuilder) {
 // creating is the image img while it is CREATING.
 func creating(edit ...func(*Image)) *Image {
 	i := &Image{Meta: Meta{Key: Key{"123456789012", "us-east-1", NounImage, "img"}, ID: "img-1"}, Ref: "new", UpdateOf: "old", BuilderID: "ib-1", ManagedBy: "hello"}
+	i.View.Platform = "DEBIAN_12"
 	i.Enter(ImageCreating, t0)
 	for _, fn := range edit {
 		fn(i)
@@ -170,9 +171,9 @@ func TestPlanMaking(t *testing.T) {
 					}
 				}
 			}
-			if test.state == BuilderPendingQualification && test.builder.State == BuilderUpdating {
-				if next := d.Next; next.ImageRef != "new" || next.Boots != nil || *next.View.ImageArn != test.image.ARN() {
-					t.Errorf("the machine that tests is of %s, %s", next.ImageRef, *next.View.ImageArn)
+			if test.state == BuilderPendingQualification && test.builder.State != test.state {
+				if next := d.Next; next.ImageRef != "new" || next.Boots != nil || *next.View.ImageArn != test.image.ARN() || next.View.Platform != "DEBIAN_12" {
+					t.Errorf("the machine that tests is of %s, %s, %s", next.ImageRef, *next.View.ImageArn, next.View.Platform)
 				}
 			}
 		})

@@ -40,6 +40,8 @@ func TestPlanSoftware(t *testing.T) {
 	failed := JobStatus{Answers: true, Known: true, Ended: true, Problem: "install Geany ended with code 100", Output: "E: no such package\n"}
 	quiet := deploying(BuilderSyncingApps, pending("Geany"))
 	quiet.SilentSince = t0
+	starting := running
+	starting.NextChange = t0.Add(silenceLimit + time.Second)
 	for name, test := range map[string]struct {
 		snapshot BuilderSnapshot
 		after    time.Duration
@@ -69,6 +71,7 @@ func TestPlanSoftware(t *testing.T) {
 		"a machine that vanished":      {BuilderSnapshot{Builder: geany}, 0, BuilderFailed, nil, "Geany STAGED_FOR_INSTALLATION"},
 		"an agent that is silent":      {BuilderSnapshot{Builder: quiet, Machine: running}, silenceLimit - 1, BuilderSyncingApps, nil, "Geany PENDING_INSTALLATION"},
 		"an agent silent for too long": {BuilderSnapshot{Builder: quiet, Machine: running}, silenceLimit, BuilderSyncingApps, []string{"EnsureStopped"}, "Geany PENDING_INSTALLATION"},
+		"a machine that still starts":  {BuilderSnapshot{Builder: quiet, Machine: starting}, silenceLimit, BuilderSyncingApps, nil, "Geany PENDING_INSTALLATION"},
 		"the command is there no more": {BuilderSnapshot{Builder: deploying(BuilderSyncingApps, pending("Gone")), Machine: running, Job: unknown}, 0, BuilderSyncingApps, nil, "Gone FAILED_TO_INSTALL"},
 		"its removal is there no more": {BuilderSnapshot{Builder: deploying(BuilderSyncingApps, leaving("Gone")), Machine: running, Job: unknown}, 0, BuilderSyncingApps, nil, "Gone FAILED_TO_UNINSTALL"},
 		"a fault that lasts":           {BuilderSnapshot{Builder: func() ImageBuilder { b := deploying(BuilderSyncingApps, pending("Geany")); faulty(&b); return b }(), Machine: running, Job: known}, 0, BuilderFailed, nil, "Geany FAILED_TO_INSTALL"},
