@@ -55,6 +55,10 @@ type Provider interface {
 	// EnsureImageCopied makes the image to, which nothing else is called, of the image from. Either can be removed afterwards without
 	// the other. Nothing is done when to is there. Faults: from is absent; there is no space left.
 	EnsureImageCopied(ctx context.Context, from, to string) error
+	// SaveChanges writes what the disk of the stopped machine id has beyond its image as a tar with paths from /, without what is of use on this
+	// machine alone: caches, logs, temporary files, the host's own (compute.Volatile). What was removed of the image cannot be in it. It can
+	// take long, and ends when w refuses. Faults: the machine is absent; nothing was added.
+	SaveChanges(ctx context.Context, id string, w io.Writer) error
 	// SaveImage writes the image ref to w as an OCI archive, with constant memory. It can take long, and ends when w refuses. Faults: ref is absent.
 	SaveImage(ctx context.Context, ref string, notes appstream.ExportNotes, w io.Writer) error
 	// InspectArchive reads an image's archive to its end, and tells what is in it. Faults: it is damaged, or the image in it can be no machine here.

@@ -68,6 +68,8 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		{"captureFaults", (*suite).captureFaults},
 		{"copy", (*suite).copy},
 		{"save", (*suite).save},
+		{"changes", (*suite).changes},
+		{"changesFaults", (*suite).changesFaults},
 		{"importing", (*suite).importing},
 		{"importFaults", (*suite).importFaults},
 		{"importCut", (*suite).importCut},
@@ -623,6 +625,81 @@ func (s *suite) save() {
 	cancel()
 	if err := s.Provider.SaveImage(dead, ref, notes, io.Discard); !errors.Is(err, context.Canceled) {
 		s.Errorf("SaveImage with a cancelled context: %v", err)
+	}
+}
+
+// changes: what was installed on a machine can be put onto another one, and nothing else is in it.
+func (s *suite) changes() {
+	spec, other := s.spec(), s.spec()
+	s.running(spec)
+	s.exec(spec.ID, "mkdir -p /opt/prog /tmp/x /var/log/prog && umask 077 && echo 'the mark' >/opt/prog/run && ln /opt/prog/run /opt/prog/again && ln -s run /opt/prog/soft &&"+
+		" echo now >/tmp/x/now && ln /tmp/x/now /opt/prog/kept && echo log >/var/log/prog/log && echo user >>/etc/passwd && rm /etc/oriel/session; cat /opt/prog/kept", "now")
+	s.stopped(spec.ID)
+	for range 2 { // it changes nothing
+		var b bytes.Buffer
+		s.ok(s.Provider.SaveChanges(s.ctx, spec.ID, &b))
+		files := map[string]string{}
+		for in := tar.NewReader(&b); ; {
+			h, err := in.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			s.ok(err)
+			content, err := io.ReadAll(in)
+			s.ok(err)
+			files[h.Name] = strings.TrimSpace(fmt.Sprintf("%c %o %s %s", h.Typeflag, h.Mode&0o777, h.Linkname, content))
+		}
+		if s.Exec == nil {
+			break
+		}
+		want := map[string]string{"opt/": "5 755", "opt/prog/": "5 755", "opt/prog/kept": "0 600  now", "opt/prog/soft": "2 777 run", "var/log/prog/": "5 755"}
+		for name, entry := range want {
+			if files[name] != entry {
+				s.Errorf("%s is %q, want %q", name, files[name], entry)
+			}
+		}
+		if one, two := files["opt/prog/again"], files["opt/prog/run"]; one != "0 600  the mark" || two != "1 600 opt/prog/again" {
+			s.Errorf("a file with two names is %q and %q", one, two)
+		}
+		if !strings.HasSuffix(files["etc/passwd"], "user") {
+			s.Errorf("what was changed is %q", files["etc/passwd"])
+		}
+		for name := range files {
+			for _, no := range []string{"tmp", "bin", "run", "etc/oriel/session", "var/log/prog/log", "opt/oriel", ".dockerenv", "etc/hostname"} {
+				if name == no || strings.HasPrefix(name, no+"/") {
+					s.Errorf("%s is in it", name)
+				}
+			}
+		}
+	}
+	s.running(spec)
+	s.exec(spec.ID, "cat /opt/prog/run", "the mark")
+	s.running(other) // the image is as it was
+	s.exec(other.ID, "cat /opt/prog/run 2>/dev/null || echo none", "none")
+}
+
+func (s *suite) changesFaults() {
+	spec := s.spec()
+	s.fault(s.Provider.SaveChanges(s.ctx, spec.ID, io.Discard), "")
+	s.running(spec)
+	if err := s.Provider.SaveChanges(s.ctx, spec.ID, io.Discard); err == nil {
+		s.Error("the changes of a running machine were saved")
+	}
+	s.stopped(spec.ID)
+	if s.Exec != nil {
+		s.fault(s.Provider.SaveChanges(s.ctx, spec.ID, io.Discard), "") // nothing was installed
+	}
+	full := errors.New("it is full")
+	s.running(spec)
+	s.exec(spec.ID, "echo 'the mark' >/opt/one; cat /opt/one", "the mark")
+	s.stopped(spec.ID)
+	if err := s.Provider.SaveChanges(s.ctx, spec.ID, writer(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) {
+		s.Errorf("to a writer that is full: %v", err)
+	}
+	dead, cancel := context.WithCancel(s.ctx)
+	cancel()
+	if err := s.Provider.SaveChanges(dead, spec.ID, io.Discard); !errors.Is(err, context.Canceled) {
+		s.Errorf("SaveChanges with a cancelled context: %v", err)
 	}
 }
 

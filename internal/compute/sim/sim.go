@@ -8,6 +8,7 @@
 package sim
 
 import (
+	"archive/tar"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -257,6 +258,27 @@ func (p *Provider) EnsureImageCopied(ctx context.Context, from, to string) error
 			return &compute.Fault{Message: fmt.Sprintf("the image %s does not exist (any more): there is nothing to copy", from)}
 		}
 		return p.putImage(image{Ref: to, At: now.Add(p.config.Delay)})
+	})
+}
+
+// SaveChanges writes a tar without files, after the delay: nothing can be installed on a simulated machine.
+func (p *Provider) SaveChanges(ctx context.Context, id string, w io.Writer) error {
+	return p.do(ctx, "SaveChanges", id, func(now time.Time) error {
+		m := p.at(id, now)
+		switch {
+		case m == nil || m.To == appstream.MachineAbsent:
+			return &compute.Fault{Message: "the machine " + id + " does not exist (any more): there is no disk to make a package of"}
+		case m.To == appstream.MachineRunning || now.Before(m.At):
+			return fmt.Errorf("the machine %s is not stopped: stop it, and make the package then", id)
+		}
+		return nil
+	}, func() error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(p.config.Delay):
+		}
+		return tar.NewWriter(w).Close()
 	})
 }
 
