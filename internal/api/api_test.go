@@ -86,7 +86,7 @@ func (b *builders) DeleteImage(ctx context.Context, in *sdk.DeleteImageInput) (*
 }
 
 func (b *builders) DescribeFleets(ctx context.Context, in *sdk.DescribeFleetsInput) (*sdk.DescribeFleetsOutput, error) {
-	return nil, appstream.Errorf(appstream.NotImplemented, "DescribeFleets is not implemented yet.")
+	return nil, appstream.Errorf(appstream.Unavailable, "The store is busy.")
 }
 
 func (b *builders) CreateUser(ctx context.Context, in *sdk.CreateUserInput) (*sdk.CreateUserOutput, error) {

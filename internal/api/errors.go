@@ -28,8 +28,6 @@ func statusOf(k appstream.Kind) int {
 		return http.StatusNotFound
 	case appstream.DryRunOperation:
 		return http.StatusPreconditionFailed
-	case appstream.NotImplemented:
-		return http.StatusNotImplemented
 	case appstream.Unavailable:
 		return http.StatusServiceUnavailable
 	case appstream.Internal:

@@ -100,10 +100,10 @@ func TestErrors(t *testing.T) {
 			_, err := c.DescribeImageBuilders(ctx, &sdk.DescribeImageBuildersInput{Names: []string{"x"}})
 			return err
 		}, "ResourceNotFoundException", 404, "The image builder x does not exist."},
-		{"not implemented", "AKIAROOT", func(c *sdk.Client) error {
+		{"unavailable", "AKIAROOT", func(c *sdk.Client) error {
 			_, err := c.DescribeFleets(ctx, &sdk.DescribeFleetsInput{})
 			return err
-		}, "NotImplementedException", 501, "DescribeFleets is not implemented yet."},
+		}, "ServiceUnavailableException", 503, "The store is busy."},
 		{"unknown operation", "AKIAROOT", func(c *sdk.Client) error {
 			_, err := c.DescribeStacks(ctx, &sdk.DescribeStacksInput{})
 			return err
@@ -376,7 +376,7 @@ func TestPublicURL(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	for kind, want := range map[appstream.Kind]int{
-		appstream.ResourceNotFound: 404, appstream.DryRunOperation: 412, appstream.NotImplemented: 501, appstream.Unavailable: 503,
+		appstream.ResourceNotFound: 404, appstream.DryRunOperation: 412, appstream.Unavailable: 503,
 		appstream.Internal: 500, appstream.AccessDenied: 400, appstream.Validation: 400, appstream.ResourceInUse: 400,
 		kindTooLarge: 413, kindUnknownOperation: 400, kindInvalidSignature: 400, kindCanceled: 499,
 	} {

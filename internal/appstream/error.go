@@ -37,8 +37,6 @@ const (
 	// Throttling is a request of an account that asks more often than it may. AWS's SDKs try it again, which they do not with RequestLimitExceeded: that one says
 	// that EC2 throttles AppStream.
 	Throttling Kind = "ThrottlingException"
-	// NotImplemented is an operation of the API that this version of Oriel does not perform. Its HTTP status is 501.
-	NotImplemented Kind = "NotImplementedException"
 	// InsufficientCapacity: no instance of the fleet is free for one more person. It is told to people, not to clients of the API.
 	InsufficientCapacity Kind = "InsufficientCapacity"
 	// Unavailable is a passing inability of Oriel itself (the store is busy, the container engine is down). Its HTTP status is 503.

@@ -441,8 +441,13 @@ func (b *ImageBuilder) captureKeys() []Key {
 }
 
 func (b *ImageBuilder) bootedTooOften(now time.Time) bool {
-	b.Boots = slices.DeleteFunc(slices.Clone(b.Boots), func(t time.Time) bool { return now.Sub(t) > bootWindow })
+	b.Boots = recent(b.Boots, now)
 	return len(b.Boots) >= bootLimit
+}
+
+// recent gives those of a machine's starts that count against bootLimit.
+func recent(boots []time.Time, now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(boots), func(t time.Time) bool { return now.Sub(t) > bootWindow })
 }
 
 func network(m Machine) *types.NetworkAccessConfiguration {

@@ -109,6 +109,9 @@ type ArchiveFacts struct {
 	Title, Description string    // the annotations org.opencontainers.image.title and .description
 }
 
+// EnsurePackaged writes what the disk of a stopped machine has beyond its image as an object of the account, whole or not at all.
+type EnsurePackaged struct{ Machine, Account, Bucket, Key string }
+
 // EnsureJobBegun has the agent of a running machine begin a job. One that it knows goes on, or has ended.
 type EnsureJobBegun struct {
 	Machine string
@@ -125,5 +128,8 @@ func (a EnsureExported) String() string     { return "EnsureExported " + a.Ref +
 func (a EnsureArchiveGone) String() string  { return "EnsureArchiveGone " + a.Archive }
 func (a EnsureArchiveValid) String() string { return "EnsureArchiveValid " + a.Archive }
 func (a EnsureImported) String() string     { return "EnsureImported " + a.Archive + " " + a.Ref }
-func (a EnsureJobBegun) String() string     { return "EnsureJobBegun " + a.Machine + " " + a.Job.ID }
-func (a EnsureImageGone) String() string    { return "EnsureImageGone " + a.Ref }
+func (a EnsurePackaged) String() string {
+	return "EnsurePackaged " + a.Machine + " " + a.Bucket + "/" + a.Key
+}
+func (a EnsureJobBegun) String() string  { return "EnsureJobBegun " + a.Machine + " " + a.Job.ID }
+func (a EnsureImageGone) String() string { return "EnsureImageGone " + a.Ref }

@@ -28,7 +28,9 @@ const (
 	NounLetter       Noun = "letter"                    // a mail to a user
 	NounAppBlock     Noun = "app-block"
 	NounApplication  Noun = "application" // of an app block
-	NounAccessKey    Noun = "access-key"  // of an account, in no region; its name is the key's ID
+
+	NounAppBlockBuilder Noun = "app-block-builder"
+	NounAccessKey       Noun = "access-key" // of an account, in no region; its name is the key's ID
 )
 
 // Key names a resource. A public image has no account.
@@ -137,7 +139,7 @@ func Transitions() map[Noun][]Transition {
 		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
 		NounExportTask: exportTransitions, NounLicenseUsage: licenseUsageTransitions,
 		NounUser: userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
-		NounAppBlock: appBlockTransitions, NounApplication: applicationTransitions,
+		NounAppBlock: appBlockTransitions, NounAppBlockBuilder: appBlockBuilderTransitions, NounApplication: applicationTransitions,
 		NounTheme: themeTransitions, NounUsageReports: subscriptionTransitions, NounUsageRecord: usageRecordTransitions, NounLetter: letterTransitions,
 	}
 }

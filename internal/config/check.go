@@ -57,7 +57,7 @@ func (c *Config) Check() error {
 		value int
 	}{{"image_builders", c.Quotas.ImageBuilders}, {"images", c.Quotas.Images}, {"image_shares", c.Quotas.ImageShares}, {"image_copies", c.Quotas.ImageCopies}, {"image_updates", c.Quotas.ImageUpdates}, {"image_exports", c.Quotas.ImageExports},
 		{"fleets", c.Quotas.Fleets}, {"fleet_instances", c.Quotas.FleetInstances}, {"stacks", c.Quotas.Stacks},
-		{"users", c.Quotas.Users}, {"entitlements", c.Quotas.Entitlements}, {"entitled_applications", c.Quotas.EntitledApplications}, {"directory_configs", c.Quotas.DirectoryConfigs}, {"app_blocks", c.Quotas.AppBlocks},
+		{"users", c.Quotas.Users}, {"entitlements", c.Quotas.Entitlements}, {"entitled_applications", c.Quotas.EntitledApplications}, {"directory_configs", c.Quotas.DirectoryConfigs}, {"app_blocks", c.Quotas.AppBlocks}, {"app_block_builders", c.Quotas.AppBlockBuilders},
 		{"applications", c.Quotas.Applications}, {"fleet_applications", c.Quotas.FleetApplications}} {
 		k.must(q.value >= 0 && q.value <= 1e6, "quotas."+q.key, "%d is not between 0 (AppStream's default) and 1000000", q.value)
 	}

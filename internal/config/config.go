@@ -83,6 +83,7 @@ type Quotas struct {
 	EntitledApplications int `toml:"entitled_applications"` // of one entitlement; default 50
 	DirectoryConfigs     int `toml:"directory_configs"`     // default 10
 	AppBlocks            int `toml:"app_blocks"`            // default 50
+	AppBlockBuilders     int `toml:"app_block_builders"`    // default 10
 	Applications         int `toml:"applications"`          // default 50
 	FleetApplications    int `toml:"fleet_applications"`    // of one Elastic fleet; default 50
 }

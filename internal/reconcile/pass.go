@@ -317,6 +317,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			if e.Archives != nil {
 				err = e.Archives.Remove(ctx, a.Archive)
 			}
+		case appstream.EnsurePackaged:
+			err = e.pack(ctx, a)
 		case appstream.EnsureImageGone:
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)
 		case appstream.EnsureReported:
@@ -375,6 +377,8 @@ func verb(a appstream.Action) string {
 		return "importing the image"
 	case appstream.EnsureArchiveGone:
 		return "removing the archive"
+	case appstream.EnsurePackaged:
+		return "writing the package"
 	case appstream.EnsureReported:
 		return "writing the usage report"
 	case appstream.EnsureCatalogueRead:

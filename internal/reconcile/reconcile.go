@@ -38,7 +38,7 @@ type Config struct {
 	Store    store.Store
 	Provider compute.Provider
 	Archives Archives // nil: images cannot be exported or imported
-	Objects  Objects  // nil: usage reports cannot be written
+	Objects  Objects  // nil: usage reports and packages cannot be written
 	Post     Post     // nil: no mails are sent
 	Agents   Agents   // nil when the provider's machines have no agents: they are ready as soon as they run
 	// Catalogue reads the catalogue of a running machine, and keeps the icons. Nil: images keep the catalogue that they were given.
@@ -63,7 +63,7 @@ type Archives interface {
 	Remove(ctx context.Context, name string) error
 }
 
-// Objects keeps usage reports (internal/objects).
+// Objects keeps usage reports and packages (internal/objects).
 type Objects interface {
 	// Put keeps what r has as an object, whole or not at all.
 	Put(ctx context.Context, at objects.Location, r io.Reader) error
@@ -133,16 +133,17 @@ func New(cfg Config) *Engine {
 	}
 	e := &Engine{Config: cfg, slots: make(chan struct{}, cfg.Workers), done: make(chan struct{}, 1), passes: map[string]pass{}}
 	e.nouns = map[appstream.Noun]func(context.Context, appstream.Meta) error{
-		appstream.NounImageBuilder: e.passImageBuilder,
-		appstream.NounImage:        e.passImage,
-		appstream.NounExportTask:   e.passExport,
-		appstream.NounFleet:        e.passFleet,
-		appstream.NounInstance:     e.passInstance,
-		appstream.NounSession:      e.passSession,
-		appstream.NounUsageReports: e.passUsageReports,
-		appstream.NounUsageRecord:  e.passUsageRecord,
-		appstream.NounLicenseUsage: e.passLicenseUsage,
-		appstream.NounLetter:       e.passLetter,
+		appstream.NounImageBuilder:    e.passImageBuilder,
+		appstream.NounImage:           e.passImage,
+		appstream.NounAppBlockBuilder: e.passAppBlockBuilder,
+		appstream.NounExportTask:      e.passExport,
+		appstream.NounFleet:           e.passFleet,
+		appstream.NounInstance:        e.passInstance,
+		appstream.NounSession:         e.passSession,
+		appstream.NounUsageReports:    e.passUsageReports,
+		appstream.NounUsageRecord:     e.passUsageRecord,
+		appstream.NounLicenseUsage:    e.passLicenseUsage,
+		appstream.NounLetter:          e.passLetter,
 	}
 	return e
 }

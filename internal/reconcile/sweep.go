@@ -81,6 +81,10 @@ var steady = map[appstream.Noun]map[string]appstream.Phase{
 		appstream.BuilderRunning: appstream.MachineRunning,
 		appstream.BuilderStopped: appstream.MachineStopped,
 	},
+	appstream.NounAppBlockBuilder: {
+		appstream.AppBlockBuilderRunning: appstream.MachineRunning,
+		appstream.AppBlockBuilderStopped: appstream.MachineAbsent,
+	},
 	appstream.NounInstance: {
 		appstream.InstancePrepared:  appstream.MachineStopped,
 		appstream.InstanceAvailable: appstream.MachineRunning,

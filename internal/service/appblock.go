@@ -125,6 +125,13 @@ func (s *Service) DeleteAppBlock(ctx context.Context, in *aws.DeleteAppBlockInpu
 		if len(apps) > 0 {
 			return appstream.Errorf(appstream.ResourceInUse, "The app block %s has the application %s. Delete its applications first.", b.Name, apps[0].Name)
 		}
+		builders, err := store.List[appstream.AppBlockBuilder](tx, store.Query{Noun: appstream.NounAppBlockBuilder, Region: k.Region, Accounts: []string{k.Account}, LinksTo: k.ARN(), Limit: 1})
+		if err != nil {
+			return err
+		}
+		if len(builders) > 0 {
+			return appstream.Errorf(appstream.ResourceInUse, "The app block %s is associated with the app block builder %s. Call DisassociateAppBlockBuilderAppBlock first.", b.Name, builders[0].Name)
+		}
 		return remove(tx, &b, now, "DeleteAppBlock")
 	})
 	if err != nil {

@@ -102,6 +102,7 @@ func appBlockRows() []row {
 			}
 		}},
 		{name: "in use", given: func(f *fixture) { f.application("writer") }, in: &api.DeleteAppBlockInput{Name: new("office")}, want: appstream.ResourceInUse, says: "the application writer"},
+		{name: "of a builder", given: func(f *fixture) { f.appBlockBuilder("b", appstream.AppBlockBuilderStopped) }, in: &api.DeleteAppBlockInput{Name: new("suite")}, want: appstream.ResourceInUse, says: "the app block builder b"},
 		{name: "missing", in: &api.DeleteAppBlockInput{Name: new("nope")}, want: appstream.ResourceNotFound, says: "nope"},
 	}
 }

@@ -11,11 +11,6 @@ import (
 	"github.com/oriel-project/oriel/internal/store"
 )
 
-// The resource types of AWS's service authorization reference that are no nouns yet.
-const (
-	appBlockBuilder appstream.Noun = "app-block-builder"
-)
-
 // Resources names the resources, as ARNs, that an operation's input is about: what a policy must allow the operation on. They are those of AWS's
 // service authorization reference, and the ones that a Describe names. Empty means that the operation is about no resource in particular ("*").
 func (s *Service) Resources(operation string, c appstream.Caller, in any) []string {
@@ -96,11 +91,11 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 	case "DeleteAppBlock":
 		return arns(appstream.NounAppBlock, member("Name")...)
 	case "CreateAppBlockBuilder", "UpdateAppBlockBuilder", "StartAppBlockBuilder", "StopAppBlockBuilder", "DeleteAppBlockBuilder":
-		return arns(appBlockBuilder, member("Name")...)
-	case "CreateAppBlockBuilderStreamingURL":
-		return arns(appBlockBuilder, member("AppBlockBuilderName")...)
+		return arns(appstream.NounAppBlockBuilder, member("Name")...)
+	case "CreateAppBlockBuilderStreamingURL", "CreateAppBlockPackage":
+		return arns(appstream.NounAppBlockBuilder, member("AppBlockBuilderName")...)
 	case "AssociateAppBlockBuilderAppBlock", "DisassociateAppBlockBuilderAppBlock":
-		return append(member("AppBlockArn"), arns(appBlockBuilder, member("AppBlockBuilderName")...)...)
+		return append(member("AppBlockArn"), arns(appstream.NounAppBlockBuilder, member("AppBlockBuilderName")...)...)
 	case "CreateApplication":
 		return member("AppBlockArn")
 	case "UpdateApplication":
@@ -141,7 +136,7 @@ func Repeatable(operation string) bool {
 	case "DescribeImageBuilders", "DescribeImages", "DescribeImagePermissions", "ListTagsForResource",
 		"DescribeFleets", "DescribeStacks", "DescribeThemeForStack", "DescribeUsageReportSubscriptions", "DescribeSessions", "ListAssociatedFleets", "ListAssociatedStacks",
 		"DescribeUsers", "DescribeUserStackAssociations", "DescribeEntitlements", "ListEntitledApplications", "DescribeDirectoryConfigs",
-		"DescribeSoftwareAssociations", "DescribeAppLicenseUsage":
+		"DescribeSoftwareAssociations", "DescribeAppLicenseUsage", "DescribeAppBlockBuilders", "DescribeAppBlockBuilderAppBlockAssociations":
 		return true
 	}
 	return false

@@ -91,7 +91,6 @@ func TestResources(t *testing.T) {
 		{"ExpireSession", &api.ExpireSessionInput{SessionId: new("s")}, nil},
 		{"DrainSessionInstance", &api.DrainSessionInstanceInput{SessionId: new("s")}, nil},
 
-		// What answers 501 as yet.
 		{"CopyImage", &api.CopyImageInput{SourceImageName: new("mine"), DestinationImageName: new("copy"), DestinationRegion: new("eu-west-1")}, []string{own + "mine"}},
 		{"CreateUpdatedImage", &api.CreateUpdatedImageInput{ExistingImageName: new("mine"), NewImageName: new("newer")}, []string{own + "mine"}},
 		{"CreateExportImageTask", &api.CreateExportImageTaskInput{ImageName: new("mine"), AmiName: new("ami")}, []string{own + "mine"}},
@@ -128,6 +127,7 @@ func TestResources(t *testing.T) {
 		{"DeleteAppBlockBuilder", &api.DeleteAppBlockBuilderInput{Name: new("a")}, []string{blockBuilder + "a"}},
 		{"CreateAppBlockBuilderStreamingURL", &api.CreateAppBlockBuilderStreamingURLInput{AppBlockBuilderName: new("a")}, []string{blockBuilder + "a"}},
 		{"DescribeAppBlockBuilders", &api.DescribeAppBlockBuildersInput{Names: []string{"a"}}, nil},
+		{"CreateAppBlockPackage", &service.CreateAppBlockPackageInput{AppBlockBuilderName: new("a")}, []string{blockBuilder + "a"}},
 		{"AssociateAppBlockBuilderAppBlock", &api.AssociateAppBlockBuilderAppBlockInput{AppBlockArn: new(block + "a"), AppBlockBuilderName: new("b")}, []string{block + "a", blockBuilder + "b"}},
 		{"DisassociateAppBlockBuilderAppBlock", &api.DisassociateAppBlockBuilderAppBlockInput{AppBlockArn: new(block + "a"), AppBlockBuilderName: new("b")}, []string{block + "a", blockBuilder + "b"}},
 		{"DescribeAppBlockBuilderAppBlockAssociations", &api.DescribeAppBlockBuilderAppBlockAssociationsInput{AppBlockArn: new(block + "a")}, nil},

@@ -30,6 +30,7 @@ list OrielSteps ImageBuilderJobStep 1 200
 structure ImageBuilderJobStep Name!:OrielStepName Command*:OrielCommand Application:AppName TimeoutInSeconds:OrielStepTime
 structure StartImageBuilderJobInput ImageBuilderName!:Name JobId:OrielJobId Steps!:OrielSteps Environment*:OrielEnvironment
 structure DescribeImageBuilderJobInput ImageBuilderName!:Name JobId!:OrielJobId WaitInSeconds:OrielJobWait
+structure CreateAppBlockPackageInput AppBlockBuilderName!:Name
 structure StopImageBuilderJobInput ImageBuilderName!:Name JobId!:OrielJobId
 structure PutImageBuilderFileInput ImageBuilderName!:Name Path!:OrielPath Mode:OrielMode SizeInBytes!:OrielFileSize Sha256!:OrielSha256 Offset:OrielFileSize Data*:
 `

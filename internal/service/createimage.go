@@ -26,6 +26,8 @@ type Extensions interface {
 	StopImageBuilderJob(context.Context, *StopImageBuilderJobInput) (*StopImageBuilderJobOutput, error)
 	PutImageBuilderFile(context.Context, *PutImageBuilderFileInput) (*PutImageBuilderFileOutput, error)
 
+	CreateAppBlockPackage(context.Context, *CreateAppBlockPackageInput) (*CreateAppBlockPackageOutput, error)
+
 	CreateInvitation(context.Context, *CreateInvitationInput) (*CreateInvitationOutput, error)
 	CreateFederatedStreamingURL(context.Context, *CreateFederatedStreamingURLInput) (*CreateFederatedStreamingURLOutput, error)
 }

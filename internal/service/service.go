@@ -64,13 +64,13 @@ type Quotas struct {
 	EntitledApplications int // of one entitlement; default 50
 	DirectoryConfigs     int // default 10
 	AppBlocks            int // default 50
+	AppBlockBuilders     int // default 10
 	Applications         int // default 50
 	FleetApplications    int // of one Elastic fleet; default 50
 }
 
 // Service has the operations.
 type Service struct {
-	pending
 	cfg Config
 
 	triesOf, triesFrom *lockout.Guard // attempts to sign in, by user and by address
@@ -83,7 +83,7 @@ func New(cfg Config) *Service {
 		quota *int
 		value int
 	}{{&q.ImageBuilders, 10}, {&q.Images, 10}, {&q.ImageShares, 100}, {&q.ImageCopies, 2}, {&q.ImageUpdates, 5}, {&q.ImageExports, 10}, {&q.Fleets, 10}, {&q.FleetInstances, 100}, {&q.Stacks, 10},
-		{&q.Users, 50}, {&q.Entitlements, 50}, {&q.EntitledApplications, 50}, {&q.DirectoryConfigs, 10}, {&q.AppBlocks, 50}, {&q.Applications, 50}, {&q.FleetApplications, 50}} {
+		{&q.Users, 50}, {&q.Entitlements, 50}, {&q.EntitledApplications, 50}, {&q.DirectoryConfigs, 10}, {&q.AppBlocks, 50}, {&q.AppBlockBuilders, 10}, {&q.Applications, 50}, {&q.FleetApplications, 50}} {
 		if *d.quota <= 0 {
 			*d.quota = d.value
 		}
@@ -177,6 +177,8 @@ func spoken(n appstream.Noun) string {
 		return "directory config"
 	case appstream.NounAppBlock:
 		return "app block"
+	case appstream.NounAppBlockBuilder:
+		return "app block builder"
 	}
 	return string(n)
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -379,8 +378,6 @@ func TestRefusals(t *testing.T) {
 			_, err := f.ListTagsForResource(as(me), &api.ListTagsForResourceInput{ResourceArn: new("arn:aws:appstream:us-west-2:" + other + ":image/theirs")})
 			return err
 		}, appstream.ResourceNotFound, "theirs"},
-		"an operation for later": {func() error { _, err := f.CreateAppBlockBuilder(as(me), &api.CreateAppBlockBuilderInput{}); return err },
-			appstream.NotImplemented, "CreateAppBlockBuilder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, test.call(), test.kind, test.says)
@@ -567,22 +564,5 @@ func TestAudit(t *testing.T) {
 	if len(lines) != 2 || lines[0].Operation != "appstream:DeleteImageBuilder" || lines[0].Principal != "arn:aws:iam::"+me+":root" ||
 		lines[0].Resource != "arn:aws:appstream:us-west-2:"+me+":image-builder/hello" || lines[0].RequestID != "r-1" {
 		t.Errorf("audit = %+v", lines)
-	}
-}
-
-// Every operation that is pending says so, and no operation that has behaviour is still among them.
-func TestOperationsThatArePending(t *testing.T) {
-	f := newFixture(t)
-	pending := service.Pending()
-	if len(pending) != 10 {
-		t.Errorf("%d operations are pending; change this number with the list in docs/aws-divergences.md", len(pending))
-	}
-	for _, name := range pending {
-		method := reflect.ValueOf(f.Service).MethodByName(name)
-		in := reflect.New(method.Type().In(1).Elem())
-		err, _ := method.Call([]reflect.Value{reflect.ValueOf(as(me)), in})[1].Interface().(error)
-		if appstream.KindOf(err) != appstream.NotImplemented {
-			t.Errorf("%s is among the pending operations, but answers %v", name, err)
-		}
 	}
 }

@@ -99,6 +99,8 @@ func taggable(ctx context.Context, arn string) (appstream.Key, appstream.Record,
 		return k, &appstream.Stack{}, nil
 	case appstream.NounAppBlock:
 		return k, &appstream.AppBlock{}, nil
+	case appstream.NounAppBlockBuilder:
+		return k, &appstream.AppBlockBuilder{}, nil
 	case appstream.NounApplication:
 		return k, &appstream.Application{}, nil
 	}

@@ -157,7 +157,8 @@ func badID(id string) error {
 // agentConfig is what a machine's agent is told.
 func agentConfig(spec appstream.MachineSpec) agentapi.Config {
 	role := agentapi.RoleFleet
-	if spec.Resource.Noun == appstream.NounImageBuilder {
+	switch spec.Resource.Noun {
+	case appstream.NounImageBuilder, appstream.NounAppBlockBuilder:
 		role = agentapi.RoleImageBuilder
 	}
 	return agentapi.Config{

@@ -313,6 +313,9 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounAppBlock: func(name string) appstream.Record {
 			return &appstream.AppBlock{Meta: newMeta(appstream.NounAppBlock, name)}
 		},
+		appstream.NounAppBlockBuilder: func(name string) appstream.Record {
+			return &appstream.AppBlockBuilder{Meta: newMeta(appstream.NounAppBlockBuilder, name)}
+		},
 		appstream.NounApplication: func(name string) appstream.Record {
 			return &appstream.Application{Meta: newMeta(appstream.NounApplication, name)}
 		},
