@@ -29,7 +29,7 @@ const options = { bundle: true, minify: true, charset: "utf8", legalComments: "n
 await build({ ...options, entryPoints: ["src/boot.ts"], format: "iife", outdir: dist });
 await build({ ...options, entryPoints: ["src/viewer.ts"], format: "esm", outdir: dist, plugins: [withoutH264] });
 // Each file is whole in itself: whoever brought in a shared one would not know its address with the hash, by which it is cached.
-const parts = ["builder", "session", "panels", "worklet", "page"].map((name) => `src/${name}.ts`);
+const parts = ["builder", "packager", "session", "panels", "worklet", "page"].map((name) => `src/${name}.ts`);
 await build({ ...options, entryPoints: parts, format: "esm", outdir: dist });
 await build({ ...options, entryPoints: ["src/oriel.css", "src/session.css", "src/portal.css"], outdir: dist });
 for (const icon of await readdir(join(web, "icons"))) {

@@ -15,13 +15,14 @@ import (
 
 // commands is the command line. Each command is in the file of its name.
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Run the server."`
-	Image   imageCommand   `cmd:"" help:"Make images."`
-	Keys    keysCommand    `cmd:"" help:"List, make, rotate, disable and remove the access keys of a running server."`
-	Users   usersCommand   `cmd:"" help:"Invite users of the pool without a mail server."`
-	Objects objectsCommand `cmd:"" help:"List, put, get and remove what S3 locations name: logos, reports and so on."`
-	Doctor  doctorCommand  `cmd:"" help:"Say what is missing on this machine, and how to get it."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve    serveCommand    `cmd:"" help:"Run the server."`
+	Image    imageCommand    `cmd:"" help:"Make images."`
+	Keys     keysCommand     `cmd:"" help:"List, make, rotate, disable and remove the access keys of a running server."`
+	Users    usersCommand    `cmd:"" help:"Invite users of the pool without a mail server."`
+	Objects  objectsCommand  `cmd:"" help:"List, put, get and remove what S3 locations name: logos, reports and so on."`
+	AppBlock appBlockCommand `cmd:"" name:"app-block" help:"Make packages of app blocks."`
+	Doctor   doctorCommand   `cmd:"" help:"Say what is missing on this machine, and how to get it."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 
 	Quickstart quickstartCommand `cmd:"" hidden:"" help:"Make an image builder, wait for it, and print what to do next. make quickstart calls it."`
 	Remove     removeCommand     `cmd:"" hidden:"" help:"Remove all machines, images and networks of this server. make clean calls it."`

@@ -439,6 +439,29 @@ func TestCreateImage(t *testing.T) {
 	}
 }
 
+func TestCreatePackage(t *testing.T) {
+	w := newWorld(t, testConfig, nil).start()
+	w.ready()
+	result := make(chan error)
+	go func() {
+		a, err := control.CreatePackage(context.Background(), w.paths.control)
+		if a.Message != "is STOPPING" {
+			err = errors.Join(errors.New("the answer is "+a.Message), err)
+		}
+		result <- err
+	}()
+	r, err := w.client.NextRequest(t.Context(), 20*time.Second)
+	if err != nil || r == nil || r.Kind != agentapi.KindCreatePackage || r.CreateImage != nil {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if err := w.client.Answer(t.Context(), r.ID, agentapi.Answer{ErrorKind: agentapi.ErrorInvalid, Message: "is STOPPING"}); err != nil {
+		t.Error(err)
+	}
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFleetRefuses(t *testing.T) {
 	config := testConfig
 	config.Role = agentapi.RoleFleet
@@ -446,6 +469,9 @@ func TestFleetRefuses(t *testing.T) {
 	w.ready()
 	var refused *control.Error
 	if _, err := control.CreateImage(t.Context(), w.paths.control, agentapi.CreateImage{Name: "n"}); !errors.As(err, &refused) || !strings.Contains(err.Error(), "fleet") {
+		t.Error(err)
+	}
+	if _, err := control.CreatePackage(t.Context(), w.paths.control); !errors.As(err, &refused) || !strings.Contains(err.Error(), "fleet") {
 		t.Error(err)
 	}
 	if err := control.SetPower(t.Context(), w.paths.control, agentapi.KindReboot); !errors.As(err, &refused) {

@@ -48,6 +48,7 @@ func (a *agent) serverAPI() http.Handler {
 func (a *agent) controlAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+control.CreateImagePath, a.postCreateImage)
+	mux.HandleFunc("POST "+control.CreatePackagePath, a.postCreatePackage)
 	mux.HandleFunc("POST "+control.PowerPath, a.postPower)
 	return mux
 }
@@ -230,11 +231,24 @@ func (a *agent) postCreateImage(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
+	a.askServer(w, r, agentapi.Request{Kind: agentapi.KindCreateImage, CreateImage: &in})
+}
+
+func (a *agent) postCreatePackage(w http.ResponseWriter, r *http.Request) {
+	if err := a.permit(r, 0); err != nil {
+		refuse(w, http.StatusForbidden, err)
+		return
+	}
+	a.askServer(w, r, agentapi.Request{Kind: agentapi.KindCreatePackage})
+}
+
+// askServer hands a request to the server, and its answer to who has asked.
+func (a *agent) askServer(w http.ResponseWriter, r *http.Request, request agentapi.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), control.AnswerTimeout)
 	defer cancel()
 	takeBy, cancelTake := context.WithTimeout(ctx, takeWithin)
 	defer cancelTake()
-	answer, err := a.requests.ask(ctx, takeBy, agentapi.Request{Kind: agentapi.KindCreateImage, CreateImage: &in})
+	answer, err := a.requests.ask(ctx, takeBy, request)
 	if err != nil {
 		refuse(w, http.StatusServiceUnavailable, err)
 		return

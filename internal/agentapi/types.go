@@ -167,6 +167,8 @@ type Kind string
 const (
 	// KindCreateImage asks for an image of the instance: CreateImage is set.
 	KindCreateImage Kind = "create-image"
+	// KindCreatePackage asks for the package of an app block builder.
+	KindCreatePackage Kind = "create-package"
 	// KindReboot and KindPowerOff are notices: the agent goes on to stop the
 	// instance and exits with ExitReboot or ExitPowerOff. They need no answer.
 	KindReboot   Kind = "reboot"

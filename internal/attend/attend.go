@@ -1,5 +1,5 @@
-// Package attend keeps a line to the agent of every running machine. Over it comes what those inside an image builder ask for
-// (the Image Assistant's create-image), and its end tells at once that a machine is in trouble. It also carries what the
+// Package attend keeps a line to the agent of every running machine. Over it comes what those inside a builder ask for
+// (the Image Assistant's create-image, or create-package), and its end tells at once that a machine is in trouble. It also carries what the
 // engine asks of agents: whether one is ready, and that a session begins or ends.
 package attend
 
@@ -152,23 +152,25 @@ func (a Agents) BeginJob(ctx context.Context, machine string, job appstream.Job)
 	return client.BeginJob(ctx, job.ID, agentapi.Job{Steps: steps})
 }
 
-// Creator makes images; *service.Service is one.
+// Creator makes images and packages; *service.Service is one.
 type Creator interface {
 	CreateImage(context.Context, *service.CreateImageInput) (*service.CreateImageOutput, error)
+	CreateAppBlockPackage(context.Context, *service.CreateAppBlockPackageInput) (*service.CreateAppBlockPackageOutput, error)
 }
 
 // Attendant attends to the agents. All fields are required.
 type Attendant struct {
-	Store  store.Store
-	Agents Agents
-	Images Creator
-	Log    *slog.Logger
+	Store    store.Store
+	Agents   Agents
+	Builders Creator
+	Log      *slog.Logger
 }
 
 // attended says in which states the machine of a record has an agent that should answer.
 var attended = map[appstream.Noun][]string{
-	appstream.NounImageBuilder: {appstream.BuilderRunning},
-	appstream.NounInstance:     {appstream.InstanceAvailable, appstream.InstanceInUse, appstream.InstanceDraining},
+	appstream.NounImageBuilder:    {appstream.BuilderRunning},
+	appstream.NounAppBlockBuilder: {appstream.AppBlockBuilderRunning},
+	appstream.NounInstance:        {appstream.InstanceAvailable, appstream.InstanceInUse, appstream.InstanceDraining},
 }
 
 // Run attends to every machine that runs, until ctx ends.
@@ -263,24 +265,53 @@ func (a *Attendant) hold(ctx context.Context, k appstream.Key, id string) {
 			continue
 		}
 		retry = retryFirst
-		if request == nil || request.CreateImage == nil || k.Noun != appstream.NounImageBuilder {
+		if request == nil {
 			continue
 		}
-		answer := a.createImage(ctx, k, id, request.CreateImage)
-		// The image ends this line: the answer must get through all the same.
+		answer, answered := a.serve(ctx, k, id, request)
+		if !answered {
+			continue
+		}
+		// What was asked for ends this line: the answer must get through all the same.
 		send, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		if err := client.Answer(send, request.ID, answer); err != nil {
-			a.Log.Warn("the answer did not reach the image builder", "name", k.Name, "err", err)
+			a.Log.Warn("the answer did not reach the builder", "noun", k.Noun, "name", k.Name, "err", err)
 		}
 		cancel()
 	}
 }
 
-// createImage does what the Image Assistant on a builder asks for. Whoever is at the builder is its administrator.
-func (a *Attendant) createImage(ctx context.Context, k appstream.Key, id string, want *agentapi.CreateImage) agentapi.Answer {
-	ctx = appstream.WithCaller(context.WithoutCancel(ctx), appstream.Caller{
+// serve does what somebody on a builder asks for; false for what needs no answer.
+func (a *Attendant) serve(ctx context.Context, k appstream.Key, id string, request *agentapi.Request) (agentapi.Answer, bool) {
+	image, pack := request.CreateImage != nil, request.Kind == agentapi.KindCreatePackage
+	switch {
+	case image && k.Noun == appstream.NounImageBuilder:
+		return a.createImage(ctx, k, id, request.CreateImage), true
+	case pack && k.Noun == appstream.NounAppBlockBuilder:
+		return a.createPackage(ctx, k, id), true
+	case image && k.Noun == appstream.NounAppBlockBuilder:
+		return agentapi.Answer{ErrorKind: agentapi.ErrorInvalid, Message: "This is an app block builder, of which packages are made: AppStreamImageAssistant create-package"}, true
+	case pack && k.Noun == appstream.NounImageBuilder:
+		return agentapi.Answer{ErrorKind: agentapi.ErrorInvalid, Message: "This is an image builder, of which images are made: AppStreamImageAssistant create-image"}, true
+	}
+	return agentapi.Answer{}, false
+}
+
+// administrator is the caller who is at a builder: whoever is there is its administrator.
+func administrator(ctx context.Context, k appstream.Key, id string) context.Context {
+	return appstream.WithCaller(context.WithoutCancel(ctx), appstream.Caller{
 		Account: k.Account, Region: k.Region, Principal: k.ARN() + "/ImageBuilderAdmin", RequestID: id})
-	_, err := a.Images.CreateImage(ctx, &service.CreateImageInput{
+}
+
+// createPackage does what create-package on an app block builder asks for.
+func (a *Attendant) createPackage(ctx context.Context, k appstream.Key, id string) agentapi.Answer {
+	_, err := a.Builders.CreateAppBlockPackage(administrator(ctx, k, id), &service.CreateAppBlockPackageInput{AppBlockBuilderName: &k.Name})
+	return a.answer("create-package", k, err)
+}
+
+// createImage does what the Image Assistant on a builder asks for.
+func (a *Attendant) createImage(ctx context.Context, k appstream.Key, id string, want *agentapi.CreateImage) agentapi.Answer {
+	_, err := a.Builders.CreateImage(administrator(ctx, k, id), &service.CreateImageInput{
 		ImageBuilderName:        &k.Name,
 		Name:                    &want.Name,
 		DisplayName:             appstream.Optional(want.DisplayName),
@@ -290,6 +321,11 @@ func (a *Attendant) createImage(ctx context.Context, k appstream.Key, id string,
 		EnableDynamicAppCatalog: &want.EnableDynamicAppCatalog,
 		DryRun:                  &want.DryRun,
 	})
+	return a.answer("create-image", k, err)
+}
+
+// answer tells somebody on a builder what came of what he has asked for.
+func (a *Attendant) answer(what string, k appstream.Key, err error) agentapi.Answer {
 	if err == nil {
 		return agentapi.Answer{}
 	}
@@ -301,8 +337,8 @@ func (a *Attendant) createImage(ctx context.Context, k appstream.Key, id string,
 	case appstream.ResourceAlreadyExists:
 		answer.ErrorKind = agentapi.ErrorAlreadyExists
 	case appstream.Internal, appstream.Unavailable:
-		a.Log.Error("create-image from inside failed", "name", k.Name, "err", err)
-		answer = agentapi.Answer{ErrorKind: agentapi.ErrorInternal, Message: "The server could not make the image. Try again; its log says why."}
+		a.Log.Error(what+" from inside failed", "name", k.Name, "err", err)
+		answer = agentapi.Answer{ErrorKind: agentapi.ErrorInternal, Message: "The server could not do it. Try again; its log says why."}
 	}
 	return answer
 }

@@ -34,13 +34,14 @@ var errNoMachine = errors.New("no such machine")
 // world is an attendant with a real store, agents that speak agentapi over pipes, and images that createImage makes. It lives in a
 // bubble, so that whatever waits can be waited for.
 type world struct {
-	t           *testing.T
-	store       store.Store
-	watch       func(context.Context) <-chan store.Change              // nil: the store's own
-	view        func(context.Context, func(store.Tx) error) error      // nil: the store's own
-	createImage func(context.Context, *service.CreateImageInput) error // nil: no error
-	log         bytes.Buffer                                           // to be read after stop
-	dials       atomic.Int32
+	t             *testing.T
+	store         store.Store
+	watch         func(context.Context) <-chan store.Change              // nil: the store's own
+	view          func(context.Context, func(store.Tx) error) error      // nil: the store's own
+	createImage   func(context.Context, *service.CreateImageInput) error // nil: no error
+	createPackage func(context.Context, *service.CreateAppBlockPackageInput) error
+	log           bytes.Buffer // to be read after stop
+	dials         atomic.Int32
 
 	mu     sync.Mutex
 	agents map[string]*agent // by record ID; who is not in it cannot be reached
@@ -77,7 +78,7 @@ func (w *world) must(err error) {
 func (w *world) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	a := attend.Attendant{Store: wrapped{w.store, w}, Agents: attend.Agents{Dialer: w}, Images: creator{w}, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
+	a := attend.Attendant{Store: wrapped{w.store, w}, Agents: attend.Agents{Dialer: w}, Builders: creator{w}, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
 	go func() { done <- a.Run(ctx) }()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
@@ -125,6 +126,10 @@ func (c creator) CreateImage(ctx context.Context, in *service.CreateImageInput) 
 		return &service.CreateImageOutput{}, nil
 	}
 	return nil, c.w.createImage(ctx, in)
+}
+
+func (c creator) CreateAppBlockPackage(ctx context.Context, in *service.CreateAppBlockPackageInput) (*service.CreateAppBlockPackageOutput, error) {
+	return &service.CreateAppBlockPackageOutput{}, c.w.createPackage(ctx, in)
 }
 
 // Dial is compute.Dialer.
@@ -528,6 +533,47 @@ func TestRequestForAnImage(t *testing.T) {
 	})
 }
 
+// Who is at an app block builder can have its package made; each kind of builder makes what it makes.
+func TestRequestForAPackage(t *testing.T) {
+	in(t, func(w *world) {
+		var got string
+		w.createPackage = func(ctx context.Context, in *service.CreateAppBlockPackageInput) error {
+			got = *in.AppBlockBuilderName + " " + appstream.CallerFrom(ctx).Principal
+			return nil
+		}
+		a, other := w.agent("maker"), w.agent("hello")
+		b := &appstream.AppBlockBuilder{Meta: appstream.Meta{Key: appstream.Key{Account: account, Region: region, Noun: appstream.NounAppBlockBuilder, Name: "maker"}, ID: "ib-maker"}}
+		for _, state := range []string{"STOPPED", "STARTING", "RUNNING"} {
+			b.Enter(state, time.Now())
+			w.must(w.store.Update(context.Background(), func(tx store.Tx) error {
+				if b.Version == 0 {
+					return tx.Insert(b)
+				}
+				return tx.Put(b)
+			}))
+		}
+		w.builder("hello", "RUNNING")
+		w.run()
+		pack := agentapi.Request{ID: "r1", Kind: agentapi.KindCreatePackage}
+		a.requests <- pack
+		if answer := a.answer(); answer != "r1   <nil>" || got != "maker arn:aws:appstream:us-west-2:123456789012:app-block-builder/maker/ImageBuilderAdmin" {
+			t.Errorf("answer %q, asked for %q", answer, got)
+		}
+		if answer := a.ask(agentapi.CreateImage{Name: "img"}); !strings.Contains(answer, "invalid This is an app block builder") {
+			t.Errorf("an image of it: %q", answer)
+		}
+		other.requests <- pack
+		if answer := other.answer(); !strings.Contains(answer, "invalid This is an image builder") {
+			t.Errorf("a package of an image builder: %q", answer)
+		}
+		w.createPackage = func(context.Context, *service.CreateAppBlockPackageInput) error { return errors.New("secret detail") }
+		a.requests <- pack
+		if answer := a.answer(); !strings.Contains(answer, "internal The server could not do it") {
+			t.Errorf("a fault: %q", answer)
+		}
+	})
+}
+
 // Notices need no answer, and the line goes on after them.
 func TestNotices(t *testing.T) {
 	in(t, func(w *world) {
@@ -549,7 +595,7 @@ func TestNotices(t *testing.T) {
 
 // Whoever asked hears what he can mend, and nothing about the inside of the server.
 func TestRefusals(t *testing.T) {
-	const hidden = "internal The server could not make the image. Try again; its log says why."
+	const hidden = "internal The server could not do it. Try again; its log says why."
 	for _, test := range []struct {
 		name   string
 		err    error

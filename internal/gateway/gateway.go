@@ -16,6 +16,11 @@
 //	POST /stream/{id}/image                      makes an image of the builder
 //	POST /stream/{id}/disconnect                 takes the cookie away
 //
+// For an app block builder (appblockbuilder.go):
+//
+//	POST /stream/{id}/package                    makes the package of its app block
+//	POST /stream/{id}/disconnect                 takes the cookie away
+//
 // For a session (session.go):
 //
 //	POST   /stream/{id}/end                      ends it
@@ -64,6 +69,8 @@ type Config struct {
 	// builder, the principal ImageBuilder-ARN/admin and the browser's address. The message of an *appstream.Error is shown
 	// in the form; any other error is logged and shown as an internal one.
 	CreateImage func(context.Context, NewImage) error
+	// CreatePackage makes the package of a running app block builder, in the same way. Nil: it cannot be made here.
+	CreatePackage func(ctx context.Context, appBlockBuilder string) error
 
 	// Sessions keeps the sessions of people on fleets; *service.Service is it. Nil: tickets of type END_USER are refused.
 	Sessions Sessions
@@ -145,6 +152,11 @@ func New(c Config) (*Gateway, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.CreatePackage == nil {
+		c.CreatePackage = func(context.Context, string) error {
+			return appstream.Errorf(appstream.OperationNotPermitted, "Packages cannot be made here.")
+		}
+	}
 	if c.Hooks.StreamOpened == nil {
 		c.Hooks.StreamOpened = func() {}
 	}
@@ -169,6 +181,7 @@ func New(c Config) (*Gateway, error) {
 
 	g.mux.HandleFunc("GET /stream/{id}/applications", g.onBuilder(g.applications))
 	g.mux.HandleFunc("POST /stream/{id}/image", g.onBuilder(g.createImage))
+	g.mux.HandleFunc("POST /stream/{id}/package", g.onAppBlockBuilder(g.createPackage))
 	g.mux.HandleFunc("POST /stream/{id}/disconnect", g.disconnect)
 
 	g.mux.HandleFunc("POST /stream/{id}/end", g.onSession(g.endSession))

@@ -27,8 +27,9 @@ const infoWait = 25 * time.Second
 
 // What /info tells about.
 const (
-	kindBuilder = "image-builder"
-	kindSession = "session"
+	kindBuilder         = "image-builder"
+	kindAppBlockBuilder = "app-block-builder"
+	kindSession         = "session"
 )
 
 // info tells what is known about the subject. With after it waits until there is something else to tell, so that a page
@@ -37,6 +38,8 @@ func (g *Gateway) info(w http.ResponseWriter, r *http.Request, v visit) {
 	switch s := v.subject.(type) {
 	case builder:
 		g.builderInfo(w, r, v, s.ImageBuilder)
+	case appBlockBuilder:
+		g.packagerInfo(w, r, v, s.AppBlockBuilder)
 	case seat:
 		g.sessionInfo(w, r, v, s.Session)
 	}
@@ -291,17 +294,23 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit, b
 		g.answer(w, r, http.StatusAccepted, imageInfo{Name: in.Name, State: appstream.ImagePending})
 		return
 	}
+	g.refuseAction(w, r, err, "create an image", b.ARN(), "name")
+}
+
+// refuseAction answers the error of an operation that was asked for in the viewer. field is what another resource of the name would be complained
+// of at.
+func (g *Gateway) refuseAction(w http.ResponseWriter, r *http.Request, err error, what, arn, field string) {
 	known, ok := errors.AsType[*appstream.Error](err)
 	if !ok || known.Kind == appstream.Internal {
-		g.Log.ErrorContext(ctx, "gateway: create an image", "builder", b.ARN(), "err", err)
-		g.answer(w, r, http.StatusInternalServerError, problem{Code: "fault", Message: "The image could not be made; the server's log says why. Try again."})
+		g.Log.ErrorContext(r.Context(), "gateway: "+what, "builder", arn, "err", err)
+		g.answer(w, r, http.StatusInternalServerError, problem{Code: "fault", Message: "It could not be done; the server's log says why. Try again."})
 		return
 	}
 	p := problem{Code: string(known.Kind), Message: known.Message}
 	status := http.StatusBadRequest
 	switch known.Kind {
 	case appstream.ResourceAlreadyExists:
-		p.Field, status = "name", http.StatusConflict
+		p.Field, status = field, http.StatusConflict
 	case appstream.OperationNotPermitted, appstream.ResourceNotAvailable, appstream.ResourceInUse, appstream.ConcurrentModification:
 		status = http.StatusConflict
 	case appstream.AccessDenied:

@@ -70,8 +70,8 @@ var (
 			"If you just did, allow cookies for this site and open the link again."}}
 	noticeCookieOver = notice{Status: http.StatusUnauthorized, Code: "expired", Icon: "clock", Tone: "calm", Title: "Your session has ended",
 		Text: []string{"A session lasts twelve hours. The image builder and your work on it are still there: open a new streaming link to go on."}}
-	noticeDeleted = notice{Status: http.StatusGone, Code: "deleted", Icon: "trash", Tone: "calm", Title: "This image builder was deleted",
-		Text: []string{"Its machine and everything on it are gone. Images that were made of it are not affected."}}
+	noticeDeleted = notice{Status: http.StatusGone, Code: "deleted", Icon: "trash", Tone: "calm", Title: "This builder was deleted",
+		Text: []string{"Its machine and everything on it are gone. Images and packages that were made of it are not affected."}}
 	noticeSessionGone = notice{Status: http.StatusGone, Code: "ended", Icon: "clock", Tone: "calm", Title: "Your session has ended",
 		Text: []string{"It is over, and nothing of it is left. Open your streaming link, or ask for a new one, to begin another."}}
 	noticeAddress = notice{Status: http.StatusForbidden, Code: "address", Icon: "shield", Tone: "bad", Title: "Not from this network",

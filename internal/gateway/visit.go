@@ -16,8 +16,8 @@ import (
 	"github.com/oriel-project/oriel/internal/ticket"
 )
 
-// A subject is what a browser visits: an image builder (builder.go) or a person's session on a fleet (session.go). It is the
-// record as it was read at one moment.
+// A subject is what a browser visits: an image builder (builder.go), an app block builder (appblockbuilder.go) or a person's session on a
+// fleet (session.go). It is the record as it was read at one moment.
 type subject interface {
 	head() *appstream.Meta
 	// machine is the ID of the instance whose agent is asked.
@@ -115,6 +115,17 @@ func (g *Gateway) onBuilder(h func(http.ResponseWriter, *http.Request, visit, *a
 	})
 }
 
+// onAppBlockBuilder lets h have visits of app block builders only.
+func (g *Gateway) onAppBlockBuilder(h func(http.ResponseWriter, *http.Request, visit, *appstream.AppBlockBuilder)) http.HandlerFunc {
+	return g.visiting(func(w http.ResponseWriter, r *http.Request, v visit) {
+		if b, ok := v.subject.(appBlockBuilder); ok {
+			h(w, r, v, b.AppBlockBuilder)
+		} else {
+			g.refuse(w, r, noticeUnknown)
+		}
+	})
+}
+
 // onSession lets h have visits of sessions only.
 func (g *Gateway) onSession(h func(http.ResponseWriter, *http.Request, visit, *appstream.Session)) http.HandlerFunc {
 	return g.visiting(func(w http.ResponseWriter, r *http.Request, v visit) {
@@ -134,12 +145,24 @@ func (g *Gateway) find(ctx context.Context, c ticket.Claims) (s subject, err err
 			s = seat{session}
 			return tx.Find(c.RecordID, session)
 		}
+		var head heading
+		if err := tx.Find(c.RecordID, &head); err != nil {
+			return err
+		}
+		if head.Noun == appstream.NounAppBlockBuilder {
+			b := new(appstream.AppBlockBuilder)
+			s = appBlockBuilder{b}
+			return tx.Find(c.RecordID, b)
+		}
 		b := new(appstream.ImageBuilder)
 		s = builder{b}
 		return tx.Find(c.RecordID, b)
 	})
 	return s, err
 }
+
+// heading is any record, of which only what all share is read.
+type heading struct{ appstream.Meta }
 
 // agent gives a client for the agent of a machine. The caller closes it.
 func (g *Gateway) agent(machine string) *agentapi.Client {
@@ -161,12 +184,14 @@ func (g *Gateway) view(w http.ResponseWriter, r *http.Request, v visit) {
 
 // viewerPage is what the viewer's page is made of.
 type viewerPage struct {
-	Kind    string // image-builder or session, as in /info
+	Kind    string // image-builder, app-block-builder or session, as in /info
 	ID      string // of the record, as in the address
-	Name    string // of the image builder, or of the session's stack
+	Name    string // of the builder, or of the session's stack
 	State   string
 	Account string
 	Region  string
+	// An app block builder's only.
+	AppBlock string
 	// A session's only.
 	Stack, Fleet, User, View string
 	Theme                    theme.Theme

@@ -34,6 +34,8 @@ type memory struct {
 	mu       sync.Mutex
 	builders map[string]appstream.ImageBuilder
 	images   map[appstream.Key]appstream.Image
+	packager *appstream.AppBlockBuilder // nil when there is none
+	block    *appstream.AppBlock
 	sessions map[string]appstream.Session
 	fleets   map[string]appstream.Fleet
 	stacks   map[appstream.Key]appstream.Stack
@@ -93,6 +95,10 @@ func (m *memory) put(rec appstream.Record, publish *store.Change) {
 	switch rec := rec.(type) {
 	case *appstream.ImageBuilder:
 		m.builders[rec.ID] = *rec
+	case *appstream.AppBlockBuilder:
+		m.packager = new(*rec)
+	case *appstream.AppBlock:
+		m.block = new(*rec)
 	case *appstream.Image:
 		m.images[rec.Key] = *rec
 	case *appstream.Session:
@@ -134,6 +140,16 @@ type memoryTx struct {
 func (t memoryTx) Find(id string, rec appstream.Record) error {
 	ok := false
 	switch rec := rec.(type) {
+	case *heading:
+		if b, found := t.m.builders[id]; found {
+			*rec, ok = heading{b.Meta}, true
+		} else if t.m.packager != nil && t.m.packager.ID == id {
+			*rec, ok = heading{t.m.packager.Meta}, true
+		}
+	case *appstream.AppBlockBuilder:
+		if t.m.packager != nil && t.m.packager.ID == id {
+			*rec, ok = *t.m.packager, true
+		}
 	case *appstream.ImageBuilder:
 		*rec, ok = t.m.builders[id]
 	case *appstream.Session:
@@ -156,6 +172,10 @@ func (t memoryTx) Find(id string, rec appstream.Record) error {
 func (t memoryTx) Get(key appstream.Key, rec appstream.Record) error {
 	ok := false
 	switch rec := rec.(type) {
+	case *appstream.AppBlock:
+		if t.m.block != nil && t.m.block.Key == key {
+			*rec, ok = *t.m.block, true
+		}
 	case *appstream.Image:
 		*rec, ok = t.m.images[key]
 	case *appstream.Stack:

@@ -159,10 +159,13 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	}
 	s.engine = reconcile.New(engine)
 	if s.attend != nil {
-		s.attend.Images = svc
+		s.attend.Builders = svc
 	}
 	if s.gateway, err = gateway.New(gateway.Config{
-		Store: s.store, Signer: signer, Dialer: dialer, CreateImage: s.fromViewer(svc), Sessions: svc, Icons: blobs,
+		Store: s.store, Signer: signer, Dialer: dialer, CreateImage: s.fromViewer(svc), CreatePackage: func(ctx context.Context, name string) error {
+			_, err := svc.CreateAppBlockPackage(ctx, &service.CreateAppBlockPackageInput{AppBlockBuilderName: &name})
+			return err
+		}, Sessions: svc, Icons: blobs,
 		Endpoints: s.endpoints(), TrustedProxies: cfg.TrustedProxies, Log: s.log,
 		Hooks: gateway.Hooks{StreamOpened: s.metrics.StreamOpened, StreamClosed: s.metrics.StreamClosed, Refused: s.metrics.Refused,
 			NoCapacity: s.metrics.NoCapacity},

@@ -1,4 +1,4 @@
-/** What the gateway tells of the image builder (info.go). */
+/** What the gateway tells of a builder (info.go, appblockbuilder.go). */
 export interface Info {
   version: string;
   name: string;
@@ -13,6 +13,9 @@ export interface Info {
   streams: boolean;
   expires: string;
   image?: ImageInfo;
+  /** Of an app block builder: a package is being made. */
+  packaging?: boolean;
+  appBlock?: { name: string; state: string; package?: string };
 }
 
 export interface ImageInfo {
@@ -68,6 +71,11 @@ export interface NewImage {
 /** Has an image made. Errors as getInfo. */
 export async function createImage(image: NewImage): Promise<void> {
   await call("image", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(image) });
+}
+
+/** Has the package of an app block made. Errors as getInfo. */
+export async function createPackage(): Promise<void> {
+  await call("package", { method: "POST" });
 }
 
 /** Ends the session. It must not fail: the page goes away. */

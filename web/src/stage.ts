@@ -8,7 +8,7 @@ import type { Toolbar } from "./toolbar";
 import { ghost, show, type Action } from "./veil";
 
 /**
- * What the viewer shows: an image builder (builder.ts) or a session (session.ts). Each has a script of its own, which the page
+ * What the viewer shows: an image builder (builder.ts), an app block builder (packager.ts) or a session (session.ts). Each has a script of its own, which the page
  * brings in before the viewer's.
  */
 export interface Subject {

@@ -1,7 +1,7 @@
 // Package assistant is AppStreamImageAssistant, the command with which the
 // administrator of an image builder chooses the applications and makes the
 // image. Operations, flags, limits, messages and exit codes are those of
-// AppStream's Image Assistant on Linux.
+// AppStream's Image Assistant on Linux; create-package is one more.
 //
 // Each operation prints one JSON object, {"status":0,"message":"Success"}, on
 // standard output and exits with its status: 0, 1 for what the user can
@@ -36,6 +36,8 @@ type Tool struct {
 	Root          string               // where to look for default icons: "/"
 	// CreateImage asks the server for an image.
 	CreateImage func(context.Context, agentapi.CreateImage) (agentapi.Answer, error)
+	// CreatePackage asks the server for the package of an app block builder.
+	CreatePackage func(context.Context) (agentapi.Answer, error)
 }
 
 // Main runs the assistant on this machine and returns the exit code.
@@ -48,6 +50,7 @@ func Main(args []string) int {
 		CreateImage: func(ctx context.Context, in agentapi.CreateImage) (agentapi.Answer, error) {
 			return control.CreateImage(ctx, control.Socket, in)
 		},
+		CreatePackage: func(ctx context.Context) (agentapi.Answer, error) { return control.CreatePackage(ctx, control.Socket) },
 	}
 	return t.Run(context.Background(), args)
 }
@@ -120,6 +123,10 @@ var operations = []operation{
 			"use-latest-agent-version": onOff, "tags": manyValues, "dry-run": switchOn,
 		},
 		root: true, run: (*Tool).createImage,
+	},
+	{
+		name: "create-package", does: "Makes the package of an app block, on an app block builder. It disconnects you and stops the app block builder.",
+		root: true, run: (*Tool).createPackage,
 	},
 }
 
@@ -363,18 +370,27 @@ func (t *Tool) createImage(ctx context.Context, f flags) (any, error) {
 		}
 	}
 	answer, err := t.CreateImage(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	switch answer.ErrorKind {
-	case "":
-		return nil, nil
-	case agentapi.ErrorAlreadyExists:
+	if err == nil && answer.ErrorKind == agentapi.ErrorAlreadyExists {
 		return nil, refusal("An image with the given name already exists")
-	case agentapi.ErrorInvalid:
-		return nil, refusal(answer.Message)
 	}
-	return nil, errors.New(answer.Message)
+	return nil, outcome(answer, err)
+}
+
+func (t *Tool) createPackage(ctx context.Context, _ flags) (any, error) {
+	return nil, outcome(t.CreatePackage(ctx))
+}
+
+// outcome makes an error of the server's word.
+func outcome(answer agentapi.Answer, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case answer.ErrorKind == "":
+		return nil
+	case answer.ErrorKind == agentapi.ErrorInvalid:
+		return refusal(answer.Message)
+	}
+	return errors.New(answer.Message)
 }
 
 // parseTags pairs keys with values.

@@ -25,6 +25,7 @@ type machine struct {
 	dir    string
 	out    bytes.Buffer
 	asked  []agentapi.CreateImage
+	packs  int // how often a package was asked for
 	answer agentapi.Answer
 	err    error
 }
@@ -35,6 +36,10 @@ func newMachine(t *testing.T) *machine {
 		Out: &m.out, Administrator: true, Root: m.dir, Catalogue: catalogue.Open(filepath.Join(m.dir, "etc/oriel")),
 		CreateImage: func(_ context.Context, in agentapi.CreateImage) (agentapi.Answer, error) {
 			m.asked = append(m.asked, in)
+			return m.answer, m.err
+		},
+		CreatePackage: func(context.Context) (agentapi.Answer, error) {
+			m.packs++
 			return m.answer, m.err
 		},
 	}
@@ -212,13 +217,36 @@ func TestListAndRemove(t *testing.T) {
 func TestOnlyAdministrators(t *testing.T) {
 	m := newMachine(t)
 	m.Administrator = false
-	for _, op := range []string{"add-application", "remove-application", "create-image"} {
+	for _, op := range []string{"add-application", "remove-application", "create-image", "create-package"} {
 		if code, out := m.run(op, "--nonsense"); code != 1 || out != refused("Administrator privileges are required to perform this operation") {
 			t.Error(op, code, out)
 		}
 	}
-	if m.asked != nil {
-		t.Error("an image was asked for")
+	if m.asked != nil || m.packs > 0 {
+		t.Error("an image or a package was asked for")
+	}
+}
+
+func TestCreatePackage(t *testing.T) {
+	for _, c := range []struct {
+		args   []string
+		answer agentapi.Answer
+		err    error
+		want   string
+		code   int
+		asks   int
+	}{
+		{want: success, asks: 1},
+		{args: []string{"--name", "x"}, want: refused("Unknown parameter: --name"), code: 1},
+		{answer: agentapi.Answer{ErrorKind: agentapi.ErrorInvalid, Message: "This is an image builder"}, want: refused("This is an image builder"), code: 1, asks: 1},
+		{answer: agentapi.Answer{ErrorKind: agentapi.ErrorInternal, Message: "the disk is full"}, want: `{"status":255,"message":"the disk is full"}`, code: 255, asks: 1},
+		{err: errors.New("no server"), want: `{"status":255,"message":"no server"}`, code: 255, asks: 1},
+	} {
+		m := newMachine(t)
+		m.answer, m.err = c.answer, c.err
+		if code, out := m.run(append([]string{"create-package"}, c.args...)...); code != c.code || out != c.want || m.packs != c.asks {
+			t.Errorf("%v: %d %s, asked %d times", c, code, out, m.packs)
+		}
 	}
 }
 

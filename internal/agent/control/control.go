@@ -23,11 +23,12 @@ const Socket = "/run/oriel-agent/control.sock"
 
 // The calls, each a POST.
 const (
-	CreateImagePath = "/create-image" // CreateImage → Answer
-	PowerPath       = "/power"        // Power → 204
+	CreateImagePath   = "/create-image"   // CreateImage → Answer
+	CreatePackagePath = "/create-package" // {} → Answer
+	PowerPath         = "/power"          // Power → 204
 )
 
-// AnswerTimeout bounds how long create-image waits for the server.
+// AnswerTimeout bounds how long create-image and create-package wait for the server.
 const AnswerTimeout = 60 * time.Second
 
 // Power is a request to start again (KindReboot) or to switch off.
@@ -50,6 +51,12 @@ var ErrNoAgent = errors.New("the Oriel agent does not answer on this machine")
 func CreateImage(ctx context.Context, socket string, in agentapi.CreateImage) (agentapi.Answer, error) {
 	var a agentapi.Answer
 	return a, post(ctx, socket, CreateImagePath, in, &a)
+}
+
+// CreatePackage asks the server, through the agent, for the package of the instance.
+func CreatePackage(ctx context.Context, socket string) (agentapi.Answer, error) {
+	var a agentapi.Answer
+	return a, post(ctx, socket, CreatePackagePath, struct{}{}, &a)
 }
 
 // SetPower reboots the instance or switches it off; it returns when the agent

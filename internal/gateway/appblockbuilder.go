@@ -1,0 +1,214 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"uuid"
+
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+
+	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/store"
+)
+
+// appBlockBuilder is an app block builder as the subject of a visit.
+type appBlockBuilder struct{ *appstream.AppBlockBuilder }
+
+func (b appBlockBuilder) head() *appstream.Meta             { return &b.Meta }
+func (b appBlockBuilder) machine() string                   { return b.ID }
+func (b appBlockBuilder) endpoints() []types.AccessEndpoint { return b.View.AccessEndpoints }
+func (b appBlockBuilder) ancestors() []string               { return nil }
+func (b appBlockBuilder) gone() *streamEnd                  { return endDeleted }
+
+func (b appBlockBuilder) display(ctx context.Context, agent *agentapi.Client) (*agentapi.DisplayConn, error) {
+	return agent.Display(ctx)
+}
+
+func (b appBlockBuilder) page() viewerPage {
+	return viewerPage{Kind: kindAppBlockBuilder, ID: b.ID, Name: b.Name, AppBlock: b.AppBlock, State: b.State, Account: b.Account, Region: b.Region}
+}
+
+// streamable: only a RUNNING builder can be streamed, and a stream of one that is not ends at once: its page waits instead.
+func (b appBlockBuilder) streamable(screens bool) (bool, *streamEnd) {
+	switch {
+	case b.State == appstream.AppBlockBuilderRunning && !screens:
+		return false, endSimulated
+	case b.State == appstream.AppBlockBuilderRunning:
+		return true, nil
+	case b.Packaging != nil:
+		return false, endImaging
+	case b.State == appstream.AppBlockBuilderStarting:
+		return false, endStarting
+	}
+	return false, endStopped
+}
+
+// notice gives the page for a builder that cannot be streamed now.
+func (b appBlockBuilder) notice(screens bool) *notice {
+	n := notice{Status: http.StatusOK, Tone: "wait", Icon: "spinner",
+		Builder: &about{Name: b.Name, State: b.State, Reason: packagerReason(b.AppBlockBuilder), Version: packagerVersion(b.AppBlockBuilder, nil)}, Wait: "/stream/" + b.ID + "/info"}
+	switch b.State {
+	case appstream.AppBlockBuilderRunning:
+		if screens {
+			return nil
+		}
+		n.Code, n.Tone, n.Icon, n.Title = "simulated", "good", "desktop", b.Name+" is running, without a screen"
+		n.Text = []string{"This server runs the simulated provider: app block builders go through all their states, but there are no machines and so there is no desktop to show.",
+			"Start the server with the docker provider to work on real ones."}
+	case appstream.AppBlockBuilderStarting:
+		n.Code, n.Title = "starting", b.Name+" is starting"
+		n.Text = []string{"The desktop opens by itself as soon as it is ready."}
+	case appstream.AppBlockBuilderStopping:
+		if b.Packaging != nil {
+			n.Code, n.Title = "imaging", "The package of "+b.AppBlock+" is being made"
+			n.Text = []string{"The desktop is closed while its disk is read. The app block builder is stopped afterwards."}
+			break
+		}
+		n.Code, n.Title = "stopped", b.Name+" is stopping"
+		n.Text = []string{"Its machine goes, with all that was installed on it and is not in a package."}
+	default:
+		n.Code, n.Tone, n.Icon, n.Title = "stopped", "calm", "power", b.Name+" is stopped"
+		n.Text = []string{"Start it with StartAppBlockBuilder. It begins with a new machine, and this page opens its desktop by itself."}
+	}
+	return &n
+}
+
+// packagerReason says in words why a builder is as it is; "" when there is nothing to say.
+func packagerReason(b *appstream.AppBlockBuilder) string {
+	switch r := b.View.StateChangeReason; {
+	case b.Problem != nil:
+		return b.Problem.Message
+	case r != nil:
+		return deref(r.Message)
+	}
+	return ""
+}
+
+// packagerVersion names what the info of a builder and its app block says.
+func packagerVersion(b *appstream.AppBlockBuilder, block *appstream.AppBlock) string {
+	v := strconv.FormatInt(b.Version, 10)
+	if block != nil {
+		v += "." + strconv.FormatInt(block.Version, 10)
+	}
+	return v
+}
+
+// packagerInfoBody is the JSON of /info for an app block builder.
+type packagerInfoBody struct {
+	Version      string        `json:"version"` // changes with anything below
+	Kind         string        `json:"kind"`    // kindAppBlockBuilder
+	Name         string        `json:"name"`
+	ARN          string        `json:"arn"`
+	State        string        `json:"state"`
+	Reason       string        `json:"reason,omitzero"`
+	BaseImage    string        `json:"baseImage"`
+	Platform     string        `json:"platform"`
+	InstanceType string        `json:"instanceType"`
+	Agent        string        `json:"agent"`
+	Streams      bool          `json:"streams"`   // there is a display to be seen when State is RUNNING
+	Expires      time.Time     `json:"expires"`   // until when the browser may stay
+	Packaging    bool          `json:"packaging"` // a package is being made
+	AppBlock     *appBlockInfo `json:"appBlock,omitempty"`
+}
+
+type appBlockInfo struct {
+	Name    string `json:"name"`
+	State   string `json:"state"`
+	Package string `json:"package,omitzero"` // where its package is
+}
+
+// packagerInfo tells what is known about an app block builder, and with after waits for news of it and of its app block.
+func (g *Gateway) packagerInfo(w http.ResponseWriter, r *http.Request, v visit, b *appstream.AppBlockBuilder) {
+	after := r.URL.Query().Get("after")
+	ctx, cancel := context.WithTimeout(r.Context(), infoWait)
+	defer cancel()
+	defer context.AfterFunc(g.closed, cancel)()
+	var changes <-chan store.Change
+	if after != "" {
+		extend(w, infoWait)
+		changes = g.Store.Watch(ctx) // before the first look, so that nothing is missed
+	}
+	id := b.ID
+	for {
+		b, block, err := g.lookAtPackager(r.Context(), id)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			g.refuse(w, r, noticeDeleted)
+			return
+		case err != nil:
+			g.fault(w, r, "read the app block builder", err)
+			return
+		}
+		if changes == nil || packagerVersion(&b, block) != after || !packagerChanged(ctx, changes, &b) {
+			g.answer(w, r, http.StatusOK, g.describePackager(&b, block, v.claims.Expires))
+			return
+		}
+	}
+}
+
+func (g *Gateway) lookAtPackager(ctx context.Context, id string) (b appstream.AppBlockBuilder, block *appstream.AppBlock, err error) {
+	err = g.Store.View(ctx, func(tx store.Tx) error {
+		if err := tx.Find(id, &b); err != nil || b.AppBlock == "" {
+			return err
+		}
+		var found appstream.AppBlock
+		err := tx.Get(b.AppBlockKey(), &found)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		block = &found
+		return err
+	})
+	return b, block, err
+}
+
+// packagerChanged waits for a change that concerns the builder or its app block; false when the time is over.
+func packagerChanged(ctx context.Context, changes <-chan store.Change, b *appstream.AppBlockBuilder) bool {
+	for {
+		select {
+		case c, ok := <-changes:
+			switch {
+			case !ok:
+				return false
+			case c.Lagged, c.ID == b.ID, b.AppBlock != "" && c.Key == b.AppBlockKey():
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (g *Gateway) describePackager(b *appstream.AppBlockBuilder, block *appstream.AppBlock, expires time.Time) packagerInfoBody {
+	body := packagerInfoBody{Version: packagerVersion(b, block), Kind: kindAppBlockBuilder, Name: b.Name, ARN: b.ARN(), State: b.State, Reason: packagerReason(b),
+		BaseImage: b.ImageARN[strings.LastIndexByte(b.ImageARN, '/')+1:], Platform: string(b.View.Platform), InstanceType: deref(b.View.InstanceType),
+		Agent: b.AgentVersion, Streams: g.Dialer != nil, Expires: expires, Packaging: b.Packaging != nil}
+	if block != nil {
+		body.AppBlock = &appBlockInfo{Name: block.Name, State: block.State}
+		if at := block.View.SourceS3Location; at != nil && at.S3Key != nil {
+			body.AppBlock.Package = deref(at.S3Bucket) + "/" + *at.S3Key
+		}
+	}
+	return body
+}
+
+// createPackage has the package of an app block builder made. The streams end by themselves when the builder leaves RUNNING.
+func (g *Gateway) createPackage(w http.ResponseWriter, r *http.Request, v visit, b *appstream.AppBlockBuilder) {
+	if !g.ours(w, r) {
+		return
+	}
+	ctx := appstream.WithCaller(r.Context(), appstream.Caller{
+		Account: b.Account, Region: b.Region, Principal: b.ARN() + "/" + v.claims.UserID,
+		Source: v.source, BaseURL: g.TrustedProxies.BaseURL(r), RequestID: uuid.New().String(),
+	})
+	if err := g.CreatePackage(ctx, b.Name); err != nil {
+		g.refuseAction(w, r, err, "create a package", b.ARN(), "")
+		return
+	}
+	g.answer(w, r, http.StatusAccepted, struct{}{})
+}
