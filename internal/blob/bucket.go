@@ -434,7 +434,8 @@ func (b *Bucket) Count(ctx context.Context, account string) (int, error) {
 		return 0, nil
 	}
 	n := 0
-	pages := s3.NewListObjectsV2Paginator(b.client, &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: new(b.config.Prefix + account + "/")})
+	pages := s3.NewListObjectsV2Paginator(b.client, &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: new(b.config.Prefix + account + "/"),
+		Delimiter: new("/")}) // what is further down is not an archive: objects of the account may be kept in the same place
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {

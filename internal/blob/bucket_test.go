@@ -83,6 +83,24 @@ func (s *storage) behind(serve func(w http.ResponseWriter, r *http.Request, next
 	return func(c *blob.BucketConfig) { c.Endpoint = server.URL }
 }
 
+// Objects that S3 locations name may be kept in the same bucket, behind the same prefix: they are no archives, and do not count as such.
+func TestOnlyArchivesCount(t *testing.T) {
+	s := newStorage(t)
+	b := s.open()
+	if err := b.Save(t.Context(), archive, write("x")); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 {
+		_, err := s.client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &s.config.Bucket, Key: new(fmt.Sprintf("lab/oriel/%s/brand/logo-%d.png", account, n)), Body: strings.NewReader("x")})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := b.Count(t.Context(), account); n != 1 || err != nil {
+		t.Errorf("the account has %d archives, %v; want 1", n, err)
+	}
+}
+
 // A process that was killed leaves parts that nobody sees. The next one removes them before it writes, those of its prefix alone.
 func TestUploadsOfKilledProcesses(t *testing.T) {
 	s := newStorage(t)
