@@ -74,7 +74,7 @@ func (m model) scan(q store.Query) []string {
 		_, granted := i.Permissions[q.GrantedTo]
 		mine := slices.Contains(q.Accounts, i.Account) || q.Accounts == nil && q.GrantedTo == ""
 		behind := i.Name > q.After.Name || i.Name == q.After.Name && i.Account > q.After.Account
-		chosen := strings.HasPrefix(i.Name, q.Prefix) && (q.States == nil || slices.Contains(q.States, i.State))
+		chosen := strings.HasPrefix(i.Name, q.Prefix) && (q.States == nil || slices.Contains(q.States, i.State)) && (q.LinksTo == "" || slices.Contains(i.Links(), q.LinksTo))
 		if i.Noun == q.Noun && chosen && (q.Region == "" || i.Region == q.Region) && (mine || granted) && behind {
 			list = append(list, i)
 		}
@@ -109,7 +109,8 @@ func testModel(t *testing.T, open func(t testing.TB) store.Store) {
 			anyTime = rapid.Custom(func(rt *rapid.T) time.Time {
 				return now.Add(time.Duration(rapid.IntRange(-5, 10).Draw(rt, "seconds")) * time.Second)
 			})
-			anyDue = rapid.OneOf(rapid.Just(time.Time{}), anyTime)
+			anyDue  = rapid.OneOf(rapid.Just(time.Time{}), anyTime)
+			anyLink = rapid.SampledFrom([]string{"", "", "x", "y"})
 		)
 		anyRecord := func() (appstream.Image, bool) {
 			var list []appstream.Image
@@ -125,6 +126,7 @@ func testModel(t *testing.T, open func(t testing.TB) store.Store) {
 		fill := func(i *appstream.Image) {
 			i.Due = anyDue.Draw(rt, "due")
 			i.View.Description = new(fmt.Sprint("write ", rapid.IntRange(0, 3).Draw(rt, "text")))
+			i.CopyOf, i.UpdateOf = anyLink.Draw(rt, "copy of"), anyLink.Draw(rt, "update of")
 			i.Permissions = nil
 			for _, a := range rapid.SliceOfDistinct(rapid.SampledFrom(accounts[1:]), rapid.ID[string]).Draw(rt, "grants") {
 				if i.Permissions == nil {
@@ -317,6 +319,7 @@ func testModel(t *testing.T, open func(t testing.TB) store.Store) {
 					After:     store.Position{Name: rapid.SampledFrom([]string{"", "a", "b"}).Draw(rt, "name"), Account: rapid.SampledFrom(accounts).Draw(rt, "account")},
 					Prefix:    rapid.SampledFrom([]string{"", "", "a", "b", "c"}).Draw(rt, "prefix"),
 					States:    rapid.SampledFrom([][]string{nil, nil, {}, {appstream.ImageAvailable}, {appstream.ImagePending, appstream.ImageFailed}}).Draw(rt, "states"),
+					LinksTo:   anyLink.Draw(rt, "linked"),
 					Limit:     rapid.IntRange(0, 4).Draw(rt, "limit")}
 				if d := gocmp.Diff(m.scan(q), scan(t, s, q)); d != "" {
 					rt.Fatalf("Scan of %+v (-model +store):\n%s", q, d)
