@@ -154,6 +154,9 @@ func TestPlanMaking(t *testing.T) {
 			if d.Again.IsZero() {
 				t.Error("nobody looks again")
 			}
+			if waits := test.says == "waiting for the archive"; waits && !d.Next.Deadline.Equal(t0.Add(test.after+4*time.Hour)) {
+				t.Errorf("the builder's time has begun: it ends at %s", d.Next.Deadline)
+			}
 			reason := d.Next.Describe("").StateChangeReason
 			if test.says != "" && (reason == nil || !strings.Contains(*reason.Message, test.says)) {
 				t.Errorf("StateChangeReason = %+v, want %q", reason, test.says)
