@@ -112,6 +112,7 @@ func TestPlanMaking(t *testing.T) {
 		"one that ends again and again":            {managed(BuilderUpdating, bootedOften), stopped, Agent{}, JobStatus{}, creating(), 0, BuilderUpdating, nil, false, "ended 8 times within 10m0s", ""},
 		"one that is silent is waited for":         {managed(BuilderUpdating, silent), running, Agent{}, JobStatus{}, creating(), readyLimit - 1, BuilderUpdating, nil, false, "", ""},
 		"one that is silent for too long":          {managed(BuilderUpdating, silent), running, Agent{Problem: "no display"}, JobStatus{}, creating(), readyLimit, BuilderUpdating, nil, false, "Last problem: no display", ""},
+		"one that still starts is not silent":      {managed(BuilderUpdating, silent), Machine{ID: "ib-1", Phase: MachineRunning, NextChange: t0.Add(time.Hour)}, Agent{}, JobStatus{}, creating(), readyLimit, BuilderUpdating, nil, false, "", ""},
 		"a desktop that does not draw":             {managed(BuilderUpdating, silent), running, Agent{Answers: true}, idle, creating(), readyLimit, BuilderUpdating, nil, false, "did not draw", ""},
 		"too long":                                 {managed(BuilderUpdating), running, ready, begun, creating(), 4 * time.Hour, BuilderUpdating, nil, false, "UPDATING for more than 4h0m0s", ""},
 		"a lasting fault":                          {managed(BuilderUpdating, faulty), Machine{}, Agent{}, JobStatus{}, creating(), 0, BuilderUpdating, nil, false, "no such subnet", ""},
