@@ -198,7 +198,7 @@ func PlanImage(s ImageSnapshot, now time.Time) Decision[Image] {
 		}
 		return Decision[Image]{Next: i, Do: i.removal(), Remove: true, Wake: i.BuilderKeys(), Why: "the image's data are gone"}
 	case ImageFailed:
-		if i.BuilderID != "" || i.CopyOf != "" || i.Archive != "" { // what a capture, a copy or an import may have left
+		if i.Account != "" { // what making it may have left; a public one is the provider's
 			return Decision[Image]{Next: i, Do: i.removal()}
 		}
 	}

@@ -327,6 +327,10 @@ func TestRemovalOfAnImport(t *testing.T) {
 		if diff := cmp.Diff([]Action{EnsureImageGone{"new"}, EnsureImageGone{"loaded"}}, d.Do); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", state, diff)
 		}
+		d = PlanImage(ImageSnapshot{Image: *imported(state, unmanaged)}, t0)
+		if diff := cmp.Diff([]Action{EnsureImageGone{"new"}}, d.Do); diff != "" {
+			t.Errorf("%s, without a builder (-want +got):\n%s", state, diff)
+		}
 	}
 }
 

@@ -157,7 +157,7 @@ func TestPlanImage(t *testing.T) {
 		"DELETING too long":                     {ImageSnapshot{Image: image(ImageDeleting, func(i *Image) { i.Problem = &Problem{Message: "busy"} })}, time.Hour, ImageFailed, nil, false},
 		"DELETING late, but not tried yet":      {ImageSnapshot{Image: image(ImageDeleting)}, time.Hour, ImageDeleting, []string{"EnsureImageGone"}, true},
 		"FAILED cleans up":                      {ImageSnapshot{Image: image(ImageFailed)}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
-		"a failed public image is left alone":   {ImageSnapshot{Image: image(ImageFailed, func(i *Image) { i.BuilderID = "" })}, 0, ImageFailed, nil, false},
+		"a failed public image is left alone":   {ImageSnapshot{Image: image(ImageFailed, func(i *Image) { i.BuilderID, i.Account = "", "" })}, 0, ImageFailed, nil, false},
 		"a copy is made":                        {ImageSnapshot{Image: copied(ImageCopying)}, 0, ImageCopying, []string{"EnsureImageCopied"}, false},
 		"a whole copy is AVAILABLE":             {ImageSnapshot{Image: copied(ImageCopying), Exists: true}, 5 * time.Hour, ImageAvailable, nil, false},
 		"a copy that is announced is asked for": {ImageSnapshot{Image: copied(ImageCopying)}, time.Hour, ImageCopying, []string{"EnsureImageCopied"}, false},
