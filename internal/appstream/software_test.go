@@ -267,6 +267,17 @@ func TestPlanLicenses(t *testing.T) {
 		}
 	}
 
+	// One that ended before another began, and is cleared after that, takes no date back.
+	other := *first
+	other.Last = late.Add(time.Minute)
+	earlier := s
+	earlier.Session = began.Next
+	earlier.Session.End(EndByUser, late.Add(30*time.Second))
+	earlier.Seat, earlier.Usages = SeatStatus{Answers: true}, []LicenseUsage{other}
+	if d := PlanSession(earlier, late.Add(2*time.Minute)); !d.Next.Cleared || usage(d) != nil {
+		t.Errorf("cleared late: %+v", usage(d))
+	}
+
 	// A session that had no desktop used nothing, and neither did one without such software.
 	s.Session.End(EndNotStarted, late)
 	s.Seat = SeatStatus{Answers: true}
