@@ -49,7 +49,6 @@ func (s *Service) CopyImage(ctx context.Context, in *aws.CopyImageInput) (*aws.C
 		image.View.BaseImageArn = new(source.ARN())
 		image.View.Description = in.DestinationImageDescription
 		image.View.ImageBuilderName = nil // as in the model: there is no such builder in the other region
-		image.View.ImageErrors = nil
 		image.Enter(appstream.ImageCopying, now)
 		if err := move(tx, &image.Meta, "", now, "CopyImage "+from.ARN()); err != nil {
 			return err

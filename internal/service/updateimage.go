@@ -52,7 +52,6 @@ func (s *Service) CreateUpdatedImage(ctx context.Context, in *aws.CreateUpdatedI
 		image.View = source.View
 		image.View.Description, image.View.DisplayName = in.NewImageDescription, in.NewImageDisplayName
 		image.View.ImageBuilderName = nil // as in the model: its builder is nobody's
-		image.View.ImageErrors = nil
 		if source.View.AppstreamAgentVersion != nil && *source.View.AppstreamAgentVersion != "LATEST" {
 			image.View.AppstreamAgentVersion = new(s.latestAgent())
 		}
