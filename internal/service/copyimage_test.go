@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func TestCopyImage(t *testing.T) {
 	f.addImage(me, "mine", appstream.ImageAvailable, func(i *appstream.Image) {
 		i.Tags = map[string]string{"team": "red"}
 		i.Permissions = map[string]types.ImagePermissions{other: {AllowFleet: new(true)}}
-		i.BuilderID, i.VolumeGB, i.Icons = "ib-1", 300, map[string]string{"xterm": "icon"}
+		i.BuilderID, i.VolumeGB, i.Icons, i.Software = "ib-1", 300, map[string]string{"xterm": "icon"}, []string{"Geany"}
 		i.View.ImageBuilderName, i.View.Description, i.View.DisplayName, i.View.Applications = new("hello"), new("the first"), new("Mine"), apps
 		i.View.AppstreamAgentVersion = new("01-01-2026")
 	})
@@ -65,7 +66,8 @@ func TestCopyImage(t *testing.T) {
 		t.Errorf("the copy (-want +got):\n%s", diff)
 	}
 	source, image := f.imageIn(me, "us-west-2", "mine"), f.imageIn(me, "eu-west-1", "copy")
-	if len(image.Tags) > 0 || image.VolumeGB != 300 || image.CopyOf != source.Ref || image.Ref == source.Ref || image.BuilderID != "" || image.Due.IsZero() || image.Deadline.IsZero() {
+	if len(image.Tags) > 0 || image.VolumeGB != 300 || image.CopyOf != source.Ref || image.Ref == source.Ref || image.BuilderID != "" || image.Due.IsZero() || image.Deadline.IsZero() ||
+		!slices.Equal(image.Software, source.Software) {
 		t.Errorf("the record of the copy: %+v", image)
 	}
 	if source.State != appstream.ImageAvailable || len(source.Tags) != 1 || len(source.Permissions) != 1 {

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,7 @@ func TestCreateUpdatedImage(t *testing.T) {
 	released := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)
 	f.addImage(me, "mine", appstream.ImageAvailable, func(i *appstream.Image) {
 		i.Ref, i.Tags, i.VolumeGB, i.Icons = "mine-ref", map[string]string{"team": "red"}, 300, map[string]string{"xterm": "icon"}
+		i.Software = []string{"Geany"}
 		i.Permissions = map[string]types.ImagePermissions{other: {AllowFleet: new(true)}}
 		i.View.ImageBuilderName, i.View.Description, i.View.DisplayName = new("hello"), new("the first"), new("Mine")
 		i.View.Applications = []types.Application{{Name: new("xterm"), LaunchPath: new("/usr/bin/xterm")}}
@@ -80,6 +82,11 @@ func TestCreateUpdatedImage(t *testing.T) {
 	}
 	if b.State != appstream.BuilderUpdating || b.Due.IsZero() || b.ImageRef != "mine-ref" || b.ID != image.BuilderID || b.Name != image.ManagedBy || b.CapturingID != image.ID || len(b.Tags) > 0 {
 		t.Errorf("its record: %+v", b)
+	}
+	for _, arn := range []string{image.ARN(), b.ARN()} {
+		if got := f.software(arn); !slices.Equal(got, []string{"Geany INSTALLED"}) {
+			t.Errorf("%s has the software %v", arn, got)
+		}
 	}
 	wantBuilder := types.ImageBuilder{
 		Name: &b.Name, Arn: new(b.ARN()), State: types.ImageBuilderStateUpdating, InstanceType: new("stream.memory.large"), ImageArn: new("arn:aws:appstream:us-west-2:" + me + ":image/mine"),
