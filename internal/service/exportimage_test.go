@@ -108,6 +108,31 @@ func TestExportIsRefused(t *testing.T) {
 	f.must(err)
 }
 
+// Who deletes an image gives its exports up, and no others.
+func TestDeleteGivesExportsUp(t *testing.T) {
+	f := newFixture(t)
+	var tasks []*string
+	for _, name := range []string{"mine", "another"} {
+		f.addImage(me, name, appstream.ImageAvailable, func(i *appstream.Image) { i.Ref = name })
+		out, err := f.CreateExportImageTask(as(me), export(name, "export-of-"+name))
+		f.must(err)
+		tasks = append(tasks, out.ExportImageTask.TaskId)
+	}
+	_, err := f.DeleteImage(as(me), &api.DeleteImageInput{Name: new("mine")})
+	f.must(err)
+	for n, want := range []types.ExportImageTaskState{types.ExportImageTaskStateFailed, types.ExportImageTaskStateExporting} {
+		out, err := f.GetExportImageTask(as(me), &api.GetExportImageTaskInput{TaskId: tasks[n]})
+		f.must(err)
+		e := out.ExportImageTask
+		if e.State != want {
+			t.Errorf("%s is %s, not %s", *e.AmiName, e.State, want)
+		}
+		if told := len(e.ErrorDetails) == 1 && strings.Contains(*e.ErrorDetails[0].ErrorMessage, "was deleted before it was exported"); told != (n == 0) {
+			t.Errorf("%s has the errors %+v", *e.AmiName, e.ErrorDetails)
+		}
+	}
+}
+
 func TestListExportImageTasks(t *testing.T) {
 	f := newFixture(t, func(cfg *service.Config) { cfg.Quotas.ImageExports = 1000 })
 	f.addImage(me, "mine", appstream.ImageAvailable)
