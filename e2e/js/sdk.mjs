@@ -46,8 +46,8 @@ async function life(protocol) {
   await refused("CreateImageBuilder", { Name: "-x", ImageName: "oriel-debian-12", InstanceType: "stream.standard.medium" }, "ValidationException", /name/i);
   await refused("CreateImageBuilder", { Name: "x", ImageName: "no-such-image", InstanceType: "stream.standard.medium" }, "ResourceNotFoundException", /no-such-image/);
   await refused("CreateImageBuilder", { Name: "x", InstanceType: "stream.standard.medium" }, "InvalidParameterCombinationException", /ImageName|ImageArn/);
-  const pending = await refused("DescribeUsers", { AuthenticationType: "USERPOOL" }, "NotImplementedException", /DescribeUsers/);
-  assert.equal(pending.$metadata.httpStatusCode, 501);
+  const missing = await refused("StartAppBlockBuilder", { Name: "nobody" }, "ResourceNotFoundException", /app block builder nobody/);
+  assert.equal(missing.$metadata.httpStatusCode, 404);
   spoke();
   console.log(`${protocol}: the whole life of ${Name}, ${Date.now() - before} ms`);
 }
