@@ -320,16 +320,17 @@ func (b *Build) build(ctx context.Context, base *types.Image, replace bool) (arn
 	if err := b.awaitRunning(ctx); err != nil {
 		return "", err
 	}
-	if !replace { // what can be known is said before the work
-		if _, err := b.createImage(ctx, true); err != nil {
-			return "", err
-		}
+	if err := b.mayCreate(ctx, replace); err != nil { // what can be known is said before the work
+		return "", err
 	}
 	if err := b.work(ctx, base); err != nil {
 		return "", err
 	}
 	if replace {
 		if err := b.ours(ctx); err != nil {
+			return "", err
+		}
+		if err := b.mayCreate(ctx, true); err != nil { // while there is the old one still
 			return "", err
 		}
 		if err := b.deleteImage(ctx); err != nil {
@@ -588,6 +589,15 @@ func (b *Build) upload(ctx context.Context, u recipe.Upload) error {
 		}
 		at = max(0, min(out.ReceivedBytes, u.Size))
 	}
+}
+
+// mayCreate asks whether the image could be made. Of one that is to be replaced, the last thing that is wrong is that it is there.
+func (b *Build) mayCreate(ctx context.Context, replace bool) error {
+	_, err := b.createImage(ctx, true)
+	if replace && code(err) == "ResourceAlreadyExistsException" {
+		return nil
+	}
+	return err
 }
 
 // createImage asks for the image.

@@ -363,6 +363,37 @@ func TestFailingStep(t *testing.T) {
 	}
 }
 
+// An image that is to be replaced stays when the new one is refused, before the work or after it.
+func TestReplaceIsRefused(t *testing.T) {
+	w := newWorld(t)
+	old := w.mustBuild(w.build(text), Built)
+	for refusedAt := range 2 {
+		var mu sync.Mutex
+		n := -1
+		w.set(func(op string) (int, string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if op == "CreateImage" {
+				n++
+			}
+			if op == "CreateImage" && n >= refusedAt {
+				return http.StatusBadRequest, `{"__type":"OperationNotPermittedException","Message":"The catalogue is broken."}`
+			}
+			return 0, ""
+		}, nil)
+		b := w.build(strings.Replace(text, "An editor", "Another editor", 1))
+		b.Replace = true
+		if _, err := b.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "The catalogue is broken.") {
+			t.Errorf("refused at %d: %v", refusedAt, err)
+		}
+		w.set(nil, nil)
+		if image, tags := w.image("editor"); image == nil || image.State != types.ImageStateAvailable || tags["oriel:recipe"] != old.Digest {
+			t.Fatalf("refused at %d: the old image is %+v", refusedAt, image)
+		}
+		w.nothingLeft("editor AVAILABLE")
+	}
+}
+
 // Wherever a build is interrupted, nothing of it is left when it returns.
 func TestInterrupt(t *testing.T) {
 	w := newWorld(t)
