@@ -108,6 +108,29 @@ func TestExportIsRefused(t *testing.T) {
 	f.must(err)
 }
 
+// countedArchives calls what it is when archives are counted.
+type countedArchives func() int
+
+func (n countedArchives) Count(context.Context, string) (int, error) { return n(), nil }
+func (n countedArchives) Has(context.Context, string) (bool, error)  { return false, nil }
+
+// An export that is complete between the count of the archives and the transaction counts all the same.
+func TestExportThatEndsMeanwhile(t *testing.T) {
+	count := func() int { return 0 }
+	f := newFixture(t, func(cfg *service.Config) {
+		cfg.Archives, cfg.Quotas.ImageExports = countedArchives(func() int { return count() }), 1
+	})
+	f.addImage(me, "mine", appstream.ImageAvailable)
+	out, err := f.CreateExportImageTask(as(me), export("mine", "x-1"))
+	f.must(err)
+	count = func() int {
+		f.end(out.ExportImageTask.TaskId, appstream.ExportCompleted) // just after its archive was not there yet
+		return 0
+	}
+	_, err = f.CreateExportImageTask(as(me), export("mine", "x-2"))
+	refused(t, err, appstream.LimitExceeded, "Limit: 1")
+}
+
 // Who deletes an image gives its exports up, and no others.
 func TestDeleteGivesExportsUp(t *testing.T) {
 	f := newFixture(t)
