@@ -383,3 +383,13 @@ func TestDescribeAppLicenseUsage(t *testing.T) {
 		t.Errorf("of a month without sessions: %+v", out)
 	}
 }
+
+// The software of an image builder is told in its own region, as everything else of it is.
+func TestSoftwareInAnotherRegion(t *testing.T) {
+	f := newFixture(t, withSoftware)
+	far := appstream.ImageBuilder{Meta: appstream.Meta{Key: appstream.Key{Account: me, Region: "eu-west-1", Noun: appstream.NounImageBuilder, Name: "far"}, ID: "ib-far"}}
+	far.Enter(appstream.BuilderPending, time.Now())
+	f.must(f.store.Update(t.Context(), func(tx store.Tx) error { return tx.Insert(&far) }))
+	_, err := f.DescribeSoftwareAssociations(as(me), &api.DescribeSoftwareAssociationsInput{AssociatedResource: new(far.ARN())})
+	refused(t, err, appstream.ResourceNotFound, "far for account "+me+" does not exist")
+}
