@@ -393,3 +393,11 @@ func TestSoftwareInAnotherRegion(t *testing.T) {
 	_, err := f.DescribeSoftwareAssociations(as(me), &api.DescribeSoftwareAssociationsInput{AssociatedResource: new(far.ARN())})
 	refused(t, err, appstream.ResourceNotFound, "far for account "+me+" does not exist")
 }
+
+// Software is staged on image builders that run or are stopped; one that FAILED is repaired first.
+func TestSoftwareOfABrokenBuilder(t *testing.T) {
+	f := newFixture(t, withSoftware)
+	f.running("hello")
+	f.setState("hello", "FAILED")
+	refused(t, f.addSoftware("hello", "Geany"), appstream.OperationNotPermitted, "The image builder hello is FAILED. The image builder must be in a RUNNING or STOPPED state")
+}
