@@ -156,8 +156,13 @@ type addKeyCommand struct {
 // maxPolicyFile is more than the server takes, in bytes.
 const maxPolicyFile = 64 << 10
 
-// Run makes the key and prints it.
+// Run makes the key and prints it. A file that is there may have the only copy of another secret.
 func (c *addKeyCommand) Run(ctx context.Context) error {
+	if c.File != "" {
+		if _, err := os.Lstat(c.File); err == nil {
+			return fmt.Errorf("%s is there already: name a new file with --file, or remove it first", c.File)
+		}
+	}
 	policy := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`
 	if !c.AllowAll {
 		f, err := os.Open(c.PolicyFile)

@@ -7,6 +7,8 @@ import { launch, type Application, type AppWindow, type SessionInfo } from "./se
 const searchable = 12;
 /** A window that has not come by then is not waited for. */
 const patience = 20_000;
+/** When the last window has gone, what is typed so long was meant for it, or for the next one. */
+const stillTyping = 5_000;
 
 /**
  * The applications that can be started: a panel in the DESKTOP view; in the APP view, where there is no desktop, the home
@@ -20,11 +22,15 @@ export class Catalogue {
   #shown: string | undefined; // what the list was made of
   #starting = new Map<string, number>(); // applications whose window is waited for, and the timer that gives it up
   #windows: AppWindow[] | undefined;
+  #deafUntil = 0; // on the page's clock
   #called = false; // the person has asked for the home screen; else it is there because no window is
 
   constructor(private room: Room) {
     this.#search.oninput = () => this.#filter();
     this.#list.addEventListener("keydown", (event) => this.#move(event));
+    this.#list.addEventListener("keyup", (event) => {
+      if (event.key === " " && (performance.now() < this.#deafUntil || this.#starting.size > 0)) event.preventDefault();
+    });
     if (!this.#home) return;
     const home = this.#home;
     $("home-tool").onclick = () => (home.hidden ? this.open(true) : this.close());
@@ -62,7 +68,10 @@ export class Catalogue {
     // A program's first picture often goes before its window comes, and the home screen was there meanwhile.
     if (came.length > 0 && !first && !this.#called) this.close();
     $("home-back").hidden = windows.length === 0;
-    if (windows.length === 0 && this.#starting.size === 0) this.open();
+    if (windows.length === 0 && this.#starting.size === 0) {
+      if (before.size > 0) this.#deafUntil = performance.now() + stillTyping;
+      this.open();
+    }
   }
 
   /** Shows the home screen, until a window comes or, if the person has called it, until it is left. */
@@ -183,6 +192,11 @@ export class Catalogue {
     const tiles = this.#tiles().filter((tile) => !tile.parentElement?.hidden);
     const at = tiles.indexOf(document.activeElement as HTMLButtonElement);
     if (at < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
+    const deaf = performance.now() < this.#deafUntil;
+    if ((event.key.length === 1 && (deaf || this.#starting.size > 0)) || (event.key === "Enter" && deaf)) {
+      event.preventDefault(); // what is meant for a program must not start another
+      return;
+    }
     const row = tiles.filter((tile) => tile.offsetTop === tiles[0]?.offsetTop).length;
     const to: Record<string, number> = { ArrowRight: at + 1, ArrowLeft: at - 1, ArrowDown: at + row, ArrowUp: at - row, Home: 0, End: tiles.length - 1 };
     let next = tiles[to[event.key] ?? -1];

@@ -221,6 +221,24 @@ const tests = {
     await shown(t.page, "#home");
   },
 
+  async "what is typed for a program starts no other"(t) {
+    await begin(t.page, "APP", { application: "app-2" });
+    const asked = [];
+    t.page.on("request", (r) => r.url().endsWith("/launch") && asked.push(JSON.parse(r.postData()).application));
+    await control("windows", [terminal]);
+    await until("its window", async () => (await text(t.page, "#windows-count")) === "1");
+    await control("windows", []);
+    await shown(t.page, "#home");
+    await t.page.keyboard.type("to the terminal ", { delay: 5 });
+    await t.page.keyboard.press("Enter");
+    await t.page.evaluate(() => new Promise((r) => setTimeout(r, 0)));
+    assert.deepEqual(asked, []);
+    await t.page.click("[data-name=app-0]");
+    await t.page.keyboard.type("text ", { delay: 5 });
+    await t.page.evaluate(() => new Promise((r) => setTimeout(r, 0)));
+    assert.deepEqual(asked, ["app-0"]);
+  },
+
   async "a window takes the place of the home screen that nobody called"(t) {
     await begin(t.page, "APP", { application: "app-2" });
     const count = (n) => until(`${n} windows`, async () => ((await text(t.page, "#windows-count")) || "0") === String(n));
