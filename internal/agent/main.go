@@ -25,6 +25,7 @@ import (
 //	oriel-agent                            process 1 of an instance
 //	oriel-agent version                    prints the version
 //	oriel-agent menu, launch NAME          package menu
+//	oriel-agent unzip FILE DIRECTORY       unpacks session scripts, see unzip
 //	sudo                                   package sudo
 //	reboot, poweroff, halt, shutdown       stop the instance
 //	AppStreamImageAssistant                package assistant
@@ -54,10 +55,16 @@ func Main(args []string) int {
 		case args[0] == "version":
 			fmt.Println(agentapi.Version)
 			return 0
+		case args[0] == "unzip" && len(args) == 3:
+			if err := unzip(args[1], args[2]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			return 0
 		case args[0] == "menu" && len(args) == 1, args[0] == "launch" && len(args) == 2:
 			return menu.Main(args)
 		}
-		fmt.Fprintln(os.Stderr, "usage: oriel-agent [version | menu | launch NAME]   (without arguments: the first process of an instance)")
+		fmt.Fprintln(os.Stderr, "usage: oriel-agent [version | menu | launch NAME | unzip FILE DIRECTORY]   (without arguments: the first process of an instance)")
 		return 2
 	}
 	// The agent is idle nearly always and shares its host with many others: a

@@ -1,6 +1,7 @@
 package appstream
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -36,6 +37,11 @@ type Fleet struct {
 	Failures int       // instances in a row that could not be made
 	Young    int       // instances in a row that were ready and ended within youngTime
 	Retry    time.Time `json:",omitzero"` // when to try the next one; zero: at once
+
+	// Elastic fleets only. Their image, ImageRef, is that of a Composition.
+	Base      string    `json:",omitzero"`  // ARN of the public image that it is made of
+	Catalogue Catalogue `json:",omitzero"`  // what it has
+	Trouble   string    `json:",omitempty"` // why there is none yet, or no newer one; for people
 }
 
 // The states of a fleet.
@@ -138,7 +144,9 @@ func (f *Fleet) Describe(c Capacity) types.Fleet {
 	v := f.View
 	v.Name, v.Arn, v.CreatedTime, v.State = new(f.Name), new(f.ARN()), new(f.Created), types.FleetState(f.State)
 	n := func(n int) *int32 { return new(int32(n)) }
-	v.ComputeCapacityStatus = &types.ComputeCapacityStatus{Desired: n(f.Desired), Running: n(c.Running), InUse: n(c.InUse), Available: n(c.Available)}
+	if !f.Elastic() {
+		v.ComputeCapacityStatus = &types.ComputeCapacityStatus{Desired: n(f.Desired), Running: n(c.Running), InUse: n(c.InUse), Available: n(c.Available)}
+	}
 	if f.Multi() {
 		s := v.ComputeCapacityStatus
 		s.Draining = n(c.Draining)
@@ -147,13 +155,16 @@ func (f *Fleet) Describe(c Capacity) types.Fleet {
 		s.DrainModeActiveUserSessions, s.DrainModeUnusedUserSessions = n(c.DrainingActive), n(c.DrainingUnused)
 	}
 	v.FleetErrors = slices.Clone(f.View.FleetErrors)
+	if f.Trouble != "" {
+		v.FleetErrors = addFleetError(v.FleetErrors, "", f.Trouble)
+	}
 	return v
 }
 
 // Spec is the machine that an instance of the fleet is. agent is the version to start with.
 func (f *Fleet) Spec(id, agent string, sizes map[string]InstanceType) MachineSpec {
 	v := &f.View
-	spec := MachineSpec{ID: id, Resource: f.Key, ImageARN: deref(v.ImageArn), ImageRef: f.ImageRef, InstanceType: sizes[deref(v.InstanceType)],
+	spec := MachineSpec{ID: id, Resource: f.Key, ImageARN: cmp.Or(deref(v.ImageArn), f.Base), ImageRef: f.ImageRef, InstanceType: sizes[deref(v.InstanceType)],
 		AgentVersion: agent, VolumeGB: f.VolumeGB, Sessions: max(f.PerInstance(), 1)}
 	switch {
 	case v.VpcConfig != nil && len(v.VpcConfig.SubnetIds) > 0:
@@ -172,6 +183,7 @@ type FleetSnapshot struct {
 	Sizes     map[string]InstanceType
 	Agent     string   // the newest agent version that is installed
 	IDs       []string // for new instances, as many as can be made at a time
+	Elastic   *ElasticSnapshot
 }
 
 // FleetBatch is how many instances of a fleet are made at a time.
@@ -191,6 +203,9 @@ func PlanFleet(s FleetSnapshot, now time.Time) Decision[Fleet] {
 	d := Decision[Fleet]{Next: f}
 	switch f.State {
 	case FleetStarting, FleetRunning:
+		if f.Elastic() && s.Elastic != nil {
+			return planElastic(s, now)
+		}
 		return planCapacity(s, now)
 	case FleetStopping:
 		for _, session := range s.Sessions {
@@ -301,7 +316,7 @@ func planCapacity(s FleetSnapshot, now time.Time) Decision[Fleet] {
 		more, problem = 0, &Problem{Message: fmt.Sprintf("The instance type %s is not there any more. Configure it again, or stop the fleet and give it another.", deref(f.View.InstanceType))}
 	}
 	for n := range max(more, 0) {
-		i := f.newInstance(s.IDs[n], s, now)
+		i := f.NewInstance(s.IDs[n], s.Agent, s.Sizes, now)
 		d.Also = append(d.Also, Also{Record: &i, Why: "the fleet has less than it shall have"})
 	}
 	if lasting { // the others are made as usual
@@ -344,16 +359,17 @@ func readiness(state string) int {
 	return 2
 }
 
-func (f *Fleet) onDemand() bool { return f.View.FleetType == types.FleetTypeOnDemand }
+// onDemand tells whether an instance runs only while somebody uses it.
+func (f *Fleet) onDemand() bool { return f.View.FleetType == types.FleetTypeOnDemand || f.Elastic() }
 
-func (f *Fleet) newInstance(id string, s FleetSnapshot, now time.Time) Instance {
-	agent := f.Agent
-	if agent == "" || agent == "LATEST" {
-		agent = s.Agent
+// NewInstance makes the record of an instance. agent is the newest version that is installed.
+func (f *Fleet) NewInstance(id, agent string, sizes map[string]InstanceType, now time.Time) Instance {
+	if f.Agent != "" && f.Agent != "LATEST" {
+		agent = f.Agent
 	}
 	i := Instance{
 		Meta:  Meta{Key: Key{f.Account, f.Region, NounInstance, InstanceName(f.Name, id)}, ID: id, Created: now, Due: now},
-		Fleet: f.Name, FleetID: f.ID, Spec: f.Spec(id, agent, s.Sizes), OnDemand: f.onDemand(), Max: f.PerInstance(), Software: f.Software,
+		Fleet: f.Name, FleetID: f.ID, Spec: f.Spec(id, agent, sizes), OnDemand: f.onDemand(), Max: f.PerInstance(), Software: f.Software,
 	}
 	i.Enter(InstancePending, now)
 	return i

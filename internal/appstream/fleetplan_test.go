@@ -28,7 +28,7 @@ func of(max int) func(*Fleet) {
 
 // instance makes one as the fleet would.
 func instance(f Fleet, id, state string, edit ...func(*Instance)) Instance {
-	i := f.newInstance(id, FleetSnapshot{Sizes: InstanceTypes(), Agent: "11-21-2026"}, t0)
+	i := f.NewInstance(id, "11-21-2026", InstanceTypes(), t0)
 	i.Version = 1
 	i.Enter(state, t0)
 	i.Started = state == InstanceAvailable || state == InstanceInUse || state == InstanceDraining

@@ -1,6 +1,7 @@
 package appstream
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
@@ -50,7 +51,8 @@ var instanceDeadlines = map[string]time.Duration{
 var instanceTransitions = func() []Transition {
 	table := []Transition{
 		{"", InstancePending, "the fleet has less than it shall have"},
-		{InstancePending, InstancePrepared, "the machine is made (ON_DEMAND)"},
+		{"", InstanceInUse, "a session on an Elastic fleet that has no instance to spare; the machine is made"},
+		{InstancePending, InstancePrepared, "the machine is made (ON_DEMAND, ELASTIC)"},
 		{InstancePending, InstanceAvailable, "the machine runs and is ready for a session"},
 		{InstancePrepared, InstanceInUse, "a session was put on it; the machine starts"},
 		{InstanceAvailable, InstanceInUse, "a session was put on it"},
@@ -63,6 +65,9 @@ var instanceTransitions = func() []Transition {
 	}
 	return table
 }()
+
+// InstanceID makes the ID of an instance, in the form of AWS's, of random bytes.
+func InstanceID(random [9]byte) string { return "i-" + hex.EncodeToString(random[:])[:17] }
 
 // InstanceName is the name of an instance's record: names of one fleet have the prefix InstancePrefix(fleet).
 func InstanceName(fleet, id string) string { return InstancePrefix(fleet) + id }
@@ -136,7 +141,7 @@ func PlanInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 	switch {
 	case s.Fleet == nil:
 		return discard(s, now, "its fleet is gone")
-	case s.Machine.Phase == MachineAbsent:
+	case s.Machine.Phase == MachineAbsent && !(i.State == InstanceInUse && i.OnDemand && !i.Started):
 		return s.lost("its machine vanished", now)
 	}
 	if i.State == InstancePrepared {
@@ -145,7 +150,7 @@ func PlanInstance(s InstanceSnapshot, now time.Time) Decision[Instance] {
 		}
 		return Decision[Instance]{Next: i}
 	}
-	if s.Machine.Phase == MachineStopped {
+	if s.Machine.Phase != MachineRunning { // one that was never started may still have to be made
 		switch p := i.Problem; {
 		case i.Started:
 			return s.lost("its machine ended", now)

@@ -48,7 +48,7 @@ type MachineSpec struct {
 	Subnet       string // "" for the default subnet, which has a way to the internet
 	AgentVersion string // MM-DD-YYYY: the agent to start with
 	VolumeGB     int    // size of the root volume, in GiB
-	Sessions     int    // of a fleet's instance: how many people it is for at a time, 1 to 50; 0 for an image builder
+	Sessions     int    // of a fleet's instance: how many people it is for at a time, 1 to 50; 0 for one that is an image builder inside
 }
 
 // IsolatedSubnet is the subnet of machines that name no subnet and have no EnableDefaultInternetAccess. It has no way to the

@@ -17,6 +17,7 @@ const (
 	NounStack        Noun = "stack"
 	NounInstance     Noun = "instance" // of a fleet; the API has no such resource
 	NounSession      Noun = "session"
+	NounComposition  Noun = "composition" // of an Elastic fleet; the API has no such resource
 	NounExportTask   Noun = "export-image-task"
 	NounUser         Noun = "user"                      // of the user pool
 	NounEntitlement  Noun = "entitlement"               // of a stack
@@ -136,7 +137,7 @@ type Transition struct {
 func Transitions() map[Noun][]Transition {
 	return map[Noun][]Transition{
 		NounImageBuilder: imageBuilderTransitions, NounImage: imageTransitions, NounFleet: fleetTransitions, NounStack: stackTransitions,
-		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounAccessKey: accessKeyTransitions,
+		NounInstance: instanceTransitions, NounSession: sessionTransitions, NounComposition: compositionTransitions, NounAccessKey: accessKeyTransitions,
 		NounExportTask: exportTransitions, NounLicenseUsage: licenseUsageTransitions,
 		NounUser: userTransitions, NounEntitlement: entitlementTransitions, NounDirectory: directoryTransitions,
 		NounAppBlock: appBlockTransitions, NounAppBlockBuilder: appBlockBuilderTransitions, NounApplication: applicationTransitions,

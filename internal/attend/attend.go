@@ -6,9 +6,14 @@ package attend
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -150,6 +155,58 @@ func (a Agents) BeginJob(ctx context.Context, machine string, job appstream.Job)
 		steps[n] = agentapi.JobStep{Name: s.Name, Command: s.Command, Launch: s.Launch, Seconds: int((s.Time + time.Second - 1) / time.Second)}
 	}
 	return client.BeginJob(ctx, job.ID, agentapi.Job{Steps: steps})
+}
+
+// PutFile has a machine have a file; see reconcile.Agents. The content is read twice: the agent is told its digest first.
+func (a Agents) PutFile(ctx context.Context, machine, path string, mode uint32, size int64, open func(context.Context) (io.ReadCloser, error)) error {
+	digest := sha256.New()
+	if err := read(ctx, open, func(r io.Reader) error {
+		n, err := io.Copy(digest, r)
+		if err == nil && n != size {
+			err = fmt.Errorf("it has %d bytes and not %d", n, size)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	f := agentapi.PutFile{Path: path, Mode: mode, Size: size, SHA256: hex.EncodeToString(digest.Sum(nil))}
+	if err := f.Check(); err != nil {
+		return &compute.Fault{Message: "the file " + path + " cannot be put on a machine: " + err.Error(), Cause: err}
+	}
+	client := a.Client(machine)
+	defer client.Close()
+	return read(ctx, open, func(r io.Reader) error {
+		piece := make([]byte, agentapi.MaxPiece)
+		for offset := int64(0); ; {
+			n, err := io.ReadFull(r, piece)
+			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+				return err
+			}
+			status, err := client.PutFile(ctx, f, offset, piece[:n])
+			if e, ok := errors.AsType[*agentapi.CallError](err); ok && e.Status == http.StatusInsufficientStorage {
+				return &compute.Fault{Message: "the machine's disk is full. Give the fleet a greater RootVolumeConfig", Cause: err}
+			}
+			offset += int64(n)
+			switch {
+			case err != nil:
+				return err
+			case status.Complete:
+				return nil
+			case status.Received != offset || n == 0:
+				return fmt.Errorf("the machine has %d bytes of the file %s, after %d were sent", status.Received, path, offset)
+			}
+		}
+	})
+}
+
+// read has fn read what open opens.
+func read(ctx context.Context, open func(context.Context) (io.ReadCloser, error), fn func(io.Reader) error) error {
+	r, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return fn(r)
 }
 
 // Creator makes images and packages; *service.Service is one.

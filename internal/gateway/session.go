@@ -201,6 +201,9 @@ func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Sessi
 		if err == nil && fleet.ImageID != "" {
 			err = tx.Find(fleet.ImageID, &image)
 		}
+		if fleet.Elastic() {
+			image.View.Applications, image.Icons = fleet.Catalogue.Applications, fleet.Catalogue.Icons
+		}
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"time"
 
@@ -22,8 +21,17 @@ func (e *Engine) passFleet(ctx context.Context, head appstream.Meta) error {
 		var err error
 		s.Instances, err = store.List[appstream.Instance](tx, store.Query{Noun: appstream.NounInstance, Region: head.Region,
 			Accounts: []string{head.Account}, Prefix: appstream.InstancePrefix(head.Name)})
-		if err != nil || s.Fleet.State != appstream.FleetStopping {
+		if err != nil {
 			return err
+		}
+		switch s.Fleet.State {
+		case appstream.FleetStarting, appstream.FleetRunning:
+			if s.Fleet.Elastic() {
+				s.Elastic, err = elastic(tx, &s.Fleet)
+			}
+			return err
+		case appstream.FleetStopped:
+			return nil
 		}
 		s.Sessions, err = store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: head.Region,
 			Accounts: []string{head.Account}, Prefix: appstream.SessionPrefix(head.Name, ""), States: []string{appstream.SessionPending, appstream.SessionActive}})
@@ -36,6 +44,9 @@ func (e *Engine) passFleet(ctx context.Context, head appstream.Meta) error {
 		s.IDs = append(s.IDs, instanceID())
 	}
 	return finish(ctx, e, s.Fleet, func() (appstream.Decision[appstream.Fleet], error) {
+		if s.Elastic != nil {
+			e.measure(ctx, s.Fleet.Account, s.Elastic)
+		}
 		return appstream.PlanFleet(s, time.Now().UTC()), nil
 	})
 }
@@ -44,7 +55,7 @@ func (e *Engine) passFleet(ctx context.Context, head appstream.Meta) error {
 func instanceID() string {
 	var b [9]byte
 	rand.Read(b[:])
-	return "i-" + hex.EncodeToString(b[:])[:17]
+	return appstream.InstanceID(b)
 }
 
 // passInstance is one pass over an instance of a fleet.

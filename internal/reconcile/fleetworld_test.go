@@ -61,6 +61,7 @@ func (c *crew) up(id string) bool {
 
 func (c *crew) Status(_ context.Context, id string, _ time.Duration) appstream.Agent {
 	if !c.up(id) {
+		c.forget(id)
 		return appstream.Agent{Problem: "no answer"}
 	}
 	return appstream.Agent{Answers: true, Ready: true}

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -20,12 +21,13 @@ type labour struct {
 	steps map[string][]appstream.JobStep  // job → what it is
 	fails map[string]string               // the name of a step → why it fails
 	count map[string]int                  // job → how often it was begun
+	files map[string]map[string]string    // machine → path → content
 }
 
 const jobTime = 500 * time.Millisecond
 
 func newLabour(up func(string) bool) *labour {
-	return &labour{up: up, begun: map[string]map[string]time.Time{}, steps: map[string][]appstream.JobStep{}, fails: map[string]string{}, count: map[string]int{}}
+	return &labour{up: up, begun: map[string]map[string]time.Time{}, steps: map[string][]appstream.JobStep{}, fails: map[string]string{}, count: map[string]int{}, files: map[string]map[string]string{}}
 }
 
 // forget has a machine that has gone down forget its jobs.
@@ -98,4 +100,35 @@ func (l *labour) Job(ctx context.Context, machine, job string, wait time.Duratio
 		}
 	}
 	return s
+}
+
+func (l *labour) PutFile(ctx context.Context, machine, path string, _ uint32, size int64, open func(context.Context) (io.ReadCloser, error)) error {
+	if l.around != nil {
+		if err := l.around("EnsureFilePut", machine, sim.Before); err != nil {
+			return err
+		}
+		defer l.around("EnsureFilePut", machine, sim.After)
+	}
+	if !l.up(machine) {
+		return errors.New("no answer")
+	}
+	r, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if int64(len(content)) != size {
+		return errors.New("another size")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.files[machine] == nil {
+		l.files[machine] = map[string]string{}
+	}
+	l.files[machine][path] = string(content)
+	return nil
 }

@@ -334,6 +334,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			if e.Agents != nil {
 				err = e.Agents.BeginJob(ctx, a.Machine, a.Job)
 			}
+		case appstream.EnsureFilePut:
+			err = e.putFile(ctx, a)
 		case appstream.EnsureDelivered:
 			err = e.deliver(ctx, a.Letter)
 		case appstream.EnsureSeated:
@@ -385,6 +387,8 @@ func verb(a appstream.Action) string {
 		return "reading the catalogue"
 	case appstream.EnsureJobBegun:
 		return "beginning the job"
+	case appstream.EnsureFilePut:
+		return "putting a file on the machine"
 	case appstream.EnsureDelivered:
 		return "sending the mail"
 	case appstream.EnsureSeated:

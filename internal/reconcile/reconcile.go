@@ -38,7 +38,7 @@ type Config struct {
 	Store    store.Store
 	Provider compute.Provider
 	Archives Archives // nil: images cannot be exported or imported
-	Objects  Objects  // nil: usage reports and packages cannot be written
+	Objects  Objects  // nil: usage reports and packages cannot be written, and Elastic fleets have no packages
 	Post     Post     // nil: no mails are sent
 	Agents   Agents   // nil when the provider's machines have no agents: they are ready as soon as they run
 	// Catalogue reads the catalogue of a running machine, and keeps the icons. Nil: images keep the catalogue that they were given.
@@ -63,8 +63,11 @@ type Archives interface {
 	Remove(ctx context.Context, name string) error
 }
 
-// Objects keeps usage reports and packages (internal/objects).
+// Objects keeps what S3 locations name (internal/objects).
 type Objects interface {
+	// Open opens an object to be read as it is at this moment, and Stat tells of one. Errors: objects.ErrNotFound.
+	Open(ctx context.Context, at objects.Location) (io.ReadCloser, objects.Info, error)
+	Stat(ctx context.Context, at objects.Location) (objects.Info, error)
 	// Put keeps what r has as an object, whole or not at all.
 	Put(ctx context.Context, at objects.Location, r io.Reader) error
 }
@@ -94,6 +97,9 @@ type Agents interface {
 	Job(ctx context.Context, machine, job string, wait time.Duration) appstream.JobStatus
 	// BeginJob begins a job on a machine. One that the machine knows is left as it is.
 	BeginJob(ctx context.Context, machine string, job appstream.Job) error
+
+	// PutFile has a machine have a file of root's. open is called more than once, and must open the same content. An error that is a *compute.Fault is lasting.
+	PutFile(ctx context.Context, machine, path string, mode uint32, size int64, open func(context.Context) (io.ReadCloser, error)) error
 }
 
 // Engine is the running engine. Make it with New.
@@ -140,6 +146,7 @@ func New(cfg Config) *Engine {
 		appstream.NounFleet:           e.passFleet,
 		appstream.NounInstance:        e.passInstance,
 		appstream.NounSession:         e.passSession,
+		appstream.NounComposition:     e.passComposition,
 		appstream.NounUsageReports:    e.passUsageReports,
 		appstream.NounUsageRecord:     e.passUsageRecord,
 		appstream.NounLicenseUsage:    e.passLicenseUsage,

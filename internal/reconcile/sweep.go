@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
@@ -91,6 +92,7 @@ var steady = map[appstream.Noun]map[string]appstream.Phase{
 		appstream.InstanceInUse:     appstream.MachineRunning,
 		appstream.InstanceDraining:  appstream.MachineRunning,
 	},
+	appstream.NounComposition: {}, // it has a machine only while it is on its way
 }
 
 func (e *Engine) sweepMachines(ctx context.Context) error {
@@ -135,12 +137,13 @@ func (e *Engine) sweepMachines(ctx context.Context) error {
 
 func (e *Engine) sweepImages(ctx context.Context) error {
 	refs, err := e.Provider.ListImages(ctx)
-	if err != nil || len(refs) == 0 {
+	if err != nil {
 		return err
 	}
 	known := map[string]bool{}
+	var vanished []appstream.Key // compositions
 	err = e.Store.View(ctx, func(tx store.Tx) error {
-		return tx.Scan(store.Query{Noun: appstream.NounImage}, func(_ appstream.Meta, decode func(appstream.Record) error) error {
+		err := tx.Scan(store.Query{Noun: appstream.NounImage}, func(_ appstream.Meta, decode func(appstream.Record) error) error {
 			var image appstream.Image
 			if err := decode(&image); err != nil {
 				return err
@@ -148,11 +151,25 @@ func (e *Engine) sweepImages(ctx context.Context) error {
 			known[image.Ref], known[image.LoadedRef] = true, true
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		return tx.Scan(store.Query{Noun: appstream.NounComposition}, func(head appstream.Meta, decode func(appstream.Record) error) error {
+			var c appstream.Composition
+			if err := decode(&c); err != nil {
+				return err
+			}
+			known[c.Ref] = true
+			if head.State == appstream.CompositionReady && head.Due.IsZero() && !slices.Contains(refs, c.Ref) {
+				vanished = append(vanished, head.Key)
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{e.wake(ctx, vanished)}
 	for _, ref := range refs {
 		if !known[ref] {
 			e.Log.Warn("removing an image that belongs to no record", "ref", ref)

@@ -3,7 +3,9 @@ package service
 import (
 	"context"
 	"maps"
+	"strings"
 	"time"
+	"unicode"
 
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
@@ -46,6 +48,9 @@ func (s *Service) CreateAppBlock(ctx context.Context, in *aws.CreateAppBlockInpu
 // scriptTime is the longest that a setup script may take, in seconds: a person waits for it.
 const scriptTime = 600
 
+// scriptText is the greatest length of a setup script's path, and of its parameters, in bytes.
+const scriptText = 4096
+
 // checkAppBlock checks what can be checked of an app block without the store, and that its files are there.
 func (s *Service) checkAppBlock(ctx context.Context, b *types.AppBlock) error {
 	type script struct {
@@ -75,6 +80,11 @@ func (s *Service) checkAppBlock(ctx context.Context, b *types.AppBlock) error {
 		}
 		if n := value(sc.value.TimeoutInSeconds); n < 1 || n > scriptTime {
 			return appstream.Errorf(appstream.OperationNotPermitted, "%s.TimeoutInSeconds is %d. It must be between 1 and %d.", sc.member, n, scriptTime)
+		}
+		for member, text := range map[string]*string{"ExecutablePath": sc.value.ExecutablePath, "ExecutableParameters": sc.value.ExecutableParameters} {
+			if len(value(text)) > scriptText || strings.ContainsFunc(value(text), unicode.IsControl) {
+				return appstream.Errorf(appstream.OperationNotPermitted, "%s.%s must be one line of at most %d bytes.", sc.member, member, scriptText)
+			}
 		}
 		if err := s.hasObject(ctx, sc.member+".ScriptS3Location", sc.value.ScriptS3Location); err != nil {
 			return err

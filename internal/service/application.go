@@ -101,7 +101,7 @@ func (s *Service) UpdateApplication(ctx context.Context, in *aws.UpdateApplicati
 		}
 	}
 	var a appstream.Application
-	err := s.change(ctx, "appstream:UpdateApplication", k, func(tx store.Tx, _ time.Time) error {
+	err := s.change(ctx, "appstream:UpdateApplication", k, func(tx store.Tx, now time.Time) error {
 		if err := get(tx, k, &a); err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (s *Service) UpdateApplication(ctx context.Context, in *aws.UpdateApplicati
 			v.WorkingDirectory = nil
 		}
 		a.Icon = cmp.Or(icon, a.Icon)
-		return errors.Join(checkLaunch(v), hasAppBlock(tx, c, &a), tx.Put(&a))
+		return errors.Join(checkLaunch(v), hasAppBlock(tx, c, &a), tx.Put(&a), wakeFleetsOf(tx, k, now))
 	})
 	if err != nil {
 		return nil, err

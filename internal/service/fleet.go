@@ -19,9 +19,12 @@ import (
 func (s *Service) CreateFleet(ctx context.Context, in *aws.CreateFleetInput) (*aws.CreateFleetOutput, error) {
 	c := appstream.CallerFrom(ctx)
 	f := appstream.Fleet{Meta: appstream.Meta{Key: key(c, appstream.NounFleet, value(in.Name)), ID: newID("fleet-"), Tags: maps.Clone(in.Tags)}}
+	elastic := in.FleetType == types.FleetTypeElastic
 	switch {
-	case in.FleetType == types.FleetTypeElastic:
-		return nil, appstream.Errorf(appstream.OperationNotPermitted, "FleetType is ELASTIC. Oriel does not run Elastic fleets yet. Choose ALWAYS_ON or ON_DEMAND.")
+	case elastic:
+		if err := checkElastic(map[string]bool{"ImageName": in.ImageName != nil, "ImageArn": in.ImageArn != nil, "ComputeCapacity": in.ComputeCapacity != nil}); err != nil {
+			return nil, err
+		}
 	case (in.ImageName == nil) == (in.ImageArn == nil):
 		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "Specify exactly one of ImageName and ImageArn.")
 	case in.ComputeCapacity == nil:
@@ -43,18 +46,15 @@ func (s *Service) CreateFleet(ctx context.Context, in *aws.CreateFleetInput) (*a
 	if err := s.checkFleet(c, &f); err != nil {
 		return nil, err
 	}
-	if err := s.setCapacity(&f, in.ComputeCapacity); err != nil {
+	if elastic {
+		if err := s.hasScripts(ctx, in.SessionScriptS3Location); err != nil {
+			return nil, err
+		}
+	} else if err := s.setCapacity(&f, in.ComputeCapacity); err != nil {
 		return nil, err
 	}
 	err := s.change(ctx, "appstream:CreateFleet", f.Key, func(tx store.Tx, now time.Time) error {
-		image, err := s.image(tx, c, in.ImageName, in.ImageArn)
-		if err != nil {
-			return err
-		}
-		if err := s.setImage(c, &f, &image); err != nil {
-			return err
-		}
-		if err := checkPlatform(&f, in.Platform); err != nil {
+		if err := s.setFirstImage(tx, c, &f, in); err != nil {
 			return err
 		}
 		if err := setVolume(&f, in.RootVolumeConfig); err != nil {
@@ -76,6 +76,21 @@ func (s *Service) CreateFleet(ctx context.Context, in *aws.CreateFleetInput) (*a
 	return &aws.CreateFleetOutput{Fleet: new(f.Describe(appstream.Capacity{}))}, nil
 }
 
+// setFirstImage gives a new fleet the image that is wanted; an Elastic fleet, whose image is still to be made, its platform.
+func (s *Service) setFirstImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in *aws.CreateFleetInput) error {
+	if f.Elastic() {
+		return setPlatform(tx, f, in.Platform)
+	}
+	image, err := s.image(tx, c, in.ImageName, in.ImageArn)
+	if err != nil {
+		return err
+	}
+	if err := s.setImage(c, f, &image); err != nil {
+		return err
+	}
+	return checkPlatform(f, in.Platform)
+}
+
 // checkFleet checks what can be checked of a fleet, new or updated, without the store.
 func (s *Service) checkFleet(c appstream.Caller, f *appstream.Fleet) error {
 	v := &f.View
@@ -83,11 +98,16 @@ func (s *Service) checkFleet(c appstream.Caller, f *appstream.Fleet) error {
 	switch {
 	case !known:
 		return unknownType(value(v.InstanceType))
+	case f.Elastic():
+		if err := s.checkElasticFleet(f); err != nil {
+			return err
+		}
 	case v.MaxConcurrentSessions != nil:
 		return appstream.Errorf(appstream.InvalidParameterCombination, "MaxConcurrentSessions is for Elastic fleets only. Specify ComputeCapacity instead.")
 	case v.SessionScriptS3Location != nil:
 		return appstream.Errorf(appstream.InvalidParameterCombination, "SessionScriptS3Location is for Elastic fleets only. The session scripts of other fleets are in their image.")
-	case v.IamRoleArn != nil && !roleOf(c.Account, *v.IamRoleArn):
+	}
+	if v.IamRoleArn != nil && !roleOf(c.Account, *v.IamRoleArn) {
 		return invalidRole(c, *v.IamRoleArn)
 	}
 	for _, r := range []struct {
@@ -250,6 +270,9 @@ func capacityOf(tx store.Tx, f *appstream.Fleet) (count appstream.Capacity, err 
 // updatable are the members of a fleet that UpdateFleet may change while it is RUNNING. The image and the capacity may be changed too.
 var updatable = []string{"DisplayName", "IdleDisconnectTimeoutInSeconds", "DisconnectTimeoutInSeconds"}
 
+// elasticUpdatable are those of an Elastic fleet besides.
+var elasticUpdatable = []string{"MaxConcurrentSessions", "SessionScriptS3Location", "UsbDeviceFilterStrings"}
+
 // UpdateFleet changes a fleet: everything while it is STOPPED, while it is RUNNING what can be changed for machines that are still to
 // be made. What is sent as it is already is no change.
 func (s *Service) UpdateFleet(ctx context.Context, in *aws.UpdateFleetInput) (*aws.UpdateFleetOutput, error) {
@@ -264,6 +287,7 @@ func (s *Service) UpdateFleet(ctx context.Context, in *aws.UpdateFleetInput) (*a
 	if err := checkFleetDeletes(in); err != nil {
 		return nil, err
 	}
+	scripts := s.hasScripts(ctx, in.SessionScriptS3Location)
 	var f appstream.Fleet
 	var capacity appstream.Capacity
 	err := s.change(ctx, "appstream:UpdateFleet", k, func(tx store.Tx, now time.Time) error {
@@ -273,6 +297,9 @@ func (s *Service) UpdateFleet(ctx context.Context, in *aws.UpdateFleetInput) (*a
 		old := f
 		if err := s.update(tx, c, &f, in); err != nil {
 			return err
+		}
+		if scripts != nil {
+			return scripts
 		}
 		if err := mayUpdate(&old, &f, in); err != nil {
 			return err
@@ -326,10 +353,15 @@ func (s *Service) update(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in
 			v.UsbDeviceFilterStrings = nil
 		case types.FleetAttributeMaxSessionsPerInstance:
 			v.MaxSessionsPerInstance = nil
+		case types.FleetAttributeSessionScriptS3Location:
+			v.SessionScriptS3Location = nil
 		}
 	}
 	if err := s.checkFleet(c, f); err != nil {
 		return err
+	}
+	if f.Elastic() {
+		return updateElastic(tx, f, in)
 	}
 	if err := s.updateImage(tx, c, f, in); err != nil {
 		return err
@@ -426,7 +458,10 @@ func mayUpdate(old, next *appstream.Fleet, in *aws.UpdateFleetInput) error {
 	}
 	var refused []string
 	running := old.State == appstream.FleetRunning
-	derived := []string{"ImageName", "ImageArn", "Platform"} // what follows from the image is changed with it
+	var derived []string
+	if !old.Elastic() {
+		derived = []string{"ImageName", "ImageArn", "Platform"} // what follows from the image is changed with it
+	}
 	if in.RootVolumeConfig == nil && next.VolumeGB > old.VolumeGB {
 		derived = append(derived, "RootVolumeConfig")
 	}
@@ -436,7 +471,8 @@ func mayUpdate(old, next *appstream.Fleet, in *aws.UpdateFleetInput) error {
 		if !member.IsExported() || reflect.DeepEqual(was.Field(n).Interface(), is.Field(n).Interface()) {
 			continue
 		}
-		if !running || !slices.Contains(updatable, member.Name) && !slices.Contains(derived, member.Name) {
+		may := slices.Contains(updatable, member.Name) || slices.Contains(derived, member.Name) || old.Elastic() && slices.Contains(elasticUpdatable, member.Name)
+		if !running || !may {
 			refused = append(refused, member.Name)
 		}
 	}
@@ -469,17 +505,9 @@ func (s *Service) StartFleet(ctx context.Context, in *aws.StartFleetInput) (*aws
 			return appstream.Errorf(appstream.ResourceNotAvailable, "The instance type %s of the fleet %s is not there any more. Configure it again, or give the fleet another with UpdateFleet.",
 				value(f.View.InstanceType), f.Name)
 		}
-		image, err := imageOf(tx, &f)
-		if err != nil {
+		if err := s.refreshImage(tx, c, &f); err != nil {
 			return err
 		}
-		if err := s.fleetMayUse(c, &image, &f); err != nil {
-			return err
-		}
-		if err := s.checkCapacity(&f); err != nil {
-			return err
-		}
-		f.ImageID, f.ImageRef, f.Software = image.ID, image.Ref, image.Software
 		f.Failures, f.Retry, f.View.FleetErrors = 0, time.Time{}, nil
 		f.Enter(appstream.FleetStarting, now, 0)
 		if err := move(tx, &f.Meta, appstream.FleetStopped, now, "StartFleet"); err != nil {
@@ -491,6 +519,23 @@ func (s *Service) StartFleet(ctx context.Context, in *aws.StartFleetInput) (*aws
 		return nil, err
 	}
 	return &aws.StartFleetOutput{}, nil
+}
+
+// refreshImage checks whether a fleet that is to start may still have its image, and what that is by now. The engine makes that of an Elastic fleet.
+func (s *Service) refreshImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet) error {
+	if f.Elastic() {
+		f.ImageRef, f.Trouble = "", ""
+		return setPlatform(tx, f, f.View.Platform)
+	}
+	image, err := imageOf(tx, f)
+	if err != nil {
+		return err
+	}
+	if err := s.fleetMayUse(c, &image, f); err != nil {
+		return err
+	}
+	f.ImageID, f.ImageRef, f.Software = image.ID, image.Ref, image.Software
+	return s.checkCapacity(f)
 }
 
 // StopFleet stops a fleet: its sessions end and its machines go. One that is stopped, or stopping, is left as it is.
@@ -506,7 +551,7 @@ func (s *Service) StopFleet(ctx context.Context, in *aws.StopFleetInput) (*aws.S
 			return nil
 		}
 		f.Enter(appstream.FleetStopping, now, 0)
-		if err := move(tx, &f.Meta, from, now, "StopFleet"); err != nil {
+		if err := errors.Join(wakeCompositions(tx, &f, now), move(tx, &f.Meta, from, now, "StopFleet")); err != nil {
 			return err
 		}
 		return tx.Put(&f)
@@ -531,7 +576,7 @@ func (s *Service) DeleteFleet(ctx context.Context, in *aws.DeleteFleetInput) (*a
 		case f.State != appstream.FleetStopped:
 			return inState(appstream.ResourceInUse, k, f.State, "a STOPPED")
 		}
-		return remove(tx, &f, now, "DeleteFleet")
+		return errors.Join(wakeCompositions(tx, &f, now), remove(tx, &f, now, "DeleteFleet"))
 	})
 	if err != nil {
 		return nil, err

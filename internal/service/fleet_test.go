@@ -182,7 +182,6 @@ func TestCreateFleetRefusals(t *testing.T) {
 		kind appstream.Kind
 		says string
 	}{
-		"elastic":             {func(in *api.CreateFleetInput) { in.FleetType = types.FleetTypeElastic }, appstream.OperationNotPermitted, "Elastic fleets yet"},
 		"no image":            {func(in *api.CreateFleetInput) { in.ImageName = nil }, appstream.InvalidParameterCombination, "ImageName and ImageArn"},
 		"two images":          {func(in *api.CreateFleetInput) { in.ImageArn = new("arn:aws:appstream:us-west-2::image/base") }, appstream.InvalidParameterCombination, "ImageName and ImageArn"},
 		"missing image":       {func(in *api.CreateFleetInput) { in.ImageName = new("nope") }, appstream.ResourceNotFound, "The image nope for account " + me + " does not exist."},

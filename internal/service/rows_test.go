@@ -337,7 +337,6 @@ func fleetRows() []row {
 		{name: "capacity", in: create(func(in *api.CreateFleetInput) { in.ComputeCapacity.DesiredInstances = new(int32(150)) }), want: appstream.LimitExceeded,
 			says: "The Instance type 'stream.standard.medium' capacity limit for fleet new' was exceeded. Requested: 150, Limit: 100"},
 		{name: "permission", given: images, in: create(func(in *api.CreateFleetInput) { in.ImageName, in.ImageArn = nil, new(lentARN) }), want: appstream.OperationNotPermitted, says: "allowFleet"},
-		{name: "elastic", in: create(func(in *api.CreateFleetInput) { in.FleetType = types.FleetTypeElastic }), want: appstream.OperationNotPermitted, says: "ELASTIC"},
 		{name: "taken", given: is("STOPPED"), in: fleetInput("pool"), want: appstream.ResourceAlreadyExists, says: "pool already exists"},
 		{name: "unfinished image", given: images, in: create(func(in *api.CreateFleetInput) { in.ImageName = new("unfinished") }), want: appstream.ResourceNotAvailable, says: "unfinished is PENDING"},
 		{name: "no image", in: create(func(in *api.CreateFleetInput) { in.ImageName = new("nope") }), want: appstream.ResourceNotFound, says: "nope"},

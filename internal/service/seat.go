@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/netip"
 	"slices"
@@ -65,24 +66,65 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		case fleet.State != appstream.FleetRunning:
 			return appstream.Errorf(appstream.ResourceNotAvailable, "The fleet %s is %s. Try again when it is RUNNING.", fleet.Name, fleet.State)
 		}
-		instance, err := freeInstance(tx, &fleet)
+		instance, err := s.place(tx, &fleet, now)
 		if err != nil {
 			return err
 		}
 		session = newSession(&fleet, &stack, c, locale, now)
 		session.AuthType, session.Filtered, session.Entitled = auth, !all, entitled
 		session.InstanceID = instance.ID
-		from := instance.State
-		instance.Seat(session.ID, now)
-		instance.Due = now // the engine starts it, if it does not run
-		if instance.State != from {
-			if err := move(tx, &instance.Meta, from, now, "a session was put on it"); err != nil {
-				return err
-			}
+		if err := seat(tx, &instance, session.ID, now); err != nil {
+			return err
 		}
-		return errors.Join(tx.Put(&instance), move(tx, &session.Meta, "", now, "a streaming URL was opened"), tx.Insert(&session))
+		return errors.Join(move(tx, &session.Meta, "", now, "a streaming URL was opened"), tx.Insert(&session))
 	})
 	return session, existing, err
+}
+
+// seat puts a session on an instance, which may be a new one.
+func seat(tx store.Tx, instance *appstream.Instance, session string, now time.Time) error {
+	from, write := instance.State, tx.Put
+	if instance.Version == 0 {
+		from, write = "", tx.Insert
+	}
+	instance.Seat(session, now)
+	instance.Due = now // the engine starts it, if it does not run
+	if instance.State != from {
+		if err := move(tx, &instance.Meta, from, now, "a session was put on it"); err != nil {
+			return err
+		}
+	}
+	return write(instance)
+}
+
+// place finds the instance that a session is put on. That of an Elastic fleet without a spare one is new.
+func (s *Service) place(tx store.Tx, fleet *appstream.Fleet, now time.Time) (appstream.Instance, error) {
+	if !fleet.Elastic() {
+		return freeInstance(tx, fleet)
+	}
+	sessions, most := 0, fleet.MaxConcurrent()
+	err := tx.Scan(store.Query{Noun: appstream.NounSession, Region: fleet.Region, Accounts: []string{fleet.Account}, Heads: true, Limit: most,
+		Prefix: appstream.SessionPrefix(fleet.Name, ""), States: []string{appstream.SessionPending, appstream.SessionActive}},
+		func(appstream.Meta, func(appstream.Record) error) error {
+			sessions++
+			return nil
+		})
+	if err != nil {
+		return appstream.Instance{}, err
+	}
+	if sessions >= most {
+		return appstream.Instance{}, appstream.Errorf(appstream.InsufficientCapacity, "All places are taken just now. Try again in a few minutes.")
+	}
+	if err := tx.Wake(fleet.Key, now); err != nil { // it makes another one to spare
+		return appstream.Instance{}, err
+	}
+	instance, err := freeInstance(tx, fleet)
+	if appstream.KindOf(err) != appstream.InsufficientCapacity {
+		return instance, err
+	}
+	var random [9]byte
+	rand.Read(random[:])
+	return fleet.NewInstance(appstream.InstanceID(random), s.latestAgent(), s.cfg.Sizes, now), nil
 }
 
 // userPool is how those have signed in who come by the portal.

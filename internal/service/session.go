@@ -93,14 +93,17 @@ func beginsWith(tx store.Tx, f *appstream.Fleet, application string) error {
 	case application == Desktop:
 		return appstream.Errorf(appstream.ResourceNotFound, "ApplicationId is Desktop, but the StreamView of the fleet %s is %s. Name an application of its image.", f.Name, f.View.StreamView)
 	}
-	image, err := imageOf(tx, f)
+	catalogue, err := fleetCatalogue(tx, f)
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(image.View.Applications, func(a types.Application) bool { return value(a.Name) == application }) {
-		return appstream.Errorf(appstream.ResourceNotFound, "The application %s does not exist in the image %s of the fleet %s.", application, image.Name, f.Name)
+	switch {
+	case slices.ContainsFunc(catalogue.Applications, func(a types.Application) bool { return value(a.Name) == application }):
+		return nil
+	case f.Elastic():
+		return appstream.Errorf(appstream.ResourceNotFound, "The fleet %s does not have the application %s. Call AssociateApplicationFleet, and wait until the fleet has it.", f.Name, application)
 	}
-	return nil
+	return appstream.Errorf(appstream.ResourceNotFound, "The application %s does not exist in the image %s of the fleet %s.", application, value(f.View.ImageName), f.Name)
 }
 
 // DescribeSessions describes the sessions on a fleet by a stack, in no particular order. Those that are over are among them until

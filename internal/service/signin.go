@@ -379,15 +379,12 @@ func (s *Service) offer(tx store.Tx, u *appstream.User, stack *appstream.Stack, 
 		return o, err
 	}
 	o.Session = len(have) > 0
-	if f.View.ImageArn == nil {
-		return o, nil // a fleet without an image of its own
-	}
-	image, err := imageOf(tx, f)
+	catalogue, err := fleetCatalogue(tx, f)
 	if err != nil {
 		return o, ignoreKind(err, appstream.ResourceNotFound)
 	}
-	for _, a := range image.View.Applications {
-		app := OfferedApplication{Name: value(a.Name), Title: value(a.DisplayName), Icon: image.Icons[value(a.Name)]}
+	for _, a := range catalogue.Applications {
+		app := OfferedApplication{Name: value(a.Name), Title: value(a.DisplayName), Icon: catalogue.Icons[value(a.Name)]}
 		if app.Title == "" {
 			app.Title = app.Name
 		}

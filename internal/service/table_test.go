@@ -269,6 +269,6 @@ func fillRequired(v reflect.Value) {
 
 // table has all rows.
 func table() []row {
-	return slices.Concat(builderRows(), imageRows(), exportRows(), permissionRows(), fleetRows(), stackRows(), associationRows(), sessionRows(), tagRows(),
+	return slices.Concat(builderRows(), imageRows(), exportRows(), permissionRows(), fleetRows(), elasticRows(), stackRows(), associationRows(), sessionRows(), tagRows(),
 		userRows(), userStackRows(), entitlementRows(), directoryRows(), softwareRows(), themeRows(), appBlockRows(), applicationRows(), applicationFleetRows(), usageReportRows(), appBlockBuilderRows())
 }

@@ -45,6 +45,7 @@ var fleetFigures = []struct {
 	desc  *prometheus.Desc
 	value func(FleetFigures) float64
 	multi bool // of fleets with several sessions an instance only
+	all   bool // of Elastic fleets too
 }{
 	{desc: figure("ActualCapacity", "Instances that are available or in use.", fleetLabels), value: actual},
 	{desc: figure("AvailableCapacity", "Idle instances, ready for sessions.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Available) }},
@@ -55,7 +56,7 @@ var fleetFigures = []struct {
 		return percent(float64(f.Capacity.InUse), actual(f))
 	}},
 	{desc: figure("DesiredCapacity", "Instances that are available, in use or on their way.", fleetLabels), value: func(f FleetFigures) float64 { return actual(f) + float64(f.Capacity.Pending) }},
-	{desc: figure("InUseCapacity", "Instances in use.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.InUse) }},
+	{desc: figure("InUseCapacity", "Instances in use.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.InUse) }, all: true},
 	{desc: figure("PendingCapacity", "Instances on their way.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Pending) }},
 	{desc: figure("RunningCapacity", "Instances that run.", fleetLabels), value: func(f FleetFigures) float64 { return float64(f.Capacity.Running) }},
 
@@ -138,7 +139,7 @@ func (a *appstreamFigures) Collect(ch chan<- prometheus.Metric) {
 	for _, f := range fleets {
 		labels := []string{f.Fleet.Account, f.Fleet.Region, f.Fleet.Name}
 		for _, figure := range fleetFigures {
-			if f.Fleet.Multi() || !figure.multi {
+			if figure.all || !f.Fleet.Elastic() && (f.Fleet.Multi() || !figure.multi) {
 				ch <- prometheus.MustNewConstMetric(figure.desc, prometheus.GaugeValue, figure.value(f), labels...)
 			}
 		}

@@ -157,8 +157,7 @@ func badID(id string) error {
 // agentConfig is what a machine's agent is told.
 func agentConfig(spec appstream.MachineSpec) agentapi.Config {
 	role := agentapi.RoleFleet
-	switch spec.Resource.Noun {
-	case appstream.NounImageBuilder, appstream.NounAppBlockBuilder:
+	if spec.Sessions == 0 {
 		role = agentapi.RoleImageBuilder
 	}
 	return agentapi.Config{
