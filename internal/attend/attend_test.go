@@ -3,13 +3,17 @@ package attend_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +26,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/attend"
+	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/service"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/store/sqlite"
@@ -201,6 +206,7 @@ type agent struct {
 	status    agentapi.Status
 	job       agentapi.Job // that was begun
 	jobStatus agentapi.JobStatus
+	file      []byte       // that was put
 	silent    atomic.Bool  // it takes questions and does not answer
 	lines     atomic.Int32 // who waits for a request now
 	open      atomic.Int32 // connections
@@ -233,6 +239,17 @@ func (w *world) agent(name string) *agent {
 			return
 		}
 		json.MarshalWrite(rw, a.jobStatus)
+	})
+	mux.HandleFunc("PUT /v1/files", func(rw http.ResponseWriter, r *http.Request) {
+		piece, _ := io.ReadAll(r.Body)
+		if r.FormValue("path") == "/full" {
+			rw.WriteHeader(http.StatusInsufficientStorage)
+			return
+		}
+		a.file = append(a.file, piece...)
+		sum := sha256.Sum256(a.file)
+		complete := r.FormValue("size") == strconv.Itoa(len(a.file)) && r.FormValue("sha256") == hex.EncodeToString(sum[:]) && r.FormValue("mode") == "755"
+		json.MarshalWrite(rw, agentapi.PutStatus{Received: int64(len(a.file)), Complete: complete})
 	})
 	mux.HandleFunc("POST /v1/requests/{id}", func(rw http.ResponseWriter, r *http.Request) {
 		var answer agentapi.Answer
@@ -784,6 +801,40 @@ func TestBeginJob(t *testing.T) {
 		job.ID = "j2"
 		if err := agents.BeginJob(w.t.Context(), "ib-hello", job); err == nil || !strings.Contains(err.Error(), "another job runs") {
 			t.Error(err)
+		}
+		a.closed(t)
+	})
+}
+
+// What is put arrives whole, in pieces; what cannot be put is told for what it is.
+func TestPutFile(t *testing.T) {
+	in(t, func(w *world) {
+		agents := attend.Agents{Dialer: w}
+		content := func(n int) func(context.Context) (io.ReadCloser, error) {
+			return func(context.Context) (io.ReadCloser, error) {
+				return io.NopCloser(bytes.NewReader(bytes.Repeat([]byte("x"), n))), nil
+			}
+		}
+		a := w.agent("hello")
+		for _, n := range []int{0, 7, agentapi.MaxPiece, 2*agentapi.MaxPiece + 5} {
+			a.file = nil
+			if err := agents.PutFile(w.t.Context(), "ib-hello", "/opt/x", 0o755, int64(n), content(n)); err != nil || len(a.file) != n {
+				t.Errorf("of %d bytes %d have arrived: %v", n, len(a.file), err)
+			}
+		}
+		a.file = nil
+		if err := agents.PutFile(w.t.Context(), "ib-hello", "/opt/x", 0o755, 8, content(7)); err == nil || len(a.file) > 0 {
+			t.Errorf("of another size: %v", err)
+		}
+		gone := errors.New("it is gone")
+		if err := agents.PutFile(w.t.Context(), "ib-hello", "/opt/x", 0o755, 8, func(context.Context) (io.ReadCloser, error) { return nil, gone }); !errors.Is(err, gone) {
+			t.Error(err)
+		}
+		for path, says := range map[string]string{"/full": "disk is full", "relative": "not the absolute path"} {
+			err := agents.PutFile(w.t.Context(), "ib-hello", path, 0o755, 7, content(7))
+			if _, lasting := errors.AsType[*compute.Fault](err); !lasting || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v", path, err)
+			}
 		}
 		a.closed(t)
 	})

@@ -57,7 +57,7 @@ func elasticRows() []row {
 		{name: "elastic in a domain", in: create(func(in *api.CreateFleetInput) { in.DomainJoinInfo = &types.DomainJoinInfo{} }), want: appstream.InvalidParameterCombination, says: "DomainJoinInfo is not for Elastic fleets"},
 
 		{name: "elastic, running", given: is("RUNNING"), in: update(func(in *api.UpdateFleetInput) {
-			in.DisplayName, in.MaxConcurrentSessions, in.SessionScriptS3Location, in.UsbDeviceFilterStrings = new("Pool"), n(7), inBucket("pkg/setup.sh"), []string{"046D,0892,3,1,1,1,0"}
+			in.DisplayName, in.MaxConcurrentSessions, in.SessionScriptS3Location, in.UsbDeviceFilterStrings = new("Pool"), n(7), inBucket("pkg/setup.sh"), []string{"Webcam,046D,0892,0003,1,1,1,0"}
 		}), then: state(func(out *api.UpdateFleetOutput) any { return *out.Fleet.MaxConcurrentSessions }, int32(7))},
 		{name: "elastic, running, scripts deleted", given: is("RUNNING"), in: update(func(in *api.UpdateFleetInput) {
 			in.AttributesToDelete = []types.FleetAttribute{types.FleetAttributeSessionScriptS3Location}

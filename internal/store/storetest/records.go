@@ -319,6 +319,9 @@ func testTransitions(t *testing.T, s store.Store) {
 		appstream.NounApplication: func(name string) appstream.Record {
 			return &appstream.Application{Meta: newMeta(appstream.NounApplication, name)}
 		},
+		appstream.NounComposition: func(name string) appstream.Record {
+			return &appstream.Composition{Meta: newMeta(appstream.NounComposition, name)}
+		},
 		appstream.NounTheme: func(name string) appstream.Record {
 			return &appstream.Theme{Meta: newMeta(appstream.NounTheme, name)}
 		},
