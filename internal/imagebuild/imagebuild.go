@@ -2,7 +2,7 @@
 // it is removed, whatever happens.
 //
 // All that a build leaves behind when it is killed is an image builder with tags that say whose it is, and when its build last gave a sign. The next
-// build of the same image finds it there.
+// build, of whatever image, finds it there.
 package imagebuild
 
 import (
@@ -133,7 +133,6 @@ func (e *BusyError) Error() string {
 // The tags of the image builder of a build.
 const (
 	tagOf   = "oriel:build"       // the image's name
-	tagStem = "oriel:build-name"  // the name before the digest was put in
 	tagRun  = "oriel:build-run"   // the ID of the build
 	tagSign = "oriel:build-alive" // when it last gave a sign; RFC 3339
 	tagKept = "oriel:build-kept"  // the build is over, and someone wants to look at what it left
@@ -194,7 +193,7 @@ func (b *Build) settle(ctx context.Context, r *Result) (old *types.Image, done b
 		case image.State == types.ImageStateAvailable && b.id.Same(tags):
 			r.Outcome, r.ARN = Unchanged, *image.Arn
 			if !b.DryRun {
-				err = b.clearThis(ctx)
+				err = errors.Join(b.clearOthers(ctx, false), b.clearThis(ctx))
 			}
 			return nil, true, err
 		default:
@@ -355,7 +354,7 @@ func (b *Build) create(ctx context.Context, base *types.Image) (arn string, err 
 	in := &appstream.CreateImageBuilderInput{
 		Name: &b.host, ImageArn: base.Arn, InstanceType: &settings.InstanceType, EnableDefaultInternetAccess: &internet,
 		Description: new("Makes the image " + b.image + ". oriel image build removes it."),
-		Tags:        map[string]string{tagOf: b.image, tagStem: b.stem(), tagRun: b.run, tagSign: now()},
+		Tags:        map[string]string{tagOf: b.image, tagRun: b.run, tagSign: now()},
 	}
 	if settings.Subnet != "" {
 		in.VpcConfig = &types.VpcConfig{SubnetIds: []string{settings.Subnet}}
@@ -698,7 +697,7 @@ func (b *Build) cleanUp(ctx context.Context, arn string, failed error) error {
 		return failed
 	}
 	if err == nil {
-		err = b.remove(ctx, b.host)
+		err = b.remove(ctx, b.host, b.run)
 	}
 	if err != nil {
 		return errors.Join(failed, fmt.Errorf("the image builder %s is left: %w; the next build removes it", b.host, err))
@@ -725,9 +724,4 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
-}
-
-// stem is what the names of the image have in common, whatever the digest.
-func (b *Build) stem() string {
-	return strings.ReplaceAll(cmp.Or(b.Name, b.Recipe.Image.Name), "{digest}", "@")
 }

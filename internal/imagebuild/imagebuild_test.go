@@ -637,27 +637,46 @@ func TestOthersThings(t *testing.T) {
 	}
 }
 
-// Of a recipe whose name changes with the digest, an earlier version's image builder is found by its tags.
-func TestEarlierVersion(t *testing.T) {
+// What killed builds of other images have left is removed; what lives, is kept, or is somebody else's stays.
+func TestOtherBuilds(t *testing.T) {
 	w := newWorld(t)
-	tags := func(name, stem string, ago time.Duration) map[string]string {
-		return map[string]string{tagOf: name, tagStem: stem, tagRun: "r", tagSign: time.Now().Add(-ago).UTC().Format(time.RFC3339)}
-	}
+	arns := map[string]string{}
 	for name, tags := range map[string]map[string]string{
-		"build-e-dead":  tags("e-dead", "e-@", 2*time.Hour),
-		"build-e-alive": tags("e-alive", "e-@", time.Minute),
-		"build-f-dead":  tags("f-dead", "f-@", 2*time.Hour),
+		"build-e-old":   {tagOf: "e-old", tagRun: "r", tagSign: "2020-01-02T03:04:05Z"},
+		"build-e-dead":  {tagOf: "e-dead", tagRun: "r", tagSign: now()},
+		"build-e-alive": {tagOf: "e-alive", tagRun: "r", tagSign: now()},
+		"build-e-kept":  {tagOf: "e-kept", tagRun: "r", tagSign: "2020-01-02T03:04:05Z", tagKept: now()},
+		"build-e-else":  {tagOf: "e-old", tagRun: "r", tagSign: "2020-01-02T03:04:05Z"},
+		"build-mine":    {"team": "docs"},
 	} {
-		_, err := w.aws.CreateImageBuilder(t.Context(), &appstream.CreateImageBuilderInput{Name: &name, ImageName: new("oriel-debian-12"), InstanceType: new("stream.standard.medium"), Tags: tags})
+		out, err := w.aws.CreateImageBuilder(t.Context(), &appstream.CreateImageBuilderInput{Name: &name, ImageName: new("oriel-debian-12"), InstanceType: new("stream.standard.medium"), Tags: tags})
 		if err != nil {
 			t.Fatal(err)
 		}
+		arns[name] = *out.ImageBuilder.Arn
 	}
+	signs := 0
+	w.set(func(op string) (int, string) {
+		if w.mu.Lock(); op == "ListTagsForResource" {
+			signs++
+		}
+		sign := fmt.Sprintf("2099-01-02T03:04:05.%09dZ", signs)
+		w.mu.Unlock()
+		if _, err := w.aws.TagResource(t.Context(), &appstream.TagResourceInput{ResourceArn: new(arns["build-e-alive"]), Tags: map[string]string{tagSign: sign}}); err != nil {
+			t.Error(err)
+		}
+		return 0, ""
+	}, nil)
 	b := w.build(text)
 	b.Name = "e-{digest}"
 	w.mustBuild(b, Built)
-	if got := w.builders(); !slices.Equal(got, []string{"build-e-alive", "build-f-dead"}) {
-		t.Errorf("the image builders are %s", got)
+	if got, want := w.builders(), []string{"build-e-alive", "build-e-else", "build-e-kept", "build-mine"}; !slices.Equal(got, want) {
+		t.Errorf("the image builders are %s, want %s", got, want)
+	}
+	for _, want := range []string{"removing the image builder build-e-old, which a build of the image e-old has left", "removing the image builder build-e-dead, which a build of the image e-dead has left"} {
+		if !slices.Contains(w.progress, want) {
+			t.Errorf("%q is not told: %q", want, w.progress)
+		}
 	}
 }
 

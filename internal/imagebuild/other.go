@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +51,7 @@ func (b *Build) builder(ctx context.Context, name string) (found *types.ImageBui
 // clear removes what builds have left that are dead. One of this image that goes on is waited for, or is an error. free tells that there was nothing; else
 // the image may be there by now.
 func (b *Build) clear(ctx context.Context) (free bool, err error) {
-	if err := b.clearOlder(ctx); err != nil {
+	if err := b.clearOthers(ctx, true); err != nil {
 		return false, err
 	}
 	last, since := "", time.Now()
@@ -64,7 +66,7 @@ func (b *Build) clear(ctx context.Context) (free bool, err error) {
 			return false, fmt.Errorf("there is an image builder %s that no build of the image %s has made; delete it, or choose another name for the image", b.host, b.image)
 		case b.isDead(found, tags), tags[tagSign] == last && time.Since(since) > b.clock.silent:
 			b.tell("removing the image builder "+b.host+", which an earlier build has left", "", -1)
-			return false, b.remove(ctx, b.host)
+			return false, b.remove(ctx, b.host, tags[tagRun])
 		}
 		if tags[tagSign] != last {
 			if last != "" && !b.Wait {
@@ -87,7 +89,7 @@ func (b *Build) clearThis(ctx context.Context) error {
 			return err
 		case b.isDead(found, tags):
 			b.tell("removing the image builder "+b.host+", which an earlier build has left", "", -1)
-			return b.remove(ctx, b.host)
+			return b.remove(ctx, b.host, tags[tagRun])
 		case found.State != types.ImageBuilderStateSnapshotting: // another build is at work, for another recipe
 			return nil
 		}
@@ -107,34 +109,60 @@ func (b *Build) isDead(found *types.ImageBuilder, tags map[string]string) bool {
 	return tags[tagKept] != "" || b.isOld(tags[tagSign])
 }
 
-// clearOlder removes what dead builds of the recipe's earlier digests have left, when its name changes with the digest.
-func (b *Build) clearOlder(ctx context.Context) error {
-	if !strings.Contains(b.stem(), "@") {
-		return nil
-	}
+// clearOthers removes what dead builds of other images have left, which counts in the quota and which nothing else removes: a name with the digest in it
+// does not come again. Whether one lives is seen by its signs, for which patience waits; without it, those that are old are removed alone. What cannot be
+// removed is no fault of this build.
+func (b *Build) clearOthers(ctx context.Context, patience bool) error {
+	signs := map[string]string{}
 	in := new(appstream.DescribeImageBuildersInput)
 	for {
 		out, err := b.AWS.DescribeImageBuilders(ctx, in)
 		if err != nil {
-			return nil // it is no work of this build
+			return ctx.Err()
 		}
 		for _, found := range out.ImageBuilders {
-			if *found.Name == b.host || !strings.HasPrefix(*found.Name, hostPrefix) || found.State == types.ImageBuilderStateDeleting {
-				continue
-			}
-			_, tags, err := b.builder(ctx, *found.Name)
-			if err == nil && tags[tagStem] == b.stem() && tags[tagKept] == "" && b.isOld(tags[tagSign]) {
-				b.tell("removing the image builder "+*found.Name+", which an earlier build has left", "", -1)
-				err = b.remove(ctx, *found.Name)
-			}
-			if err != nil {
-				return err
+			if *found.Name != b.host && strings.HasPrefix(*found.Name, hostPrefix) {
+				signs[*found.Name] = ""
 			}
 		}
 		if in.NextToken = out.NextToken; in.NextToken == nil {
-			return nil
+			break
 		}
 	}
+	for since := time.Now(); ; {
+		for name, last := range signs {
+			found, tags, err := b.builder(ctx, name)
+			sign := tags[tagSign]
+			switch {
+			case err != nil || !isLeft(found, tags), last != "" && sign != last: // the latter lives
+				delete(signs, name)
+			case b.isOld(sign), last != "" && time.Since(since) > b.clock.silent:
+				delete(signs, name)
+				b.tell("removing the image builder "+name+", which a build of the image "+tags[tagOf]+" has left", "", -1)
+				if err := b.remove(ctx, name, tags[tagRun]); err != nil {
+					b.tell("the image builder "+name+" could not be removed: "+err.Error(), "", -1)
+				}
+			default:
+				signs[name] = sign
+			}
+		}
+		if len(signs) == 0 || !patience || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		names := slices.Sorted(maps.Keys(signs))
+		if err := b.pause(ctx, "looking whether the build in "+strings.Join(names, ", ")+" goes on"); err != nil {
+			return err
+		}
+	}
+}
+
+// isLeft tells whether a build made an image builder, and would have to remove it if it lived. One that becomes an image is let finish, and one that is
+// kept is somebody's.
+func isLeft(found *types.ImageBuilder, tags map[string]string) bool {
+	if found == nil || found.State == types.ImageBuilderStateDeleting || found.State == types.ImageBuilderStateSnapshotting {
+		return false
+	}
+	return tags[tagOf] != "" && hostOf(tags[tagOf]) == *found.Name && tags[tagRun] != "" && tags[tagSign] != "" && tags[tagKept] == ""
 }
 
 // isOld tells whether the last sign of a build is so old that its clock cannot be what is wrong.
@@ -143,8 +171,8 @@ func (b *Build) isOld(sign string) bool {
 	return err != nil || time.Since(at) > b.clock.old
 }
 
-// remove deletes an image builder and waits until it is gone.
-func (b *Build) remove(ctx context.Context, name string) error {
+// remove deletes the image builder of a run and waits until it is gone. Another run may have made one of its name by then.
+func (b *Build) remove(ctx context.Context, name, run string) error {
 	err := b.patient(ctx, func() error {
 		_, err := b.AWS.DeleteImageBuilder(ctx, &appstream.DeleteImageBuilderInput{Name: &name})
 		if code(err) == "OperationNotPermittedException" { // it is being deleted
@@ -153,8 +181,8 @@ func (b *Build) remove(ctx context.Context, name string) error {
 		return absent(err)
 	})
 	for err == nil {
-		found, _, e := b.builder(ctx, name)
-		if e == nil && found == nil {
+		found, tags, e := b.builder(ctx, name)
+		if e == nil && (found == nil || tags[tagRun] != run) {
 			return nil
 		}
 		if err = e; err == nil {
