@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"sync"
+	"syscall"
+	"time"
 
 	"github.com/oriel-project/oriel/internal/awsclient"
 	"github.com/oriel-project/oriel/internal/imagebuild"
@@ -83,23 +87,53 @@ func (c *buildImageCommand) Run(ctx context.Context) error {
 		},
 		Replace: c.Replace, Wait: c.Wait, DryRun: c.DryRun, Keep: c.KeepOnFailure, Progress: p.tell,
 	}
+	ended := make(chan struct{})
+	defer close(ended)
+	survive(p, ended)
 	result, err := build.Run(ctx)
 	p.end(err)
-	if e := c.print(result, err); e != nil {
-		return e
-	}
 	if err != nil && ctx.Err() != nil {
-		return exitError{errors.New("interrupted; " + what(err)), exitInterrupted}
+		err = interrupted(err)
+	}
+	if e := c.print(result, err); e != nil && err == nil {
+		return e
 	}
 	return c.failed(err)
 }
 
-// what says what is left after an interruption.
-func what(err error) string {
+// survive lets a build remove its image builder after the first signal to end, and after nobody reads its output any more. A second signal ends it at
+// once, except that a terminal which is closed may say so more than once.
+func survive(p *progress, ended <-chan struct{}) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, interruptions()...)
+	// Of pipes that nobody reads, writing tells as well. Who does not listen to this signal is ended by it; who ignores it has programs that do.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	go func() {
+		for first := true; ; {
+			select {
+			case <-ended:
+				return
+			case s := <-signals:
+				if !first && s != syscall.SIGHUP {
+					time.AfterFunc(time.Second, func() { os.Exit(exitInterrupted) }) // whoever reads may not go on
+					p.abandon()
+					os.Exit(exitInterrupted)
+				}
+				first = false
+			}
+		}
+	}()
+}
+
+// interrupted is the error of a build that was, with what it could not remove.
+func interrupted(err error) error {
+	text := "interrupted"
 	if errs, ok := err.(interface{ Unwrap() []error }); ok {
-		return errors.Join(errs.Unwrap()[1:]...).Error()
+		text += "; " + errors.Join(errs.Unwrap()[1:]...).Error()
+	} else {
+		fmt.Fprintln(os.Stderr, "nothing of the build is left")
 	}
-	return "nothing of the build is left"
+	return exitError{errors.New(text), exitInterrupted}
 }
 
 // explain prints what a file would do.
@@ -134,8 +168,8 @@ func (c *buildImageCommand) print(r imagebuild.Result, failed error) error {
 		}
 		return nil
 	}
-	fmt.Println(r.ARN)
-	return nil
+	_, err := fmt.Println(r.ARN)
+	return err
 }
 
 func (c *buildImageCommand) printJSON(r imagebuild.Result, failed error) error {
@@ -159,13 +193,18 @@ func (c *buildImageCommand) printJSON(r imagebuild.Result, failed error) error {
 			out.Step, out.Line, out.Output = s.Step.Name, s.Step.Line, s.Output
 		}
 	}
-	err := json.MarshalWrite(os.Stdout, out)
-	fmt.Println()
+	text, err := json.Marshal(out)
+	if err == nil {
+		_, err = fmt.Printf("%s\n", text)
+	}
 	return err
 }
 
 // failed gives an error its exit code, and a failed step its output.
 func (c *buildImageCommand) failed(err error) error {
+	if e, ok := errors.AsType[exitError](err); ok {
+		return e
+	}
 	if s, ok := errors.AsType[*imagebuild.StepError](err); ok {
 		if s.Output != "" {
 			fmt.Fprintf(os.Stderr, "--- the end of what it wrote:\n%s\n---\n", strings.TrimRight(s.Output, "\n"))
@@ -191,11 +230,17 @@ func (c *buildImageCommand) failed(err error) error {
 type progress struct {
 	s    *status
 	last string
+
+	mu      sync.Mutex
+	builder string // the image builder that there may be
 }
 
 func newProgress() *progress { return &progress{s: newStatus(os.Stderr)} }
 
 func (p *progress) tell(now imagebuild.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.builder = now.Builder
 	if p.s.terminal && p.last != "" && p.last != now.Step {
 		p.s.done("%s", p.last)
 		p.s.width = 0
@@ -204,8 +249,20 @@ func (p *progress) tell(now imagebuild.Progress) {
 	p.s.tell(now.Step, now.Detail, now.Done)
 }
 
+// abandon says what may be left of a build that ends at once.
+func (p *progress) abandon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.s.clear()
+	if p.builder != "" {
+		fmt.Fprintf(os.Stderr, "oriel: ended at once; the image builder %s may remain, and the next build removes it\n", p.builder)
+	}
+}
+
 // end ends the last line.
 func (p *progress) end(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
 	case err != nil:
 		p.s.clear()

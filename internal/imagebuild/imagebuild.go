@@ -47,6 +47,7 @@ type Build struct {
 	image     string // the name
 	host      string // the name of the image builder
 
+	made      string    // host, once it may be there
 	reached   bool      // the server was
 	requested bool      // the image was
 	proved    time.Time // when the image builder was last known to be this build's
@@ -57,6 +58,8 @@ type Progress struct {
 	Step   string  // in a few words; a new one when something else begins
 	Detail string  // the newest of it: the last line of output
 	Done   float64 // per cent; negative when that is not known
+	// Builder is the name of the image builder that there may be, and that remains if the build is killed.
+	Builder string
 }
 
 // clock says how long things take that depend on nothing else.
@@ -348,6 +351,7 @@ func (b *Build) build(ctx context.Context, base *types.Image, replace bool) (arn
 
 // create makes the image builder.
 func (b *Build) create(ctx context.Context, base *types.Image) (arn string, err error) {
+	b.made = b.host
 	b.tell("making the image builder "+b.host, "", -1)
 	settings := b.Recipe.Builder
 	internet := b.Recipe.Internet()
@@ -713,7 +717,7 @@ func (b *Build) pause(ctx context.Context, step string) error {
 
 func (b *Build) tell(step, detail string, done float64) {
 	if b.Progress != nil {
-		b.Progress(Progress{step, detail, done})
+		b.Progress(Progress{step, detail, done, b.made})
 	}
 }
 
