@@ -6,8 +6,10 @@ import (
 	"strings"
 )
 
-// Hint suggests what someone may have meant by a key of a struct that does not exist: the nearest key of the same table, or all of them.
+// Hint suggests what someone may have meant by a key of a struct that does not exist: the nearest key of the same table, the same key of the
+// file itself, or all keys of the table.
 func Hint(table reflect.Type, key []string) string {
+	root := table
 	for _, part := range key[:len(key)-1] {
 		i := slices.IndexFunc(reflect.VisibleFields(table), func(f reflect.StructField) bool { return f.Tag.Get("toml") == part })
 		if i < 0 {
@@ -25,6 +27,12 @@ func Hint(table reflect.Type, key []string) string {
 		if name := f.Tag.Get("toml"); name != "" {
 			known = append(known, name)
 		}
+	}
+	if f, ok := field(root, key[len(key)-1]); ok {
+		if kind := terms(f.Type); kind == "a table" || kind == "a list of tables" {
+			return "; " + f.Tag.Get("toml") + " is a table of its own, not in another one"
+		}
+		return "; " + f.Tag.Get("toml") + " stands above the first [table]"
 	}
 	wrong := strings.ToLower(strings.ReplaceAll(key[len(key)-1], "-", "_"))
 	best, least := "", min(3, len(wrong)/2)

@@ -28,6 +28,9 @@ func Decode(text []byte, file string, v any) error {
 	}
 	if e, ok := errors.AsType[*toml.DecodeError](err); ok {
 		row, column := e.Position()
+		if text := mismatch(reflect.TypeOf(v).Elem(), e); text != "" {
+			return fmt.Errorf("%s:%d: %s", file, row, text)
+		}
 		return fmt.Errorf("%s:%d:%d: %s", file, row, column, strings.TrimPrefix(e.Error(), "toml: "))
 	}
 	if err != nil {

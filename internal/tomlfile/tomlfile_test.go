@@ -3,17 +3,21 @@ package tomlfile
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 type sample struct {
-	Base  string   `toml:"base"`
-	List  []string `toml:"list"`
+	Base  string    `toml:"base"`
+	List  []string  `toml:"list"`
+	Yes   *bool     `toml:"yes"`
+	When  time.Time `toml:"when"`
 	Table struct {
 		Name string            `toml:"name"`
 		Tags map[string]string `toml:"tags"`
 	} `toml:"table"`
 	Entries []struct {
-		Run string `toml:"run"`
+		Run   string `toml:"run"`
+		Count int    `toml:"count"`
 	} `toml:"entry"`
 }
 
@@ -21,8 +25,27 @@ func TestDecode(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"base = 'x'\nlists = []", "f.toml:2: there is no key lists; did you mean list?"},
 		{"[table]\nnome = 'x'\n[tables]\na = 1", "f.toml:2: there is no key table.nome; did you mean name?\nf.toml:3: there is no key tables; did you mean table?"},
-		{"[[entry]]\nxyz = 1", "f.toml:2: there is no key entry.xyz; the keys here are run"},
-		{"base = 1", "f.toml:1:8: cannot decode TOML integer into struct field tomlfile.sample.Base of type string"},
+		{"[[entry]]\nxyz = 1", "f.toml:2: there is no key entry.xyz; the keys here are count, run"},
+		{"base = 1", "f.toml:1: base must be a text, not a number"},
+		{"\nyes = 'no'", "f.toml:2: yes must be true or false, not a text"},
+		{"when = []", "f.toml:1: when must be a date, not a list"},
+		{"list = 'a'", "f.toml:1: list must be a list of texts, not a text"},
+		{"list = [\n'a',\n1]", "f.toml:3: each value in list must be a text, not a number"},
+		{"[list]\nx = 1", "f.toml:1: list must be a list of texts, not a table"},
+		{"[table]\nname = true", "f.toml:2: table.name must be a text, not true or false"},
+		{"[table]\nname = {}", "f.toml:2: table.name must be a text, not a table"},
+		{"[table.name.first]\nx = 1", "f.toml:1: table.name must be a text, not a table"},
+		{"[table]\ntags = { a = 1 }", "f.toml:2: each value in table.tags must be a text, not a number"},
+		{"[table]\ntags = []", "f.toml:2: table.tags must be a table of texts, not a list"},
+		{"[table.tags]\na = 1.5", "f.toml:2: table.tags.a must be a text, not a number"},
+		{"table = 'x'", "f.toml:1: table must be a table, not a text"},
+		{"[[table]]\nname = 'x'", "f.toml:1: table must be a table, not a list of tables"},
+		{"entry = ['x']", "f.toml:1: each value in entry must be a table, not a text"},
+		{"entry = 1", "f.toml:1: entry must be a list of tables, not a number"},
+		{"[[entry]]\ncount = '1'", "f.toml:2: entry.count must be a number, not a text"},
+		{"[[entry]]\nrun = 1979-05-27", "f.toml:2: entry.run must be a text, not a date"},
+		{"[table]\nlist = ['a']", "f.toml:2: there is no key table.list; list stands above the first [table]"},
+		{"[[table.entry]]\nrun = 'a'", "f.toml:1: there is no key table.entry; entry is a table of its own, not in another one"},
 		{"\nbase", "f.toml:2:"},
 	} {
 		err := Decode([]byte(c.text), "f.toml", new(sample))
