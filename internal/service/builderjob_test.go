@@ -158,6 +158,16 @@ func TestJobsOfImageBuilders(t *testing.T) {
 	if diff := cmp.Diff(wantAudits, ours); diff != "" {
 		t.Errorf("the audit log (-want +got):\n%s", diff)
 	}
+
+	// Software waits for a client's job, which can be ended then, and nothing else can be done.
+	f.setState(someImage, appstream.BuilderPendingSyncingApps, appstream.BuilderSyncingApps)
+	_, err = f.StopImageBuilderJob(as(me), &service.StopImageBuilderJobInput{ImageBuilderName: new(someImage), JobId: new("two")})
+	f.must(err)
+	if !slices.Contains(w.ended, "two") {
+		t.Errorf("the job that software waits for was not ended: %v", w.ended)
+	}
+	_, err = f.PutImageBuilderFile(as(me), aFile())
+	refused(t, err, appstream.OperationNotPermitted, "is SYNCING_APPS")
 }
 
 // Each reason to refuse what is asked of an image builder.
