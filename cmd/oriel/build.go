@@ -128,8 +128,10 @@ func survive(p *progress, ended <-chan struct{}) {
 // interrupted is the error of a build that was, with what it could not remove.
 func interrupted(err error) error {
 	text := "interrupted"
-	if errs, ok := err.(interface{ Unwrap() []error }); ok {
+	if errs, ok := err.(interface{ Unwrap() []error }); ok && len(errs.Unwrap()) > 1 {
 		text += "; " + errors.Join(errs.Unwrap()[1:]...).Error()
+	} else if step, ok := errors.AsType[*imagebuild.StepError](err); ok && step.Kept != "" {
+		text += "; the image builder " + step.Kept + " is kept"
 	} else {
 		fmt.Fprintln(os.Stderr, "nothing of the build is left")
 	}

@@ -196,7 +196,9 @@ func (b *Build) settle(ctx context.Context, r *Result) (old *types.Image, done b
 		case image.State == types.ImageStateAvailable && b.id.Same(tags):
 			r.Outcome, r.ARN = Unchanged, *image.Arn
 			if !b.DryRun {
-				err = errors.Join(b.clearOthers(ctx, false), b.clearThis(ctx))
+				if err = b.clearOthers(ctx, false); err == nil {
+					err = b.clearThis(ctx)
+				}
 			}
 			return nil, true, err
 		default:
