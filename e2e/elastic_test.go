@@ -205,3 +205,36 @@ func sessionScripts(t testing.TB) []byte {
 	check(t, z.Close())
 	return b.Bytes()
 }
+
+// TestPackagedHere goes the whole way: what was installed on an app block builder is what people of an Elastic fleet have.
+func TestPackagedHere(t *testing.T) {
+	w := withMachines(t, "")
+	block := must(w.aws.CreateAppBlock(limit(t), &appstream.CreateAppBlockInput{Name: new("tool"), PackagingType: types.PackagingTypeAppstream2,
+		SourceS3Location: &types.S3Location{S3Bucket: new("packages")}}))(t).AppBlock
+	must(w.aws.CreateAppBlockBuilder(limit(t), &appstream.CreateAppBlockBuilderInput{Name: new("maker"), InstanceType: new("stream.standard.medium"), Platform: "DEBIAN_12", VpcConfig: &types.VpcConfig{}}))(t)
+	must(w.aws.AssociateAppBlockBuilderAppBlock(limit(t), &appstream.AssociateAppBlockBuilderAppBlockInput{AppBlockArn: block.Arn, AppBlockBuilderName: new("maker")}))(t)
+	must(w.aws.StartAppBlockBuilder(limit(t), &appstream.StartAppBlockBuilderInput{Name: new("maker")}))(t)
+	w.awaitPackager(t, "maker", types.AppBlockBuilderStateRunning)
+	machine := w.packagerMachine(t, "maker")
+	w.inside(t, machine, installTool)
+	if out, code, err := w.engine.Exec(limit(t), machine, "root", "AppStreamImageAssistant create-package"); err != nil || code != 0 && code < 128 { // the machine may stop before the command has its answer
+		t.Fatalf("create-package: exit code %d, %v\n%s", code, err, out)
+	}
+	w.awaitPackager(t, "maker", types.AppBlockBuilderStateStopped)
+
+	app := must(w.aws.CreateApplication(limit(t), &appstream.CreateApplicationInput{Name: new("tool"), AppBlockArn: block.Arn, LaunchPath: new("/opt/tool/bin/tool"),
+		IconS3Location: w.object(t, "tool.png", iconOf(t, color.Black)), Platforms: []types.PlatformType{"DEBIAN_12"}, InstanceFamilies: []string{"GENERAL_PURPOSE"}}))(t).Application
+	must(w.aws.CreateFleet(limit(t), &appstream.CreateFleetInput{Name: new("tools"), FleetType: types.FleetTypeElastic, Platform: "DEBIAN_12", InstanceType: new("stream.standard.medium"), MaxConcurrentSessions: new(int32(1))}))(t)
+	must(w.aws.AssociateApplicationFleet(limit(t), &appstream.AssociateApplicationFleetInput{FleetName: new("tools"), ApplicationArn: app.Arn}))(t)
+	must(w.aws.CreateStack(limit(t), &appstream.CreateStackInput{Name: new("tools")}))(t)
+	must(w.aws.AssociateFleet(limit(t), &appstream.AssociateFleetInput{FleetName: new("tools"), StackName: new("tools")}))(t)
+	must(w.aws.StartFleet(limit(t), &appstream.StartFleetInput{Name: new("tools")}))(t)
+	w.serves(t, "tools")
+	v := w.come(t, "tools", "ann")
+	s := w.awaitSession(t, "tools", v.Session, types.SessionStateActive)
+	machine = must(w.engine.Instance(limit(t), w.Server, *s.InstanceId))(t).ID
+	if got := w.inside(t, machine, "/opt/tool/bin/again && stat -c '%a %u %h' /opt/tool/bin/tool && stat -c %a /opt/tool/settings && dpkg-query -W -f '${Status}' oriel-tool"); strings.Join(strings.Fields(got), " ") != "the tool works 4755 0 2 600 install ok installed" {
+		t.Errorf("in the session there is %q", got)
+	}
+	must(w.aws.StopFleet(limit(t), &appstream.StopFleetInput{Name: new("tools")}))(t)
+}
