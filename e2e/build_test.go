@@ -143,7 +143,7 @@ func TestImageOfFile(t *testing.T) {
 	w.appears(t, "build-never")
 	check(t, c.Process.Signal(syscall.SIGINT))
 	c.Wait()
-	if code := c.ProcessState.ExitCode(); code != 130 || !strings.Contains(log.String(), "interrupted; nothing of the build is left") {
+	if code := c.ProcessState.ExitCode(); code != 130 || !strings.HasSuffix(log.String(), "nothing of the build is left\noriel: interrupted\n") {
 		t.Errorf("interrupted: exit code %d\n%s", code, &log)
 	}
 	w.checkEmpty(t)
