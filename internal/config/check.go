@@ -18,6 +18,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/api/iam"
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/language"
 )
 
 var (
@@ -247,7 +248,7 @@ func (c *Config) checkSMTP(k *checker) {
 		k.must(*m == (SMTP{}), "smtp.host", "name the mail server, or leave [smtp] out")
 		return
 	}
-	m.Security, m.Language = cmp.Or(m.Security, "starttls"), cmp.Or(m.Language, "en")
+	m.Security, m.Language = cmp.Or(m.Security, "starttls"), cmp.Or(m.Language, language.Fallback)
 	k.must(c.PublicURL != "", "public_url", "mails have links: say by which address people reach the server; for example https://oriel.example.com")
 	k.must(m.Port >= 0 && m.Port <= 65535, "smtp.port", "%d is not a port", m.Port)
 	k.must(slices.Contains([]string{"starttls", "tls", "opportunistic", "none"}, m.Security), "smtp.security", "%q is none of starttls, tls, opportunistic, none", m.Security)
@@ -255,7 +256,7 @@ func (c *Config) checkSMTP(k *checker) {
 	k.must((m.Username == "") == (m.PasswordFile == ""), "smtp.username, smtp.password_file", "set both, or neither")
 	_, err := mail.ParseAddress(m.From)
 	k.must(err == nil, "smtp.from", "%q is not an address; for example Applications <oriel@example.com>", m.From)
-	k.must(slices.Contains([]string{"en", "de"}, m.Language), "smtp.language", "%q is none of en, de", m.Language)
+	k.must(language.Known(m.Language), "smtp.language", "%q is none of %s", m.Language, strings.Join(language.Codes(), ", "))
 	for _, path := range []*string{&m.CAFile, &m.PasswordFile} {
 		if *path != "" {
 			_, err := os.Stat(*path)

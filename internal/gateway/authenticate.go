@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/language"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/ticket"
 )
@@ -100,7 +101,7 @@ func (g *Gateway) openSession(w http.ResponseWriter, r *http.Request, c ticket.C
 		g.refuseAddress(w, r, c, stack.ARN(), source)
 		return
 	}
-	session, existing, err := g.Sessions.OpenSession(ctx, c, locale(r.Header.Get("Accept-Language")))
+	session, existing, err := g.Sessions.OpenSession(ctx, c, language.Locale(r))
 	if err != nil {
 		g.noSession(w, r, c, err)
 		return

@@ -650,25 +650,4 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-func TestLocale(t *testing.T) {
-	for header, want := range map[string]string{
-		"": "", "*": "", "de-DE,de;q=0.9,en-US;q=0.8": "de_DE.UTF-8", "de,en-US;q=0.7,en;q=0.3": "de_DE.UTF-8", "en": "en_US.UTF-8",
-		"fr;q=0.5, sv;q=0.8": "sv_SE.UTF-8", "zh-Hant-TW": "zh_TW.UTF-8", "pt-br": "pt_BR.UTF-8", "en;q=0,ja": "ja_JP.UTF-8", "x-klingon, nds": "",
-		"../../x,C": "", "de;q=NaN,fr": "fr_FR.UTF-8", strings.Repeat("x", 600) + ",de": "", "de\x00,it": "it_IT.UTF-8",
-	} {
-		if got := locale(header); got != want {
-			t.Errorf("%q: %q, want %q", header, got, want)
-		}
-	}
-}
-
-func FuzzLocale(f *testing.F) {
-	f.Add("de-DE,de;q=0.9,en-US;q=0.8,*;q=0.1")
-	f.Fuzz(func(t *testing.T, header string) {
-		if got := locale(header); got != "" && (len(got) > 12 || !strings.HasSuffix(got, ".UTF-8") || strings.ContainsAny(got, "/\n ")) {
-			t.Errorf("%q gave %q", header, got)
-		}
-	})
-}
-
 var _ Sessions = (*people)(nil)

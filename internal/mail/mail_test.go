@@ -29,6 +29,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/language"
 )
 
 const (
@@ -377,14 +378,15 @@ func TestPauses(t *testing.T) {
 
 // Every letter has its words in every language, and no title of a stack becomes markup.
 func TestWords(t *testing.T) {
-	for language, kinds := range letters {
+	for _, code := range language.Codes() {
+		kinds := letters[code]
 		if len(kinds) != len(letters["en"]) {
-			t.Errorf("%s has %d letters", language, len(kinds))
+			t.Errorf("%s has %d letters", code, len(kinds))
 		}
 		for kind := range kinds {
-			c := write(kind, language, facts{Name: "", Address: "j@example.com", Portal: "https://x/portal", Secret: secret, Stack: `<b>"A&B"</b>`})
-			if c.Subject == "" || c.Language != language || strings.Contains(c.Text+c.Subject+c.HTML, "{{") || strings.Contains(c.HTML, "<b>") || strings.Contains(c.Text, " ,") {
-				t.Errorf("%s in %s:\n%s\n%s", kind, language, c.Subject, c.Text)
+			c := write(kind, code, facts{Name: "", Address: "j@example.com", Portal: "https://x/portal", Secret: secret, Stack: `<b>"A&B"</b>`})
+			if c.Subject == "" || c.Language != code || strings.Contains(c.Text+c.Subject+c.HTML, "{{") || strings.Contains(c.HTML, "<b>") || strings.Contains(c.Text, " ,") {
+				t.Errorf("%s in %s:\n%s\n%s", kind, code, c.Subject, c.Text)
 			}
 		}
 	}

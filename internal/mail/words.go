@@ -7,6 +7,7 @@ import (
 	texttemplate "text/template"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/language"
 )
 
 // facts is what the words of a letter are about.
@@ -113,11 +114,11 @@ var letterPage = template.Must(template.New("letter").Parse(letterText))
 type part struct{ Text, Kind, URL string }
 
 // write writes a letter. A language that there is not is English.
-func write(kind appstream.LetterKind, language string, f facts) contents {
-	if letters[language] == nil {
-		language = "en"
+func write(kind appstream.LetterKind, code string, f facts) contents {
+	if letters[code] == nil {
+		code = language.Fallback
 	}
-	w := letters[language][kind]
+	w := letters[code][kind]
 	fill := func(text string) string {
 		var b strings.Builder
 		// The templates are those above, which a test has filled.
@@ -128,7 +129,7 @@ func write(kind appstream.LetterKind, language string, f facts) contents {
 		return b.String()
 	}
 	// A subject is one line: a title of a stack may have others.
-	c := contents{Language: language, Subject: strings.Join(strings.Fields(fill(w.subject)), " ")}
+	c := contents{Language: code, Subject: strings.Join(strings.Fields(fill(w.subject)), " ")}
 	text := []string{fill(w.greeting)}
 	var parts []part
 	for _, p := range w.paragraphs {
@@ -146,7 +147,7 @@ func write(kind appstream.LetterKind, language string, f facts) contents {
 	closing := fill(w.closing)
 	c.Text = strings.Join(append(text, "-- \n"+closing), "\n\n") + "\n"
 	var b strings.Builder
-	if err := letterPage.Execute(&b, map[string]any{"Language": language, "Subject": c.Subject, "Greeting": text[0], "Parts": parts, "Closing": closing}); err != nil {
+	if err := letterPage.Execute(&b, map[string]any{"Language": code, "Subject": c.Subject, "Greeting": text[0], "Parts": parts, "Closing": closing}); err != nil {
 		panic(err)
 	}
 	c.HTML = b.String()

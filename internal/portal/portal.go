@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/language"
 	"github.com/oriel-project/oriel/internal/lockout"
 	"github.com/oriel-project/oriel/internal/proxy"
 	"github.com/oriel-project/oriel/internal/service"
@@ -160,7 +161,7 @@ func (p *Portal) at(h func(http.ResponseWriter, place)) http.HandlerFunc {
 			p.nothing(w, r)
 			return
 		}
-		if p.chooseLanguage(w, at) {
+		if language.Choose(w, r, p.TrustedProxies.Secure(r)) {
 			return
 		}
 		if r.Method == http.MethodPost {
@@ -175,7 +176,7 @@ func (p *Portal) at(h func(http.ResponseWriter, place)) http.HandlerFunc {
 
 // bare makes the place of a request, whatever it is to.
 func (p *Portal) bare(_ http.ResponseWriter, r *http.Request) place {
-	return place{Request: r, account: r.PathValue("account"), region: r.PathValue("region"), language: languageOf(r), source: p.TrustedProxies.Source(r)}
+	return place{Request: r, account: r.PathValue("account"), region: r.PathValue("region"), language: language.Of(r), source: p.TrustedProxies.Source(r)}
 }
 
 func (p *Portal) nothing(w http.ResponseWriter, r *http.Request) {
@@ -549,24 +550,6 @@ func (p *Portal) launch(w http.ResponseWriter, at place) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// chooseLanguage remembers the language that somebody chose, and shows the page again in it. It tells whether it did.
-func (p *Portal) chooseLanguage(w http.ResponseWriter, at place) bool {
-	query := at.URL.Query()
-	chosen := query.Get("lang")
-	if at.Method != http.MethodGet || chosen == "" {
-		return false
-	}
-	if _, ok := p.pages[chosen]; ok {
-		http.SetCookie(w, &http.Cookie{Name: languageCookie, Value: chosen, Path: "/portal", MaxAge: 365 * 24 * 3600, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-			Secure: p.TrustedProxies.Secure(at.Request)})
-	}
-	query.Del("lang")
-	to := url.URL{Path: at.URL.Path, RawQuery: query.Encode()}
-	w.Header().Set("Location", to.RequestURI()) // a query may have a secret
-	w.WriteHeader(http.StatusSeeOther)
-	return true
-}
-
 func (p *Portal) notice(w http.ResponseWriter, at place, status int, icon, title, text string) {
 	p.render(w, at, status, "notice", map[string]string{"Icon": icon, "Title": title, "Text": text})
 }
@@ -587,9 +570,9 @@ func (p *Portal) render(w http.ResponseWriter, at place, status int, name string
 	if at.account == "" || at.region == "" {
 		view.Home = "/portal"
 	}
-	view.Here = "?lang="
+	view.Here = "?" + language.Parameter + "="
 	if code := at.URL.Query().Get("code"); at.Method == http.MethodGet && code != "" {
-		view.Here = "?" + url.Values{"code": {code}}.Encode() + "&lang="
+		view.Here = "?" + url.Values{"code": {code}}.Encode() + "&" + language.Parameter + "="
 	}
 	view.Languages = at.Method == http.MethodGet
 	if err := p.pages[at.language][name].Execute(&page, view); err != nil {

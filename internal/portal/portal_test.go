@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/language/languagetest"
 	weakness "github.com/oriel-project/oriel/internal/password"
 	"github.com/oriel-project/oriel/internal/proxy"
 	"github.com/oriel-project/oriel/internal/service"
@@ -430,12 +430,6 @@ func TestPlaces(t *testing.T) {
 
 func TestLanguages(t *testing.T) {
 	f := newFixture(t)
-	for header, want := range map[string]string{"": "en", "de": "de", "de-CH,en;q=0.9": "de", "fr,en;q=0.5,de;q=0.9": "de", "xx": "en", "en,de": "en", "de;q=0,en;q=0.1": "en", "de;q=x": "en",
-		strings.Repeat("fr,", 1000) + "de": "en", "*": "en"} {
-		if got := preferred(header); got != want {
-			t.Errorf("%.40q: %s, want %s", header, got, want)
-		}
-	}
 	w := f.ask(home+"?lang=de", nil, "")
 	f.want(w, http.StatusSeeOther, home)
 	c := w.Result().Cookies()[0]
@@ -448,7 +442,7 @@ func TestLanguages(t *testing.T) {
 	if f.want(w, http.StatusSeeOther, home); len(w.Result().Cookies()) > 0 {
 		t.Error("a language that there is not is remembered")
 	}
-	f.want(f.ask(home, nil, "", func(r *http.Request) { r.Header.Set("Cookie", languageCookie+"=xx") }), http.StatusOK, `<html lang="en">`)
+	f.want(f.ask(home, nil, "", func(r *http.Request) { r.Header.Set("Cookie", "oriel-language=xx") }), http.StatusOK, `<html lang="en">`)
 	for n, want := range map[time.Duration]string{time.Millisecond: "1 second", time.Second: "1 second", 1500 * time.Millisecond: "2 seconds", time.Minute: "60 seconds", 61 * time.Second: "2 minutes", 15 * time.Minute: "15 minutes"} {
 		if got := timeWords(func(key string) string { return words["en"][key] }, n); got != want {
 			t.Errorf("%s is %q", n, got)
@@ -456,58 +450,7 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
-// Every text is there in every language, and every text that there is, is used.
 func TestWords(t *testing.T) {
-	var used strings.Builder
-	files, err := templates.ReadDir("templates")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		text, err := templates.ReadFile("templates/" + f.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		used.Write(text)
-	}
-	for _, name := range []string{"portal.go", "words.go"} {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		code, _, _ := strings.Cut(string(text), "// words has every text")
-		_, rest, _ := strings.Cut(string(text), "// languageOf gives")
-		used.WriteString(code + rest)
-	}
 	fromElsewhere := regexp.MustCompile(`^(weak_(short|long|plain|known|broken)|wrong|wait|disabled|old|same)$`) // service.Refusal, password.Weakness
-	for code, list := range words {
-		for key, text := range list {
-			if words["en"][key] == "" || text == "" || strings.Count(text, "%") != strings.Count(words["en"][key], "%") {
-				t.Errorf("%s: %s is not in step with English", code, key)
-			}
-			if !strings.Contains(used.String(), `"`+key+`"`) && !fromElsewhere.MatchString(key) {
-				t.Errorf("%s: nothing uses %s", code, key)
-			}
-		}
-		if len(list) != len(words["en"]) {
-			t.Errorf("%s has %d texts, English %d", code, len(list), len(words["en"]))
-		}
-	}
-	for _, m := range regexp.MustCompile(`\bt "([a-z_]+)"`).FindAllStringSubmatch(used.String(), -1) {
-		if words["en"][m[1]] == "" {
-			t.Errorf("there is no text %s", m[1])
-		}
-	}
-}
-
-// Whatever a browser says of languages, the page is in one that there is.
-func FuzzPreferred(f *testing.F) {
-	for _, seed := range []string{"", "de", "de-AT;q=0.5, en;q=0.1", "*;q=", ";;,,;q=1e309", "de;q=NaN", "de;q=-1,en"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, header string) {
-		if got := preferred(header); words[got] == nil {
-			t.Errorf("%q: %q", header, got)
-		}
-	})
+	languagetest.Check(t, words, fromElsewhere)
 }
