@@ -1,6 +1,7 @@
 package appstream
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -70,6 +71,19 @@ var compositionTransitions = []Transition{
 // CompositionPrefix is what the names of a fleet's compositions begin with.
 func CompositionPrefix(fleet string) string { return fleet + "/" }
 
+const compositionRef = "oriel/image:"
+
+// CompositionID is the ID of the composition whose Ref is ref.
+func CompositionID(ref string) string { return strings.TrimPrefix(ref, compositionRef) }
+
+// Applications are those that the composition's image has, as far as people see them.
+func (c *Composition) Applications() (list []types.Application) {
+	for _, a := range c.Recipe.Applications {
+		list = append(list, types.Application{Name: a.Name, DisplayName: a.DisplayName})
+	}
+	return list
+}
+
 // A Recipe says what an Elastic fleet's image is made of. Two that are equal make the same image.
 type Recipe struct {
 	ImageARN, ImageRef string // of the public image
@@ -96,6 +110,10 @@ type ObjectFile struct {
 	Path        string    // on the machine
 	Mode        uint32
 }
+
+// CatalogueSize is how many applications the catalogue of a machine can have: the Image Assistant takes no more. With no more, a recipe has no more
+// steps than a job may have.
+const CatalogueSize = 50
 
 // blockDir is where an app block has its files on a machine, as on AppStream's.
 func blockDir(name string) string { return "/opt/appstream/AppBlocks/" + name }
@@ -271,7 +289,7 @@ func (a EnsureFilePut) String() string { return "EnsureFilePut " + a.Machine + "
 // newComposition begins a composition for a fleet.
 func (f *Fleet) newComposition(id, name, agent string, r *Recipe, sizes map[string]InstanceType, now time.Time) Composition {
 	c := Composition{Meta: Meta{Key: Key{f.Account, f.Region, NounComposition, name}, ID: id, Created: now, Due: now},
-		Fleet: f.Name, FleetID: f.ID, Recipe: *r, Ref: "oriel/image:" + id}
+		Fleet: f.Name, FleetID: f.ID, Recipe: *r, Ref: compositionRef + id}
 	c.Spec = f.Spec(id, agent, sizes)
 	c.Spec.ImageARN, c.Spec.ImageRef, c.Spec.Sessions = r.ImageARN, r.ImageRef, 0
 	c.begin(now)
@@ -467,11 +485,22 @@ func (b AppBlock) setError(why string) []Also {
 
 func (c *Composition) fleetKey() []Key { return []Key{{c.Account, c.Region, NounFleet, c.Fleet}} }
 
-// PublicImageOf is the public image that Elastic fleets of a platform are made of: the first by name that is AVAILABLE; nil if there is none.
+// PublicImageOf is the public image that app block builders and Elastic fleets of a platform are made of: the newest one that is AVAILABLE, so
+// that what was packaged on one fits the other; nil if there is none.
 func PublicImageOf(public []Image, platform types.PlatformType) *Image {
+	released := func(i *Image) (at time.Time) {
+		if i.View.PublicBaseImageReleasedDate != nil {
+			at = *i.View.PublicBaseImageReleasedDate
+		}
+		return at
+	}
 	var best *Image
 	for n := range public {
-		if i := &public[n]; i.State == ImageAvailable && i.View.Platform == platform && (best == nil || i.Name < best.Name) {
+		i := &public[n]
+		if i.State != ImageAvailable || i.View.Platform != platform {
+			continue
+		}
+		if best == nil || cmp.Or(released(best).Compare(released(i)), strings.Compare(i.Name, best.Name)) < 0 {
 			best = i
 		}
 	}

@@ -59,6 +59,25 @@ func recipeOf(f *Fleet, apps []Application, blocks ...AppBlock) (Recipe, Catalog
 	return NewRecipe(f, &baseImage, apps, byName)
 }
 
+// Packages fit the machines that they are put on: builders and fleets agree on the image.
+func TestPublicImageOf(t *testing.T) {
+	image := func(name, state string, platform types.PlatformType, released *time.Time) Image {
+		return Image{Meta: Meta{Key: Key{Noun: NounImage, Name: name}, State: state}, View: types.Image{Platform: platform, PublicBaseImageReleasedDate: released}}
+	}
+	now := time.Unix(1e9, 0)
+	list := []Image{image("a", ImageAvailable, "DEBIAN_12", nil), image("b", ImageAvailable, "DEBIAN_12", &now), image("c", ImageAvailable, "DEBIAN_12", &now),
+		image("d", ImageDeprecated, "DEBIAN_12", new(now.Add(time.Hour))), image("e", ImageAvailable, types.PlatformTypeRhel8, new(now.Add(time.Hour)))}
+	for range 2 {
+		if got := PublicImageOf(list, "DEBIAN_12"); got == nil || got.Name != "b" {
+			t.Errorf("it is %v", got)
+		}
+		slices.Reverse(list)
+	}
+	if got := PublicImageOf(list, types.PlatformTypeAmazonLinux2); got != nil {
+		t.Errorf("it is %v", got)
+	}
+}
+
 func TestRecipe(t *testing.T) {
 	r, c := recipe(t, []Application{app("calc", "native"), app("edit", "custom"), app("draw", "custom")}, block("custom", types.PackagingTypeCustom), block("native", types.PackagingTypeAppstream2), block("unused", types.PackagingTypeCustom))
 	var paths []string

@@ -62,6 +62,7 @@ func (c *Config) Check() error {
 		{"applications", c.Quotas.Applications}, {"fleet_applications", c.Quotas.FleetApplications}} {
 		k.must(q.value >= 0 && q.value <= 1e6, "quotas."+q.key, "%d is not between 0 (AppStream's default) and 1000000", q.value)
 	}
+	k.must(c.Quotas.FleetApplications <= appstream.CatalogueSize, "quotas.fleet_applications", "%d is more than the %d applications that a catalogue can have", c.Quotas.FleetApplications, appstream.CatalogueSize)
 	c.checkRates(&k)
 	c.Archives.check(&k, "archives")
 	c.Objects.check(&k, "objects")

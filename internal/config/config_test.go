@@ -160,6 +160,7 @@ func TestRefusals(t *testing.T) {
 		{"format", "log_format = 'xml'", "log_format: "},
 		{"quota", "[quotas]\nimages = -1", "quotas.images: -1"},
 		{"quota of instances", "[quotas]\nfleet_instances = 1000001", "quotas.fleet_instances: 1000001"},
+		{"quota of a catalogue", "[quotas]\nfleet_applications = 51", "quotas.fleet_applications: 51 is more than the 50"},
 		{"image under docker", "[[image]]\nname = 'x'", "image: images are configured for the provider sim only"},
 		{"image name", "provider = 'sim'\n[[image]]\nname = '-'", "[[image]] number 1: name: "},
 		{"image state", "provider = 'sim'\n[[image]]\nname = 'a'\nstate = 'PENDING'", "[[image]] number 1: state: "},

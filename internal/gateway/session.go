@@ -189,25 +189,17 @@ func (g *Gateway) sessionInfo(w http.ResponseWriter, r *http.Request, v visit, s
 	}
 }
 
-// lookSession reads a session and the catalogue of its fleet's image.
+// lookSession reads a session and the catalogue that its person sees.
 func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Session, catalogue []sessionApplication, err error) {
 	err = g.Store.View(ctx, func(tx store.Tx) error {
 		if err := tx.Find(id, &s); err != nil {
 			return err
 		}
-		var fleet appstream.Fleet
-		var image appstream.Image
-		err := tx.Find(s.FleetID, &fleet)
-		if err == nil && fleet.ImageID != "" {
-			err = tx.Find(fleet.ImageID, &image)
-		}
-		if fleet.Elastic() {
-			image.View.Applications, image.Icons = fleet.Catalogue.Applications, fleet.Catalogue.Icons
-		}
+		of, err := catalogueOf(tx, &s)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		for _, a := range image.View.Applications {
+		for _, a := range of.Applications {
 			one := sessionApplication{Name: deref(a.Name), DisplayName: deref(a.DisplayName)}
 			if !s.Sees(one.Name) {
 				continue
@@ -215,7 +207,7 @@ func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Sessi
 			if one.DisplayName == "" {
 				one.DisplayName = one.Name
 			}
-			if icon := image.Icons[one.Name]; icon != "" && g.Icons != nil {
+			if icon := of.Icons[one.Name]; icon != "" && g.Icons != nil {
 				one.Icon = "/icons/" + icon
 			}
 			catalogue = append(catalogue, one)
@@ -223,6 +215,40 @@ func (g *Gateway) lookSession(ctx context.Context, id string) (s appstream.Sessi
 		return nil
 	})
 	return s, catalogue, err
+}
+
+// catalogueOf reads what a session's machine has: the catalogue of the image that it was made of, which may be another than its fleet has by now. What can
+// no longer be told of that is the fleet's.
+func catalogueOf(tx store.Tx, s *appstream.Session) (appstream.Catalogue, error) {
+	var fleet appstream.Fleet
+	var instance appstream.Instance
+	var image appstream.Image
+	var made appstream.Composition
+	if err := tx.Find(s.FleetID, &fleet); err != nil {
+		return appstream.Catalogue{}, err
+	}
+	if err := tx.Find(s.InstanceID, &instance); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return appstream.Catalogue{}, err
+	}
+	if fleet.Elastic() {
+		catalogue := fleet.Catalogue
+		if ref := instance.Spec.ImageRef; ref != "" && ref != fleet.ImageRef {
+			if err := tx.Find(appstream.CompositionID(ref), &made); err == nil {
+				catalogue.Applications = made.Applications()
+			} else if !errors.Is(err, store.ErrNotFound) {
+				return appstream.Catalogue{}, err
+			}
+		}
+		return catalogue, nil
+	}
+	err := store.ErrNotFound
+	if k, bad := appstream.ParseARN(instance.Spec.ImageARN); bad == nil {
+		err = tx.Get(k, &image)
+	}
+	if errors.Is(err, store.ErrNotFound) && fleet.ImageID != "" {
+		err = tx.Find(fleet.ImageID, &image)
+	}
+	return appstream.Catalogue{Applications: image.View.Applications, Icons: image.Icons}, err
 }
 
 func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionApplication, expires time.Time) sessionInfo {

@@ -338,6 +338,40 @@ func TestSessionInfo(t *testing.T) {
 	}
 }
 
+// A person sees the applications that his machine has, whatever the fleet has got since his session began.
+func TestCatalogueOfTheMachine(t *testing.T) {
+	w := newStudio(t, newMachine(), nil)
+	client := w.seated()
+	see := func(want ...sessionApplication) {
+		t.Helper()
+		if d := cmp.Diff(want, w.sessionInfo(client, "").Applications); d != "" {
+			t.Error(d)
+		}
+	}
+	fleet := w.store.fleets[testFleet]
+	instance := appstream.Instance{Meta: appstream.Meta{ID: "i-1"}, FleetID: testFleet, Spec: appstream.MachineSpec{ImageARN: "arn:aws:appstream:" + testRegion + ":" + testAccount + ":image/paint", ImageRef: "ref-1"}}
+	w.store.put(&instance, nil)
+	fleet.ImageID = "img-2"
+	w.store.put(&fleet, nil)
+	w.store.put(&appstream.Image{Meta: appstream.Meta{Key: appstream.Key{Account: testAccount, Region: testRegion, Noun: appstream.NounImage, Name: "newer"}, ID: "img-2"},
+		View: types.Image{Applications: []types.Application{{Name: new("draw")}}}}, nil)
+	see(sessionApplication{"paint", "Paint", "/icons/paint.png"}, sessionApplication{"xterm", "xterm", ""})
+
+	fleet.ImageID, fleet.View.FleetType, fleet.ImageRef = "", types.FleetTypeElastic, "oriel/image:cmp-2"
+	fleet.Catalogue = appstream.Catalogue{Applications: []types.Application{{Name: new("draw"), DisplayName: new("Draw")}}, Icons: map[string]string{"draw": "paint.png"}}
+	w.store.put(&fleet, nil)
+	w.store.put(&appstream.Composition{Meta: appstream.Meta{ID: "cmp-1"}, Recipe: appstream.Recipe{Applications: []types.ApplicationConfig{{Name: new("calc"), DisplayName: new("Calc")}}}}, nil)
+	instance.Spec.ImageRef = "oriel/image:cmp-1"
+	w.store.put(&instance, nil)
+	see(sessionApplication{"calc", "Calc", ""})
+	instance.Spec.ImageRef = "oriel/image:cmp-2"
+	w.store.put(&instance, nil)
+	see(sessionApplication{"draw", "Draw", "/icons/paint.png"})
+	instance.Spec.ImageRef = "oriel/image:cmp-0" // of which nothing is known
+	w.store.put(&instance, nil)
+	see(sessionApplication{"draw", "Draw", "/icons/paint.png"})
+}
+
 func TestSessionIsEndedByItsPerson(t *testing.T) {
 	w := newStudio(t, newMachine(), nil)
 	client := w.seated()

@@ -38,6 +38,8 @@ type memory struct {
 	block    *appstream.AppBlock
 	sessions map[string]appstream.Session
 	fleets   map[string]appstream.Fleet
+	instance *appstream.Instance // nil when there is none
+	made     *appstream.Composition
 	stacks   map[appstream.Key]appstream.Stack
 	themes   map[appstream.Key]appstream.Theme
 	watchers map[chan store.Change]bool
@@ -105,6 +107,10 @@ func (m *memory) put(rec appstream.Record, publish *store.Change) {
 		m.sessions[rec.ID] = *rec
 	case *appstream.Fleet:
 		m.fleets[rec.ID] = *rec
+	case *appstream.Instance:
+		m.instance = new(*rec)
+	case *appstream.Composition:
+		m.made = new(*rec)
 	case *appstream.Stack:
 		m.stacks[rec.Key] = *rec
 	case *appstream.Theme:
@@ -156,6 +162,14 @@ func (t memoryTx) Find(id string, rec appstream.Record) error {
 		*rec, ok = t.m.sessions[id]
 	case *appstream.Fleet:
 		*rec, ok = t.m.fleets[id]
+	case *appstream.Instance:
+		if t.m.instance != nil && t.m.instance.ID == id {
+			*rec, ok = *t.m.instance, true
+		}
+	case *appstream.Composition:
+		if t.m.made != nil && t.m.made.ID == id {
+			*rec, ok = *t.m.made, true
+		}
 	case *appstream.Image:
 		for _, i := range t.m.images {
 			if i.ID == id {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -47,11 +46,9 @@ func (s *Service) CreateAppBlockBuilder(ctx context.Context, in *aws.CreateAppBl
 // checkAppBlockBuilder checks what an app block builder shall be like.
 func (s *Service) checkAppBlockBuilder(tx store.Tx, c appstream.Caller, b *types.AppBlockBuilder) error {
 	size, known := s.cfg.Sizes[value(b.InstanceType)]
-	switch vpc := b.VpcConfig; {
+	switch {
 	case !known:
 		return unknownType(value(b.InstanceType))
-	case vpc != nil && len(vpc.SubnetIds) > 1:
-		return appstream.Errorf(appstream.InvalidParameterCombination, "VpcConfig has %d subnets. Specify only one subnet for an app block builder.", len(vpc.SubnetIds))
 	case b.IamRoleArn != nil && !roleOf(c.Account, *b.IamRoleArn):
 		return invalidRole(c, *b.IamRoleArn)
 	}
@@ -62,34 +59,13 @@ func (s *Service) checkAppBlockBuilder(tx store.Tx, c appstream.Caller, b *types
 	if err != nil {
 		return err
 	}
-	return fits(&image, size)
-}
-
-// platformImage is the newest public image of a platform; ResourceNotAvailable when there is none.
-func platformImage(tx store.Tx, region string, platform types.PlatformType) (found appstream.Image, err error) {
-	images, err := store.List[appstream.Image](tx, store.Query{Noun: appstream.NounImage, Region: region, Accounts: []string{""}, States: []string{appstream.ImageAvailable}})
-	if err != nil {
-		return found, err
-	}
-	var have []string
-	for _, image := range images {
-		if image.View.Platform != platform {
-			have = append(have, string(image.View.Platform))
-		} else if found.ID == "" || value(found.View.PublicBaseImageReleasedDate).Before(value(image.View.PublicBaseImageReleasedDate)) {
-			found = image
-		}
-	}
-	if found.ID != "" {
-		return found, nil
-	}
-	slices.Sort(have)
-	return found, appstream.Errorf(appstream.ResourceNotAvailable, "There is no public image of the platform %s in %s. There are public images of: %v.", platform, region, slices.Compact(have))
+	return fits(image, size)
 }
 
 // DescribeAppBlockBuilders describes the named app block builders, or all of the account in the region.
 func (s *Service) DescribeAppBlockBuilders(ctx context.Context, in *aws.DescribeAppBlockBuildersInput) (*aws.DescribeAppBlockBuildersOutput, error) {
 	c := appstream.CallerFrom(ctx)
-	p, err := openPage(c, in, listSize, 500)
+	p, err := openPage(c, in, 25, 25)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +146,7 @@ func (s *Service) StartAppBlockBuilder(ctx context.Context, in *aws.StartAppBloc
 		}
 		agent, err := s.agentVersion(nil, image.View.AppstreamAgentVersion)
 		if err == nil {
-			b.Start(&image, agent, now)
+			b.Start(image, agent, now)
 		}
 		return err
 	})

@@ -111,7 +111,8 @@ func appBlockBuilderRows() []row {
 		}},
 		{name: "type", in: create(func(in *api.CreateAppBlockBuilderInput) { in.InstanceType = new("stream.huge.small") }), want: appstream.InvalidParameterCombination, says: "stream.huge"},
 		{name: "family", in: create(func(in *api.CreateAppBlockBuilderInput) { in.InstanceType = new("stream.graphics.g5.xlarge") }), want: appstream.InvalidParameterCombination, says: "not supported"},
-		{name: "subnets", in: create(func(in *api.CreateAppBlockBuilderInput) { in.VpcConfig.SubnetIds = []string{"subnet-1", "subnet-2"} }), want: appstream.InvalidParameterCombination, says: "2 subnets"},
+		{name: "two subnets, as AppStream wants it", in: create(func(in *api.CreateAppBlockBuilderInput) { in.VpcConfig.SubnetIds = []string{"subnet-1", "subnet-2"} }),
+			then: state(func(out *api.CreateAppBlockBuilderOutput) any { return len(out.AppBlockBuilder.VpcConfig.SubnetIds) }, 2)},
 		{name: "endpoint", in: create(func(in *api.CreateAppBlockBuilderInput) {
 			in.AccessEndpoints = []types.AccessEndpoint{{EndpointType: "STREAMING"}}
 		}), want: appstream.InvalidParameterCombination, says: "AccessEndpoints[0]"},
@@ -124,6 +125,12 @@ func appBlockBuilderRows() []row {
 		{name: "success", given: two, in: &api.DescribeAppBlockBuildersInput{}, then: lists(names, token, "alone b c", false)},
 		{name: "named", given: two, in: &api.DescribeAppBlockBuildersInput{Names: []string{"c", "b"}}, then: lists(names, token, "b c", false)},
 		{name: "a page", given: two, in: &api.DescribeAppBlockBuildersInput{MaxResults: new(int32(1))}, then: lists(names, token, "alone", true)},
+		{name: "a page is 25 at most", given: func(f *fixture) {
+			for n := range 26 {
+				_, err := f.CreateAppBlockBuilder(as(me), newPackager(string(rune('A'+n))))
+				f.must(err)
+			}
+		}, setup: quota(func(q *service.Quotas) { q.AppBlockBuilders = 26 }), in: &api.DescribeAppBlockBuildersInput{MaxResults: new(int32(100))}, then: lists(names, token, "A B C D E F G H I J K L M N O P Q R S T U V W X Y", true)},
 		{name: "missing", in: &api.DescribeAppBlockBuildersInput{Names: []string{"nope"}}, want: appstream.ResourceNotFound, says: "The app block builder nope"},
 
 		{name: "success", given: stopped, in: update(func(in *api.UpdateAppBlockBuilderInput) {

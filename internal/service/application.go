@@ -15,6 +15,9 @@ import (
 	"github.com/oriel-project/oriel/internal/store"
 )
 
+// The instance families of applications.
+const generalPurpose, graphicsG4 = "GENERAL_PURPOSE", "GRAPHICS_G4"
+
 // iconLimit is what the icon of an application may be. The catalogue shows it small; AppStream does not say how large it may be.
 var iconLimit = picture.Limit{Bytes: 300 << 10, Width: 1024, Height: 1024}
 
@@ -58,6 +61,14 @@ func (s *Service) CreateApplication(ctx context.Context, in *aws.CreateApplicati
 func checkLaunch(v *types.Application) error {
 	if len(v.Platforms) == 0 {
 		return appstream.Errorf(appstream.OperationNotPermitted, "Platforms is empty. Specify the platforms that the application can run on.")
+	}
+	if len(v.InstanceFamilies) == 0 {
+		return appstream.Errorf(appstream.OperationNotPermitted, "InstanceFamilies is empty. Specify %s, or %s, or both.", generalPurpose, graphicsG4)
+	}
+	for n, family := range v.InstanceFamilies {
+		if family != generalPurpose && family != graphicsG4 {
+			return appstream.Errorf(appstream.OperationNotPermitted, "InstanceFamilies[%d] is %.100q. It must be %s or %s.", n, family, generalPurpose, graphicsG4)
+		}
 	}
 	for _, m := range []struct {
 		member string
@@ -208,12 +219,13 @@ func (s *Service) AssociateApplicationFleet(ctx context.Context, in *aws.Associa
 			return err
 		}
 		n, found := slices.BinarySearch(f.Applications, a.Name)
-		switch limit := s.cfg.Quotas.FleetApplications; {
-		case f.View.FleetType != types.FleetTypeElastic:
+		if f.View.FleetType != types.FleetTypeElastic {
 			return appstream.Errorf(appstream.OperationNotPermitted, "The fleet %s is %s. Only Elastic fleets have applications associated; those of other fleets are in their image.", f.Name, f.View.FleetType)
-		case !slices.Contains(a.View.Platforms, f.View.Platform):
-			return appstream.Errorf(appstream.InvalidParameterCombination, "The application %s is for %v, and the fleet %s is %s. Associate an application that supports the fleet's platform.",
-				a.Name, a.View.Platforms, f.Name, f.View.Platform)
+		}
+		if err := s.suits(&a, &f); err != nil {
+			return err
+		}
+		switch limit := s.cfg.Quotas.FleetApplications; {
 		case found:
 			return nil
 		case len(f.Applications) >= limit:

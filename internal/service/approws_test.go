@@ -132,6 +132,8 @@ func applicationRows() []row {
 			}
 		}},
 		{name: "no platform", given: office, in: create(func(in *api.CreateApplicationInput) { in.Platforms = []types.PlatformType{} }), want: appstream.OperationNotPermitted, says: "Platforms is empty"},
+		{name: "no family", given: office, in: create(func(in *api.CreateApplicationInput) { in.InstanceFamilies = []string{} }), want: appstream.OperationNotPermitted, says: "InstanceFamilies is empty"},
+		{name: "family", given: office, in: create(func(in *api.CreateApplicationInput) { in.InstanceFamilies = []string{"GENERAL_PURPOSE", "G5"} }), want: appstream.OperationNotPermitted, says: `InstanceFamilies[1] is "G5"`},
 		{name: "long path", given: office, in: create(func(in *api.CreateApplicationInput) { in.LaunchPath = new(strings.Repeat("/a", 2049)) }), want: appstream.OperationNotPermitted, says: "LaunchPath has more than 4096"},
 		{name: "no icon", given: office, in: create(func(in *api.CreateApplicationInput) { in.IconS3Location = inBucket("nope.png") }), want: appstream.ResourceNotFound, says: "brand/nope.png of IconS3Location"},
 		{name: "icon that is none", given: office, in: create(func(in *api.CreateApplicationInput) { in.IconS3Location = inBucket("pkg/setup.sh") }), want: appstream.OperationNotPermitted, says: "IconS3Location"},
@@ -214,6 +216,11 @@ func applicationFleetRows() []row {
 			given(f)
 			f.editFleet("e", func(fleet *appstream.Fleet) { fleet.View.Platform = types.PlatformTypeRhel8 })
 		}, in: associate("e", writer), want: appstream.InvalidParameterCombination, says: "the fleet e is RHEL8"},
+		{name: "family", given: func(f *fixture) {
+			given(f)
+			_, err := f.CreateApplication(as(me), edited(application("render", "office"), func(in *api.CreateApplicationInput) { in.InstanceFamilies = []string{"GRAPHICS_G4"} }))
+			f.must(err)
+		}, in: associate("e", arnPrefix+"application/render"), want: appstream.InvalidParameterCombination, says: "is for the instance families [GRAPHICS_G4]"},
 		{name: "limit", given: given, setup: quota(func(q *service.Quotas) { q.FleetApplications = 1 }), in: associate("e", writer), want: appstream.LimitExceeded, says: "Limit: 1"},
 		{name: "no fleet", given: given, in: associate("nope", writer), want: appstream.ResourceNotFound, says: "The fleet nope"},
 		{name: "no application", given: given, in: associate("e", writer+"s"), want: appstream.ResourceNotFound, says: "The application writers"},

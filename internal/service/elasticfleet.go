@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
@@ -53,18 +54,36 @@ func (s *Service) hasScripts(ctx context.Context, at *types.S3Location) error {
 	return s.hasObject(ctx, "SessionScriptS3Location", at)
 }
 
-// setPlatform gives an Elastic fleet its platform, for which there must be a public image.
-func setPlatform(tx store.Tx, f *appstream.Fleet, platform types.PlatformType) error {
+// platformImage is the public image of a platform; ResourceNotAvailable when there is none.
+func platformImage(tx store.Tx, region string, platform types.PlatformType) (*appstream.Image, error) {
+	public, err := store.List[appstream.Image](tx, store.Query{Noun: appstream.NounImage, Region: region, Accounts: []string{""}})
+	if err != nil {
+		return nil, err
+	}
+	if image := appstream.PublicImageOf(public, platform); image != nil {
+		return image, nil
+	}
+	var have []string
+	for _, image := range public {
+		if image.State == appstream.ImageAvailable {
+			have = append(have, string(image.View.Platform))
+		}
+	}
+	slices.Sort(have)
+	return nil, appstream.Errorf(appstream.ResourceNotAvailable, "There is no public image of the platform %s in %s. There are public images of: %v.", platform, region, slices.Compact(have))
+}
+
+// setPlatform gives an Elastic fleet its platform, for which there must be a public image that its machines can boot.
+func (s *Service) setPlatform(tx store.Tx, f *appstream.Fleet, platform types.PlatformType) error {
 	if platform == "" {
 		return appstream.Errorf(appstream.InvalidParameterCombination, "Platform is missing. It is required for Elastic fleets.")
 	}
-	public, err := store.List[appstream.Image](tx, store.Query{Noun: appstream.NounImage, Region: f.Region, Accounts: []string{""}})
+	base, err := platformImage(tx, f.Region, platform)
 	if err != nil {
 		return err
 	}
-	base := appstream.PublicImageOf(public, platform)
-	if base == nil {
-		return appstream.Errorf(appstream.ResourceNotAvailable, "There is no AVAILABLE public image of the platform %s. DescribeImages with Type PUBLIC shows which platforms there are.", platform)
+	if err := fits(base, s.cfg.Sizes[value(f.View.InstanceType)]); err != nil {
+		return err
 	}
 	f.View.Platform = platform
 	f.VolumeGB = max(f.VolumeGB, base.VolumeGB, leastVolume)
@@ -73,14 +92,23 @@ func setPlatform(tx store.Tx, f *appstream.Fleet, platform types.PlatformType) e
 }
 
 // updateElastic makes the changes of an Elastic fleet that others do not have.
-func updateElastic(tx store.Tx, f *appstream.Fleet, in *aws.UpdateFleetInput) error {
+func (s *Service) updateElastic(tx store.Tx, f *appstream.Fleet, in *aws.UpdateFleetInput) error {
 	err := checkElastic(map[string]bool{"ImageName": in.ImageName != nil, "ImageArn": in.ImageArn != nil, "ComputeCapacity": in.ComputeCapacity != nil})
 	if err != nil {
 		return err
 	}
-	if in.Platform != "" && in.Platform != f.View.Platform {
-		if err := setPlatform(tx, f, in.Platform); err != nil {
+	if in.Platform != "" && in.Platform != f.View.Platform || in.InstanceType != nil {
+		if err := s.setPlatform(tx, f, or(in.Platform, f.View.Platform)); err != nil {
 			return err
+		}
+		for _, name := range f.Applications {
+			var a appstream.Application
+			if err := get(tx, appstream.Key{Account: f.Account, Region: f.Region, Noun: appstream.NounApplication, Name: name}, &a); err != nil {
+				return err
+			}
+			if err := s.suits(&a, f); err != nil {
+				return err
+			}
 		}
 	}
 	wanted := in.RootVolumeConfig
@@ -93,6 +121,23 @@ func updateElastic(tx store.Tx, f *appstream.Fleet, in *aws.UpdateFleetInput) er
 		f.VolumeGB = leastVolume
 	}
 	return setVolume(f, wanted)
+}
+
+// suits refuses an application that does not run on the machines of an Elastic fleet.
+func (s *Service) suits(a *appstream.Application, f *appstream.Fleet) error {
+	family := generalPurpose
+	if strings.HasPrefix(s.cfg.Sizes[value(f.View.InstanceType)].Family, "Graphics") {
+		family = graphicsG4
+	}
+	switch {
+	case !slices.Contains(a.View.Platforms, f.View.Platform):
+		return appstream.Errorf(appstream.InvalidParameterCombination, "The application %s is for %v, and the fleet %s is %s. Its applications must support the fleet's platform.",
+			a.Name, a.View.Platforms, f.Name, f.View.Platform)
+	case !slices.Contains(a.View.InstanceFamilies, family):
+		return appstream.Errorf(appstream.InvalidParameterCombination, "The application %s is for the instance families %v, and the fleet %s has the instance type %s, which is %s. Its applications must support the fleet's instance type.",
+			a.Name, a.View.InstanceFamilies, f.Name, value(f.View.InstanceType), family)
+	}
+	return nil
 }
 
 // fleetCatalogue gives the applications of a fleet, whatever becomes of its image.

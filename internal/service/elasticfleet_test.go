@@ -50,6 +50,7 @@ func elasticRows() []row {
 			want: appstream.InvalidParameterCombination, says: "Specify MaxConcurrentSessions instead"},
 		{name: "elastic without a platform", in: create(func(in *api.CreateFleetInput) { in.Platform = "" }), want: appstream.InvalidParameterCombination, says: "Platform is missing"},
 		{name: "elastic of another platform", in: create(func(in *api.CreateFleetInput) { in.Platform = types.PlatformTypeRhel8 }), want: appstream.ResourceNotAvailable, says: "public image of the platform RHEL8"},
+		{name: "elastic of a type that the image does not support", in: create(func(in *api.CreateFleetInput) { in.InstanceType = new("stream.graphics.g5.xlarge") }), want: appstream.InvalidParameterCombination, says: "stream.graphics.g5.xlarge"},
 		{name: "elastic without a maximum", in: create(func(in *api.CreateFleetInput) { in.MaxConcurrentSessions = nil }), want: appstream.InvalidParameterCombination, says: "MaxConcurrentSessions is missing"},
 		{name: "elastic for nobody", in: create(func(in *api.CreateFleetInput) { in.MaxConcurrentSessions = n(0) }), want: appstream.InvalidParameterCombination, says: "at least 1"},
 		{name: "elastic for too many", setup: quota(func(q *service.Quotas) { q.FleetInstances = 4 }), in: create(func(*api.CreateFleetInput) {}), want: appstream.LimitExceeded, says: "Requested: 5, Limit: 4"},
@@ -68,6 +69,12 @@ func elasticRows() []row {
 		{name: "elastic, an image", given: is("STOPPED"), in: update(func(in *api.UpdateFleetInput) { in.ImageName = new("base") }), want: appstream.InvalidParameterCombination, says: "ImageName is not for Elastic fleets"},
 		{name: "elastic, a capacity", given: is("STOPPED"), in: update(func(in *api.UpdateFleetInput) { in.ComputeCapacity = &types.ComputeCapacity{} }), want: appstream.InvalidParameterCombination, says: "ComputeCapacity is not for Elastic fleets"},
 		{name: "elastic, a platform", given: is("STOPPED"), in: update(func(in *api.UpdateFleetInput) { in.Platform = types.PlatformTypeRhel8 }), want: appstream.ResourceNotAvailable, says: "RHEL8"},
+		{name: "elastic, a type that the image does not support", given: is("STOPPED"), in: update(func(in *api.UpdateFleetInput) { in.InstanceType = new("stream.graphics.g5.xlarge") }), want: appstream.InvalidParameterCombination, says: "stream.graphics.g5.xlarge"},
+		{name: "elastic, a platform that its applications are not for", given: func(f *fixture) {
+			f.application("writer")
+			f.elastic("pool", "writer")
+			f.addImage("", "redhat", appstream.ImageAvailable, func(i *appstream.Image) { i.View.Platform = types.PlatformTypeRhel8 })
+		}, in: update(func(in *api.UpdateFleetInput) { in.Platform, in.MaxConcurrentSessions = types.PlatformTypeRhel8, n(5) }), want: appstream.InvalidParameterCombination, says: "The application writer is for [DEBIAN_12], and the fleet pool is RHEL8"},
 		{name: "elastic, missing scripts", given: is("STOPPED"), in: update(func(in *api.UpdateFleetInput) { in.SessionScriptS3Location = inBucket("none.zip") }), want: appstream.OperationNotPermitted, says: "brand/none.zip"},
 		{name: "elastic", given: is("STOPPED"), in: &api.StartFleetInput{Name: new("pool")}, then: func(t *testing.T, f *fixture, _ any) {
 			if v := f.describeFleet("pool"); v.State != "STARTING" || v.ComputeCapacityStatus != nil {

@@ -79,7 +79,7 @@ func (s *Service) CreateFleet(ctx context.Context, in *aws.CreateFleetInput) (*a
 // setFirstImage gives a new fleet the image that is wanted; an Elastic fleet, whose image is still to be made, its platform.
 func (s *Service) setFirstImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in *aws.CreateFleetInput) error {
 	if f.Elastic() {
-		return setPlatform(tx, f, in.Platform)
+		return s.setPlatform(tx, f, in.Platform)
 	}
 	image, err := s.image(tx, c, in.ImageName, in.ImageArn)
 	if err != nil {
@@ -361,7 +361,7 @@ func (s *Service) update(tx store.Tx, c appstream.Caller, f *appstream.Fleet, in
 		return err
 	}
 	if f.Elastic() {
-		return updateElastic(tx, f, in)
+		return s.updateElastic(tx, f, in)
 	}
 	if err := s.updateImage(tx, c, f, in); err != nil {
 		return err
@@ -525,7 +525,7 @@ func (s *Service) StartFleet(ctx context.Context, in *aws.StartFleetInput) (*aws
 func (s *Service) refreshImage(tx store.Tx, c appstream.Caller, f *appstream.Fleet) error {
 	if f.Elastic() {
 		f.ImageRef, f.Trouble = "", ""
-		return setPlatform(tx, f, f.View.Platform)
+		return s.setPlatform(tx, f, f.View.Platform)
 	}
 	image, err := imageOf(tx, f)
 	if err != nil {
