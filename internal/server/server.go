@@ -66,6 +66,7 @@ type Server struct {
 	cert     *certificate // nil without TLS
 
 	archives archives
+	blobs    *blob.Dir
 
 	http, metricsHTTP         *http.Server
 	unused                    unused       // connections of http
@@ -101,8 +102,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	}
 	s.store = db
 	s.closers = append(s.closers, db.Close)
-	blobs, err := blob.Open(filepath.Join(cfg.Data, "blobs"))
-	if err != nil {
+	if s.blobs, err = blob.Open(filepath.Join(cfg.Data, "blobs")); err != nil {
 		return s, err
 	}
 	kept, err := openArchives(ctx, cfg.Config)
@@ -130,7 +130,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
 	sizes, software := cfg.Sizes(), cfg.Catalogue()
-	operations := service.Config{Store: s.store, Blobs: blobs, Objects: files, Secrets: secrets, Passwords: password.New(signInsAtOnce), Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
+	operations := service.Config{Store: s.store, Blobs: s.blobs, Objects: files, Secrets: secrets, Passwords: password.New(signInsAtOnce), Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
 	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: kept, Objects: files, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log}
 	dialer, _ := s.provider.(compute.Dialer)
@@ -165,7 +165,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 		Store: s.store, Signer: signer, Dialer: dialer, CreateImage: s.fromViewer(svc), CreatePackage: func(ctx context.Context, name string) error {
 			_, err := svc.CreateAppBlockPackage(ctx, &service.CreateAppBlockPackageInput{AppBlockBuilderName: &name})
 			return err
-		}, Sessions: svc, Icons: blobs,
+		}, Sessions: svc, Icons: s.blobs,
 		Endpoints: s.endpoints(), TrustedProxies: cfg.TrustedProxies, Log: s.log,
 		Hooks: gateway.Hooks{StreamOpened: s.metrics.StreamOpened, StreamClosed: s.metrics.StreamClosed, Refused: s.metrics.Refused,
 			NoCapacity: s.metrics.NoCapacity},
@@ -269,6 +269,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.attend != nil {
 		start(&workers, "attendant", func() error { return s.attend.Run(work) })
 	}
+	start(&workers, "blobs", func() error {
+		s.sweepBlobs(work)
+		return nil
+	})
 	if bucket, ok := s.archives.(*blob.Bucket); ok {
 		start(&workers, "archives", func() error {
 			if err := bucket.Clean(work); err != nil && work.Err() == nil {
