@@ -2,9 +2,15 @@ package server
 
 import (
 	"bytes"
-	"github.com/oriel-project/oriel/internal/config"
+	"errors"
+	img "image" // the package has a constant of the name
+	"image/color"
+	"image/draw"
+	"image/png"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +21,9 @@ import (
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+
+	"github.com/oriel-project/oriel/internal/config"
+	"github.com/oriel-project/oriel/internal/objects"
 )
 
 // TestUserPool goes through the user pool, entitlements and directory configs as AWS's SDK does it, and looks at the same in CBOR.
@@ -157,6 +166,55 @@ func office(t *testing.T) (s *Server, folder string) {
 	return s, folder
 }
 
+// administrator does what the script has done behind jane's back: give her stack a theme, give her a stack that nobody can use, and take both away.
+func administrator(t *testing.T, s *Server) http.Handler {
+	c, jane := connect(t, s.cfg.Data, s.URL()), new("jane@example.com")
+	var picture bytes.Buffer
+	logo := img.NewNRGBA(img.Rect(0, 0, 128, 128))
+	draw.Draw(logo, img.Rect(10, 45, 118, 83), img.NewUniform(color.NRGBA{R: 20, G: 40, B: 70, A: 255}), img.Point{}, draw.Src)
+	if err := png.Encode(&picture, logo); err != nil {
+		t.Fatal(err)
+	}
+	at := &types.S3Location{S3Bucket: new("brand"), S3Key: new("logo.png")}
+	association := func(stack string) []types.UserStackAssociation {
+		return []types.UserStackAssociation{{UserName: jane, StackName: &stack, AuthenticationType: types.AuthenticationTypeUserpool}}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		ctx := r.Context()
+		switch r.URL.Path {
+		case "/theme":
+			files, fault := OpenObjects(ctx, s.cfg)
+			if fault != nil {
+				t.Error(fault)
+				return
+			}
+			defer files.Close()
+			err = files.Put(ctx, objects.Location{Account: "123456789012", Bucket: *at.S3Bucket, Key: *at.S3Key}, &picture)
+			_, fault = c.CreateThemeForStack(ctx, &sdk.CreateThemeForStackInput{StackName: new("office"), TitleText: new("Example University"), ThemeStyling: types.ThemeStylingPink,
+				OrganizationLogoS3Location: at, FaviconS3Location: at, FooterLinks: []types.ThemeFooterLink{
+					{DisplayName: new("Help desk"), FooterLinkURL: new("https://example.com/help")}, {DisplayName: new("Opening hours"), FooterLinkURL: new("https://example.com/hours")}}})
+			err = errors.Join(err, fault)
+		case "/closed":
+			_, err = c.CreateStack(ctx, &sdk.CreateStackInput{Name: new("lab"), DisplayName: new("Laboratory"), Description: new("Open in the summer term")})
+			_, fault := c.CreateFleet(ctx, &sdk.CreateFleetInput{Name: new("lab"), ImageName: new("office"), InstanceType: new("stream.standard.medium"), StreamView: types.StreamViewDesktop,
+				ComputeCapacity: &types.ComputeCapacity{DesiredInstances: new(int32(1))}})
+			err = errors.Join(err, fault)
+			_, fault = c.AssociateFleet(ctx, &sdk.AssociateFleetInput{FleetName: new("lab"), StackName: new("lab")})
+			err = errors.Join(err, fault)
+			_, fault = c.BatchAssociateUserStack(ctx, &sdk.BatchAssociateUserStackInput{UserStackAssociations: association("lab")})
+			err = errors.Join(err, fault)
+		case "/nothing":
+			_, err = c.BatchDisassociateUserStack(ctx, &sdk.BatchDisassociateUserStackInput{UserStackAssociations: append(association("lab"), association("office")...)})
+		default:
+			http.NotFound(w, r)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", r.URL.Path, err)
+		}
+	})
+}
+
 // TestPortalInBrowser drives web/test/portal.mjs: a real Chromium at the portal, with a real mail server. It needs node with the packages of web/ (npm ci), Chromium and
 // python3-aiosmtpd; ORIEL_TEST_BROWSER=1 says that they are there. With ORIEL_SCREENSHOTS=dir the pictures that it takes are kept.
 func TestPortalInBrowser(t *testing.T) {
@@ -177,9 +235,11 @@ func TestPortalInBrowser(t *testing.T) {
 		c.BatchAssociateUserStack(t.Context(), &sdk.BatchAssociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{
 			{UserName: john, StackName: new("office"), AuthenticationType: types.AuthenticationTypeUserpool}}})
 	}()
+	control := httptest.NewServer(administrator(t, s))
+	defer control.Close()
 	node := exec.CommandContext(t.Context(), "node", "test/portal.mjs")
 	node.Dir = "../../web"
-	node.Env = append(os.Environ(), "ORIEL_SERVER="+s.URL(), "ORIEL_MAILBOX="+folder)
+	node.Env = append(os.Environ(), "ORIEL_SERVER="+s.URL(), "ORIEL_MAILBOX="+folder, "ORIEL_CONTROL="+control.URL)
 	if out, err := node.CombinedOutput(); err != nil {
 		t.Errorf("the browser's test: %v\n%s", err, out)
 	}

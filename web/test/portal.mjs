@@ -1,14 +1,14 @@
 // Goes through the portal as a person does, in a real browser, mostly by keyboard: from the mail with the invitation to a session and back, a forgotten password, and
 // too many wrong ones. TestPortalInBrowser in internal/server starts it; the mails are in the folder ORIEL_MAILBOX.
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
+import { barriers, reach } from "./access.mjs";
 
 const portal = `${process.env.ORIEL_SERVER}/portal`;
+const control = (what) => fetch(`${process.env.ORIEL_CONTROL}/${what}`, { method: "POST" });
 const box = join(process.env.ORIEL_MAILBOX, "new");
-const shots = process.env.ORIEL_SCREENSHOTS;
-if (shots) mkdirSync(shots, { recursive: true });
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -29,7 +29,11 @@ async function visitor(options = {}) {
   return c;
 }
 
-const shot = async (page, name) => shots && (await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true }));
+/** Holds a page to what every page is held to. */
+const look = async (page, name) => {
+  problems.push(...(await barriers(page, name)));
+  assert.equal(await page.locator("h1").count(), 1);
+};
 const title = (page, want) => page.getByRole("heading", { level: 1, name: want, exact: true }).waitFor();
 const says = async (page, pattern) => assert.match(await page.textContent("body"), pattern);
 
@@ -49,15 +53,6 @@ async function mail(subject) {
 /** The temporary password in a mail: a line of its own. */
 const given = (text) => /^ {4}([a-z2-9]{4}(-[a-z2-9]{4}){3})\r?$/m.exec(text)[1];
 
-/** Every control has a name, and no page is wider than its window. */
-async function sound(page) {
-  const nameless = await page.evaluate(() =>
-    [...document.querySelectorAll("a, button, input:not([type=hidden])")].filter((e) => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map((e) => e.outerHTML));
-  assert.deepEqual(nameless, []);
-  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "it must be scrolled sideways");
-  assert.equal(await page.locator("h1").count(), 1);
-}
-
 const jane = "jane@example.com";
 const first = "a horse of one's own";
 const second = "another horse, a grey one";
@@ -71,19 +66,17 @@ const temporary = given(welcome);
 assert.ok(welcome.includes(portal));
 await page.goto(portal);
 await title(page, "Sign in");
-await sound(page);
-await shot(page, "sign-in");
+await look(page, "sign-in");
 await page.keyboard.type(jane); // the field has the focus
 await page.keyboard.press("Tab");
 await page.keyboard.type("not this one");
 await page.keyboard.press("Enter");
 await page.getByRole("alert").filter({ hasText: "is not right" }).waitFor();
-await shot(page, "wrong-password");
+await look(page, "wrong-password");
 await page.keyboard.type(temporary); // and now that of the password
 await page.keyboard.press("Enter");
 await title(page, "Choose a password");
-await sound(page);
-await shot(page, "first-password");
+await look(page, "first-password");
 await page.goto(portal); // there is no way around it
 await title(page, "Choose a password");
 await page.keyboard.type(jane);
@@ -91,6 +84,7 @@ await page.keyboard.press("Tab");
 await page.keyboard.type(jane);
 await page.keyboard.press("Enter");
 await page.getByRole("alert").filter({ hasText: "easy to guess" }).waitFor();
+await look(page, "weak-password");
 await page.keyboard.type(first);
 await page.keyboard.press("Tab");
 await page.keyboard.type(first);
@@ -98,8 +92,7 @@ await page.keyboard.press("Enter");
 await title(page, "Your applications");
 await says(page, /Your password is changed/);
 await says(page, /Jane Roe/);
-await sound(page);
-await shot(page, "applications");
+await look(page, "applications");
 const stack = await mail("New for you: Office & more");
 assert.ok(stack.includes(portal));
 
@@ -118,17 +111,45 @@ assert.match(await page.evaluate(() => document.activeElement.textContent), /Cal
 await page.keyboard.press("Enter");
 await page.waitForURL(/\/stream\//);
 await title(page, "Your session is there, without a screen"); // these machines are simulated
+await look(page, "session-page");
 await page.goto(portal);
 await page.getByRole("button", { name: "Back to your session" }).waitFor();
-await shot(page, "session");
-await page.getByRole("button", { name: "Back to your session" }).click();
+await look(page, "session");
+await reach(page, "Back to your session");
+await page.keyboard.press("Enter");
 await page.waitForURL(/\/stream\//);
 const ended = await page.evaluate(() => fetch(`${location.pathname}/end`, { method: "POST" }).then((r) => r.status));
 assert.equal(ended, 204);
 await page.reload();
 await title(page, "Your session has ended");
-await shot(page, "ended");
-await page.getByRole("link", { name: "Back to your applications" }).click();
+await look(page, "ended");
+await reach(page, "Back to your applications");
+await page.keyboard.press("Enter");
+await title(page, "Your applications");
+
+// Out and in again, and to another password and back, without a mouse too.
+await reach(page, "Change password");
+await page.keyboard.press("Enter");
+await title(page, "Change your password");
+await reach(page, "Cancel");
+await page.keyboard.press("Enter");
+await title(page, "Your applications");
+await reach(page, "Sign out");
+await page.keyboard.press("Enter");
+await title(page, "Sign in");
+await page.getByRole("status").filter({ hasText: "You are signed out" }).waitFor();
+await reach(page, "Forgotten your password?");
+await page.keyboard.press("Enter");
+await title(page, "Forgotten your password?");
+await look(page, "forgotten");
+await reach(page, "Back to the sign-in");
+await page.keyboard.press("Enter");
+await title(page, "Sign in");
+await page.keyboard.type(jane);
+await reach(page, "Password");
+await page.keyboard.type(first);
+await reach(page, "Sign in");
+await page.keyboard.press("Enter");
 await title(page, "Your applications");
 
 // The only place is taken by somebody else: the page says so, and waits.
@@ -151,7 +172,18 @@ for (const end = Date.now() + 20_000; !/\/stream\//.test(john.url()); ) { // the
 }
 await page.getByRole("button", { name: "Calculator" }).click();
 await title(page, "No place is free just now");
-await shot(page, "no-place");
+await look(page, "no-place");
+
+// A theme is the page's while it is about one stack; then it is that stack's. The other one is closed.
+await control("theme");
+await page.goto(portal);
+await page.getByRole("img", { name: "Example University" }).waitFor();
+await look(page, "themed");
+await control("closed");
+await page.goto(portal);
+await page.getByRole("heading", { name: "Laboratory" }).waitFor();
+assert.equal(await page.getByRole("button", { name: "Desktop" }).isDisabled(), true);
+await look(page, "closed");
 
 // Small, light, in German, with everything in view.
 await page.setViewportSize({ width: 360, height: 740 });
@@ -160,17 +192,19 @@ await page.goto(portal);
 await page.getByRole("link", { name: "Deutsch" }).click();
 await title(page, "Ihre Anwendungen");
 assert.equal(await page.getAttribute("html", "lang"), "de");
-await sound(page);
-await shot(page, "small-german");
+await look(page, "german");
+await control("nothing");
+await page.reload();
+await page.getByRole("heading", { name: "Hier ist noch nichts" }).waitFor();
+await look(page, "nothing");
 await page.getByRole("link", { name: "Passwort ändern" }).click();
 await title(page, "Passwort ändern");
-await sound(page);
-await shot(page, "small-change");
+await look(page, "change");
 await page.getByRole("link", { name: "Abbrechen" }).click();
 await page.getByRole("button", { name: "Abmelden" }).click();
 await title(page, "Anmelden");
 await says(page, /Sie sind abgemeldet/);
-await shot(page, "small-signed-out");
+await look(page, "signed-out");
 await page.goBack();
 await page.reload();
 await title(page, "Anmelden");
@@ -182,8 +216,7 @@ await title(page, "Passwort vergessen?");
 await page.keyboard.type(jane);
 await page.keyboard.press("Enter");
 await title(page, "Sehen Sie in Ihre E-Mails");
-await sound(page);
-await shot(page, "small-sent");
+await look(page, "sent");
 const link = /http:\S+\/reset\?code=[\w.-]+/.exec(await mail("=?UTF-8?q?Neues_Passwort_w=C3=A4hlen?="))[0];
 await page.goto(link);
 await title(page, "Passwort wählen");
@@ -195,6 +228,7 @@ await title(page, "Anmelden");
 await says(page, /Ihr Passwort ist geändert/);
 await page.goto(link);
 await title(page, "Dieser Link gilt nicht mehr");
+await look(page, "old-link");
 
 // Too many wrong passwords: then even the right one has to wait.
 await page.setViewportSize({ width: 1100, height: 760 });
@@ -209,8 +243,14 @@ const attempt = async (password) => {
 for (let n = 0; n < 5; n++) assert.equal(await attempt("not this one"), 403);
 assert.equal(await attempt(second), 429);
 await page.getByRole("alert").filter({ hasText: "Zu viele Versuche" }).waitFor();
-await shot(page, "locked-out");
+await look(page, "locked-out");
+
+// Where people come to who have come astray.
+for (const [path, name] of [["", "landing"], ["/portal/123456789012/nowhere", "nowhere"], ["/stream/ib-1", "no-stream"], ["/authenticate?ticket=x", "bad-link"]]) {
+  await page.goto(process.env.ORIEL_SERVER + path);
+  await look(page, name);
+}
 
 await browser.close();
-assert.deepEqual(problems, []);
-console.log("ok");
+console.log(problems.join("\n") || "ok");
+process.exit(problems.length > 0 ? 1 : 0);

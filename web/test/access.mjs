@@ -1,0 +1,122 @@
+// What every page is held to, whoever it is for: axe finds nothing, in dark and light, and nothing is cut off, out of reach or too small to be hit, from a desk to a phone.
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const shots = process.env.ORIEL_SCREENSHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+
+/** The windows that a page is put into, and how large what is pressed must be in each direction there, in pixels: for a finger, or for a mouse. */
+const windows = [
+  { name: "phone", width: 360, height: 640, touch: true, least: 44 },
+  { name: "tablet", width: 768, height: 1024, touch: true, least: 44 },
+  { name: "desk", width: 1280, height: 720, touch: false, least: 24 },
+];
+
+/** What axe looks at in every colour of the wide and of the narrow window; the rest of it does not depend on them and is looked at once. */
+const visual = ["color-contrast", "scrollable-region-focusable", "target-size"];
+
+/** Lists everything that stands in somebody's way on a page as it is now; where names the page. It has its own window and colours again afterwards. */
+export async function barriers(page, where) {
+  const before = page.viewportSize();
+  const found = new Map(); // where each problem is
+  const device = await page.context().newCDPSession(page);
+  for (const { name, width, height, touch, least } of windows) {
+    await device.send("Emulation.setTouchEmulationEnabled", { enabled: touch });
+    await page.setViewportSize({ width, height });
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" }); // so that there is nothing between two colours
+      if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
+      const rules = name === "desk" && colorScheme === "dark" ? "all" : name === "tablet" ? [] : visual;
+      for (const problem of await page.evaluate(examine, { rules, least, dark: colorScheme === "dark" })) {
+        found.set(problem, [...(found.get(problem) ?? []), `${name}, ${colorScheme}`]);
+      }
+      if (shots) await page.screenshot({ path: join(shots, `${where.replaceAll(" ", "-")}-${name}-${colorScheme}.png`) });
+    }
+  }
+  await device.send("Emulation.setTouchEmulationEnabled", { enabled: false });
+  await device.detach();
+  await page.emulateMedia({ colorScheme: null, reducedMotion: null });
+  await page.setViewportSize(before);
+  return [...found].map(([problem, at]) => `${where}: ${problem} [${at.join("; ")}]`);
+}
+
+/** Runs in the page. */
+async function examine({ rules, least, dark }) {
+  const found = [];
+  const seen = (e) => e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && !e.closest("[inert], .unseen");
+  const say = (e) => `${e.tagName.toLowerCase()}${e.id ? `#${e.id}` : ""}${[...e.classList].map((c) => `.${c}`).join("")} “${(e.textContent || e.ariaLabel || "").trim().replace(/\s+/g, " ").slice(0, 40)}”`;
+
+  // Colours are measured with the worst that can be behind them: axe knows no gradients and no pictures.
+  const worst = new CSSStyleSheet();
+  const ghost = document.getElementById("ghost");
+  const picture = dark ? (ghost && !ghost.hidden ? Number(/brightness\(([\d.]+)/.exec(getComputedStyle(ghost).filter)?.[1] ?? 1) * 255 : 255) : 0;
+  worst.replaceSync(`
+    *, ::before, ::after { background-image: none !important; backdrop-filter: none !important; transition: none !important }
+    :is(.notice, .portal, #home, #ghost[hidden] ~ #veil) { background-color: var(--${dark || document.documentElement.dataset.theme ? "glow" : "ground"}) !important }
+    :is(#desktop, #ghost) { visibility: hidden !important }
+    .viewer { background: rgb(${picture} ${picture} ${picture}) !important }`);
+  document.adoptedStyleSheets.push(worst);
+  const { violations, incomplete } = rules.length === 0 ? { violations: [], incomplete: [] } : await window.axe.run(document, {
+    resultTypes: ["violations", "incomplete"],
+    ...(rules === "all" ? { rules: { "target-size": { enabled: true } } } : { runOnly: rules }),
+  });
+  document.adoptedStyleSheets.pop();
+  const tell = (kind, { id, impact, nodes }) => {
+    for (const { target, any, all, none } of nodes) found.push(`${kind}${id} (${impact}): ${target.join(" ")}: ${[...any, ...all, ...none].map((check) => check.message).join("; ")}`);
+  };
+  for (const violation of violations) tell("", violation);
+  for (const doubt of incomplete) tell("? ", doubt);
+
+  // Nothing is cut off, and nothing needs to be scrolled sideways.
+  const root = document.scrollingElement;
+  if (root.scrollWidth > innerWidth) found.push(`the page is ${root.scrollWidth} wide and must be scrolled sideways`);
+  const scrolls = (e, axis) => {
+    for (let box = e.parentElement; box; box = box.parentElement) {
+      if (box === root || box === document.body) return axis === "y" && getComputedStyle(document.body).overflow !== "hidden";
+      if (/auto|scroll/.test(getComputedStyle(box)[axis === "x" ? "overflowX" : "overflowY"])) return true;
+    }
+    return false;
+  };
+  const controls = "a[href], button, input:not([type=hidden]), textarea, select, summary, [tabindex='0']";
+  const modal = document.querySelector("dialog:modal");
+  for (const e of document.querySelectorAll(`${controls}, h1, h2, h3, p, li, dt, dd, label, legend, small, kbd`)) {
+    if (!seen(e) || e.matches("[tabindex='-1']") || (modal && !modal.contains(e))) continue;
+    const box = e.getBoundingClientRect();
+    if (box.width === 0 || box.height === 0) continue;
+    if ((box.left < -0.5 || box.right > innerWidth + 0.5) && !scrolls(e, "x")) found.push(`${say(e)} reaches from ${box.left} to ${box.right}`);
+    if ((box.top < -0.5 || box.bottom > innerHeight + 0.5) && !scrolls(e, "y")) found.push(`${say(e)} reaches down from ${box.top} to ${box.bottom}`);
+    const style = getComputedStyle(e);
+    if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && style.display !== "inline" && style.textOverflow !== "ellipsis" && !/auto|scroll/.test(style.overflowX) && !e.matches("[data-tip], input, textarea")) {
+      found.push(`${say(e)} is ${e.clientWidth} wide, its text ${e.scrollWidth}`);
+    }
+    if (!e.matches(controls) || style.display === "inline") continue;
+    const target = e.matches("[type=radio], [type=checkbox]") ? (e.closest("label") ?? e).getBoundingClientRect() : box;
+    const enough = e.matches("a:not(.button, .tool, .row-main)") ? 24 : least; // links in lines of text
+    if (Math.round(target.width) < enough || Math.round(target.height) < enough) found.push(`${say(e)} is only ${Math.round(target.width)} × ${Math.round(target.height)}`);
+  }
+  return found;
+}
+
+/** Goes on by Tab to the control of a name, and looks on the way whether one sees where one is. */
+export async function reach(page, name, key = "Tab") {
+  const passed = [];
+  while (passed.length < 80) {
+    await page.keyboard.press(key);
+    const at = await page.evaluate(() => {
+      const e = document.activeElement;
+      const { outlineStyle, outlineWidth } = getComputedStyle(e);
+      const { top, bottom, left, right, width } = e.getBoundingClientRect();
+      return {
+        name: e === document.body ? "" : (e.ariaLabel || e.labels?.[0]?.textContent || e.textContent).trim().replace(/\s+/g, " "),
+        lost: e !== document.body && (outlineStyle === "none" || parseFloat(outlineWidth) < 2 || width < 2 || bottom <= 0 || right <= 0 || top >= innerHeight || left >= innerWidth),
+      };
+    });
+    if (at.lost) assert.fail(`the focus on “${at.name}” is not to be seen`);
+    if (name instanceof RegExp ? name.test(at.name) : name === at.name) return;
+    passed.push(at.name);
+  }
+  assert.fail(`${name} is not reached by ${key}, but ${passed.join(", ")}`);
+}
