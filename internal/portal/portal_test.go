@@ -243,6 +243,11 @@ func TestForeignSites(t *testing.T) {
 		}
 	}
 	f.want(f.ask(home, nil, cookie), http.StatusOK, "Your applications") // nobody was signed out
+	// Over plain HTTP browsers say by Origin alone where a form comes from.
+	f.want(f.ask(home+"/sign-in", url.Values{"email": {jane}, "password": {password}}, "", func(r *http.Request) {
+		r.Header.Del("Sec-Fetch-Site")
+		r.Header.Set("Origin", "http://"+r.Host)
+	}), http.StatusSeeOther, home)
 	if len(f.people.asked) > 0 {
 		t.Error("somebody else's site asked for a link")
 	}
@@ -255,7 +260,7 @@ func TestHeaders(t *testing.T) {
 		h := w.Header()
 		policy := h.Get("Content-Security-Policy")
 		if !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "script") || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "frame-ancestors 'none'") ||
-			h.Get("X-Frame-Options") != "DENY" || h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") != "no-referrer" || h.Get("X-Content-Type-Options") != "nosniff" {
+			h.Get("X-Frame-Options") != "DENY" || h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") != "same-origin" || h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("header: %v", h)
 		}
 		if body := w.Body.String(); regexp.MustCompile(`<script|\son[a-z]+=|style=`).MatchString(body) {

@@ -105,7 +105,7 @@ func mailServer(t *testing.T) (port int, folder string) {
 	free.Close()
 	folder = filepath.Join(t.TempDir(), "box")
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-l", address, "-c", "aiosmtpd.handlers.Mailbox", folder)
+	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-u", "-l", address, "-c", "aiosmtpd.handlers.Mailbox", folder)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestPortalInBrowser(t *testing.T) {
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		john := new("john@example.com")
+		john := new("jörg@bücher.example")
 		c.CreateUser(t.Context(), &sdk.CreateUserInput{UserName: john, AuthenticationType: types.AuthenticationTypeUserpool})
 		c.BatchAssociateUserStack(t.Context(), &sdk.BatchAssociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{
 			{UserName: john, StackName: new("office"), AuthenticationType: types.AuthenticationTypeUserpool}}})
