@@ -19,6 +19,7 @@ import (
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
+	"golang.org/x/net/idna"
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
@@ -59,15 +60,23 @@ type Users interface {
 	Reader(ctx context.Context, userID, stack string) (u appstream.User, title string, err error)
 }
 
-// sendTime bounds the talk with the mail server.
-const sendTime = time.Minute
+// How long a mail server may take. Servers that look into mails before they take them are slow to say so, and a mail that they have taken and we have not heard of
+// is sent twice.
+const (
+	dialTime = 30 * time.Second
+	talkTime = 5 * time.Minute // until we are let in, and once more until the mail is taken
+)
+
+// atOnce is how many connections there are at a time. Mail servers keep out who has many.
+const atOnce = 4
 
 // Post sends letters. It may be used concurrently. Make it with New.
 type Post struct {
 	Config
-	host string // of PublicURL, for Message-ID
-	tls  *tls.Config
-	wait time.Duration // for each answer of the server
+	host  string // of PublicURL, for Message-ID
+	tls   *tls.Config
+	wait  time.Duration // talkTime
+	lines chan struct{} // one for each connection
 }
 
 // New makes a Post. It does not ask the server for anything yet.
@@ -88,7 +97,7 @@ func New(cfg Config) (*Post, error) {
 	if err != nil || u.Hostname() == "" {
 		return nil, errors.New("mails need the address that links in them begin with: set public_url")
 	}
-	p := &Post{Config: cfg, host: u.Hostname(), tls: &tls.Config{ServerName: cfg.Host, MinVersion: tls.VersionTLS12}, wait: sendTime / 2}
+	p := &Post{Config: cfg, host: u.Hostname(), tls: &tls.Config{ServerName: cfg.Host, MinVersion: tls.VersionTLS12}, wait: talkTime, lines: make(chan struct{}, atOnce)}
 	if cfg.Security == Opportunistic {
 		p.tls.InsecureSkipVerify = true // who would go on without encryption gains nothing by insisting on a name
 	}
@@ -102,7 +111,7 @@ func New(cfg Config) (*Post, error) {
 			return nil, fmt.Errorf("%s has no certificate in PEM", cfg.CAFile)
 		}
 	}
-	if _, err := p.client(); err != nil {
+	if _, err := p.client(context.Background()); err != nil {
 		return nil, fmt.Errorf("the mail server %s: %w", cfg.Host, err)
 	}
 	if err := gomail.NewMsg().From(cfg.From); err != nil {
@@ -111,22 +120,27 @@ func New(cfg Config) (*Post, error) {
 	return p, nil
 }
 
-// client makes a client for one connection.
-func (p *Post) client() (*gomail.Client, error) {
-	policy := map[string]gomail.TLSPolicy{StartTLS: gomail.TLSMandatory, Opportunistic: gomail.TLSOpportunistic}
+// client makes a client for one connection, which ends with ctx.
+func (p *Post) client(ctx context.Context) (*gomail.Client, error) {
 	hello := p.host
 	if net.ParseIP(hello) != nil {
 		hello = "[" + hello + "]"
 	}
-	options := []gomail.Option{gomail.WithPort(p.Port), gomail.WithTimeout(p.wait), gomail.WithTLSConfig(p.tls), gomail.WithHELO(hello)}
-	switch p.Security {
-	case Implicit:
-		options = append(options, gomail.WithSSL())
-	case Plain:
-		options = append(options, gomail.WithTLSPolicy(gomail.NoTLS))
-	default:
-		options = append(options, gomail.WithTLSPolicy(policy[p.Security]))
+	dialer := &net.Dialer{Timeout: dialTime}
+	dial := dialer.DialContext
+	policy := map[string]gomail.TLSPolicy{StartTLS: gomail.TLSMandatory, Opportunistic: gomail.TLSOpportunistic, Plain: gomail.NoTLS}[p.Security]
+	if p.Security == Implicit {
+		dial = (&tls.Dialer{NetDialer: dialer, Config: p.tls}).DialContext
+		policy = gomail.TLSOpportunistic // go-mail finds that the connection is encrypted
 	}
+	options := []gomail.Option{gomail.WithPort(p.Port), gomail.WithTimeout(p.wait), gomail.WithTLSConfig(p.tls), gomail.WithTLSPolicy(policy), gomail.WithHELO(hello),
+		gomail.WithDialContextFunc(func(dialing context.Context, network, address string) (net.Conn, error) {
+			c, err := dial(dialing, network, address)
+			if err == nil {
+				context.AfterFunc(ctx, func() { c.Close() }) // go-mail looks at a context no more once it is connected
+			}
+			return c, err
+		})}
 	if p.Username != "" {
 		options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(p.Username), gomail.WithPassword(p.Password))
 	}
@@ -148,8 +162,24 @@ func (l *Later) Pause(tries int) time.Duration {
 
 // Deliver sends a letter. Errors: *compute.Fault, the server will never take it; *Later, it may.
 func (p *Post) Deliver(ctx context.Context, l appstream.Letter) error {
-	ctx, cancel := context.WithTimeout(ctx, sendTime)
-	defer cancel()
+	select {
+	case p.lines <- struct{}{}:
+		defer func() { <-p.lines }()
+	case <-ctx.Done():
+		return &Later{ctx.Err()}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // closes the connection
+	client, err := p.client(ctx)
+	if err != nil {
+		return &Later{err}
+	}
+	// First the server, then the secret: one that cannot be reached must not make the secret of an earlier mail void, which may have got through.
+	line, err := client.DialToSMTPClientWithContext(ctx)
+	if err != nil {
+		return &Later{fmt.Errorf("the mail server cannot be reached: %w", err)}
+	}
+	defer client.CloseWithSMTPClient(line)
 	u, c, err := p.contents(ctx, l)
 	if appstream.KindOf(err) == appstream.ResourceNotFound {
 		p.Log.InfoContext(ctx, "mail: nobody to write to any more", "kind", l.Kind, "user", l.UserID)
@@ -162,11 +192,8 @@ func (p *Post) Deliver(ctx context.Context, l appstream.Letter) error {
 	if err != nil {
 		return &compute.Fault{Message: "the mail cannot be written: " + err.Error()}
 	}
-	client, err := p.client()
-	if err != nil {
-		return &Later{err}
-	}
-	if err := client.DialAndSendWithContext(ctx, m); err != nil {
+	// What is said after the server has taken the mail changes nothing.
+	if err := client.SendWithSMTPClient(line, m); err != nil && !m.IsDelivered() {
 		return judge(err)
 	}
 	p.Log.InfoContext(ctx, "mail sent", "kind", l.Kind, "user", l.UserID)
@@ -185,7 +212,7 @@ func judge(err error) error {
 	if ok { // its own text has the address
 		return &Later{fmt.Errorf("the mail server did not take it: %s (code %d)", failed.Reason, failed.ErrorCode())}
 	}
-	return &Later{fmt.Errorf("the mail server cannot be reached: %w", err)}
+	return &Later{fmt.Errorf("send it: %w", err)}
 }
 
 // contents makes what a letter says, with its secret.
@@ -212,13 +239,22 @@ func (p *Post) contents(ctx context.Context, l appstream.Letter) (u appstream.Us
 	return u, c, nil
 }
 
+// plainDomain writes the domain of an address as DNS has it, which servers take that want ASCII.
+func plainDomain(address string) string {
+	name, domain, _ := strings.Cut(address, "@")
+	if plain, err := idna.Lookup.ToASCII(domain); err == nil {
+		return name + "@" + plain
+	}
+	return address
+}
+
 // message makes the mail.
 func (p *Post) message(l appstream.Letter, to string, c contents) (*gomail.Msg, error) {
 	m := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	if err := m.From(p.From); err != nil {
 		return nil, errors.New("the sender's address is not valid")
 	}
-	if err := m.To(to); err != nil {
+	if err := m.To(plainDomain(to)); err != nil {
 		return nil, errors.New("the user's address is not valid")
 	}
 	m.Subject(c.Subject)

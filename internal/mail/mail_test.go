@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -44,6 +45,7 @@ type pool struct {
 	asked int
 	name  string
 	title string
+	as    string // address; "" for jane@example.com
 }
 
 func (p *pool) user() (appstream.User, error) {
@@ -53,7 +55,7 @@ func (p *pool) user() (appstream.User, error) {
 	if p.gone {
 		return appstream.User{}, appstream.Errorf(appstream.ResourceNotFound, "gone")
 	}
-	return appstream.User{Meta: appstream.Meta{Key: appstream.Key{Account: "123456789012", Region: "eu-west-1", Noun: appstream.NounUser, Name: "jane@example.com"}}, FirstName: p.name}, nil
+	return appstream.User{Meta: appstream.Meta{Key: appstream.Key{Account: "123456789012", Region: "eu-west-1", Noun: appstream.NounUser, Name: cmp.Or(p.as, "jane@example.com")}}, FirstName: p.name}, nil
 }
 
 func (p *pool) Invite(context.Context, string) (appstream.User, string, error) {
@@ -264,6 +266,21 @@ func TestMailServer(t *testing.T) {
 	}
 }
 
+// A domain can be of any letters, whatever the server takes.
+func TestDomains(t *testing.T) {
+	port, folder := serve(t, Plain, "", "")
+	for as, want := range map[string]string{"jane@bücher.example": "jane@xn--bcher-kva.example", "Jane+x@Example.com": "Jane+x@example.com", "jane@[192.0.2.1]": "jane@[192.0.2.1]"} {
+		p, _ := newPost(t, &pool{as: as}, func(c *Config) { c.Port, c.Security = port, Plain })
+		if err := p.Deliver(t.Context(), letter(appstream.LetterWelcome, "")); err != nil {
+			t.Fatalf("%s: %v", as, err)
+		}
+		header, text, _ := received(t, folder)
+		if header.Get("To") != "<"+want+">" || header.Get("X-RcptTo") != want || !strings.Contains(text, as) {
+			t.Errorf("%s: %v\n%s", as, header, text)
+		}
+	}
+}
+
 // Without the encryption that is asked for, or to a server of another name, or with a wrong password nothing is sent; it is tried again, for all of it can be mended.
 func TestServersThatAreNotTrusted(t *testing.T) {
 	certFile, keyFile := certificate(t)
@@ -293,7 +310,7 @@ func TestServersThatAreNotTrusted(t *testing.T) {
 	}
 }
 
-// refusing is a mail server that answers one command with a code.
+// refusing is a mail server that answers one command with a code, or hangs up when the code is 0.
 func refusing(t *testing.T, command string, code int) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -321,6 +338,8 @@ func refusing(t *testing.T, command string, code int) int {
 						data, verb = false, "END"
 					}
 					switch {
+					case verb == command && code == 0:
+						return
 					case verb == command:
 						fmt.Fprintf(c, "%d no\r\n", code)
 					case verb == "DATA":
@@ -360,11 +379,97 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A mail that the server has taken is sent, however the talk ends: sent again, it would make the password in it void.
+func TestTakenIsSent(t *testing.T) {
+	for _, command := range []string{"RSET", "QUIT"} {
+		for _, code := range []int{0, 421, 503} {
+			port := refusing(t, command, code)
+			p, _ := newPost(t, &pool{}, func(c *Config) { c.Port, c.Security = port, Plain })
+			if err := p.Deliver(t.Context(), letter(appstream.LetterWelcome, "")); err != nil {
+				t.Errorf("%d after %s: %v", code, command, err)
+			}
+		}
+	}
+}
+
+// A server that cannot be reached leaves the password as it is that a mail has which may have got through.
+func TestSecretsAreMadeWhenTheServerListens(t *testing.T) {
+	for name, port := range map[string]int{"nobody there": 1, "hangs up": refusing(t, "EHLO", 0)} {
+		users := &pool{}
+		p, _ := newPost(t, users, func(c *Config) { c.Port, c.Security = port, Plain })
+		err := p.Deliver(t.Context(), letter(appstream.LetterWelcome, ""))
+		if _, later := errors.AsType[*Later](err); !later || users.asked != 0 {
+			t.Errorf("%s: %v, %d secrets", name, err, users.asked)
+		}
+	}
+}
+
 func TestNobodyToWriteTo(t *testing.T) {
-	p, _ := newPost(t, &pool{gone: true}, func(c *Config) { c.Port, c.Security = 1, Plain })
+	p, _ := newPost(t, &pool{gone: true}, func(c *Config) { c.Port, c.Security = refusing(t, "MAIL", 550), Plain })
 	if err := p.Deliver(t.Context(), letter(appstream.LetterWelcome, "")); err != nil {
 		t.Error(err)
 	}
+}
+
+// silent is a mail server that says nothing, and tells how many connections it has.
+func silent(t *testing.T) (port int, connections func() int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	var mu sync.Mutex
+	open := 0
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open++
+			mu.Unlock()
+			go func() {
+				io.Copy(io.Discard, c)
+				c.Close()
+				mu.Lock()
+				open--
+				mu.Unlock()
+			}()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).Port, func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return open
+	}
+}
+
+// A server that hangs is talked to over a few connections, however many letters there are, and no longer than is wanted.
+func TestSilentServer(t *testing.T) {
+	port, connections := silent(t)
+	p, _ := newPost(t, &pool{}, func(c *Config) { c.Port, c.Security = port, Plain })
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 3 * atOnce {
+		wg.Go(func() {
+			if err := p.Deliver(ctx, letter(appstream.LetterWelcome, "")); err == nil {
+				t.Error("it is sent")
+			}
+		})
+	}
+	wait := func(what string, ok func() bool) {
+		for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: %d connections", what, connections())
+			}
+		}
+	}
+	wait("at work", func() bool { return connections() == atOnce })
+	cancel()
+	wg.Wait()
+	wait("afterwards", func() bool { return connections() == 0 })
 }
 
 func TestPauses(t *testing.T) {
