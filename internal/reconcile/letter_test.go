@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -39,7 +40,7 @@ func TestLettersSurviveCrashes(t *testing.T) {
 			w := newWorld(t)
 			defer func() { w.stop() }()
 			sent, calls := 0, 0
-			w.post = func(l appstream.Letter) error {
+			w.post = func(_ context.Context, l appstream.Letter) error {
 				if l.Kind != appstream.LetterWelcome || l.UserID == "" {
 					t.Errorf("the letter: %+v", l)
 				}
@@ -85,7 +86,7 @@ func TestLettersThatAreNotTaken(t *testing.T) {
 		var tries []string
 		start := time.Now()
 		answer := error(fmt.Errorf("wrapped: %w", later{}))
-		w.post = func(appstream.Letter) error {
+		w.post = func(context.Context, appstream.Letter) error {
 			tries = append(tries, time.Since(start).Round(time.Second).String())
 			return answer
 		}
@@ -111,5 +112,62 @@ func TestLettersThatAreNotTaken(t *testing.T) {
 			t.Error("the letter is given up too early")
 		}
 		w.wait("the letter is given up", 2*time.Hour, func() bool { return w.queued() == 0 })
+	})
+}
+
+// A server that stops lets a mail be handed over that is on its way, and cuts off one that takes too long: that one is sent again.
+func TestLettersAtTheEnd(t *testing.T) {
+	for name, test := range map[string]struct {
+		takes time.Duration
+		cut   bool
+	}{"nearly done": {5 * time.Second, false}, "far from it": {time.Hour, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			defer func() { w.stop() }()
+			sent, cut := 0, 0
+			w.post = func(ctx context.Context, _ appstream.Letter) error {
+				select {
+				case <-time.After(test.takes):
+					sent++
+					return nil
+				case <-ctx.Done():
+					cut++
+					test.takes = 0
+					return ctx.Err()
+				}
+			}
+			w.invite("jane@example.com")
+			time.Sleep(time.Second)
+			start := time.Now()
+			w.restart()
+			if took := time.Since(start); took > 15*time.Second {
+				t.Errorf("%s: the server stops after %s", name, took)
+			}
+			w.wait("the letter is sent", 3*time.Hour, func() bool { return w.queued() == 0 })
+			if sent != 1 || (cut == 1) != test.cut {
+				t.Errorf("%s: sent %d times, cut off %d times", name, sent, cut)
+			}
+		})
+	}
+}
+
+// A mail server that takes its time keeps the machines from nothing.
+func TestLettersDoNotHoldMachinesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer func() { w.stop() }()
+		w.post = func(ctx context.Context, _ appstream.Letter) error {
+			select {
+			case <-time.After(time.Hour):
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}
+		for n := range 40 { // more than there are passes at a time
+			w.invite(fmt.Sprintf("u%d@example.com", n))
+		}
+		time.Sleep(time.Second)
+		w.must(w.create("builder"))
+		w.wait("the builder runs", 10*time.Minute, func() bool { return w.builder("builder") == appstream.BuilderRunning })
 	})
 }

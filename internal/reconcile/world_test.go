@@ -46,7 +46,7 @@ type world struct {
 	inject   injector
 	injectMu sync.Mutex                                        // injectors have state, and passes call them at the same time
 	wrap     func(compute.Provider) compute.Provider           // puts something between the engine and the provider; nil for nothing
-	post     func(appstream.Letter) error                      // sends a letter; nil: there is no mail server
+	post     func(context.Context, appstream.Letter) error     // sends a letter; nil: there is no mail server
 	agents   reconcile.Agents                                  // nil: machines without agents
 	reading  func(machine string) (appstream.Catalogue, error) // what engines read as the catalogue of a machine; nil: nothing
 	images   []compute.PublicImage                             // on offer
@@ -271,8 +271,8 @@ type letterbox struct {
 	inject injector
 }
 
-func (b letterbox) Deliver(_ context.Context, l appstream.Letter) error {
-	return b.inject.around("EnsureDelivered", l.ID, func() error { return b.post(l) })
+func (b letterbox) Deliver(ctx context.Context, l appstream.Letter) error {
+	return b.inject.around("EnsureDelivered", l.ID, func() error { return b.post(ctx, l) })
 }
 
 // shakyObjects has objects be injected into in the same way.
