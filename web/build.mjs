@@ -31,6 +31,9 @@ await build({ ...options, entryPoints: ["src/viewer.ts"], format: "esm", outdir:
 // Each file is whole in itself: whoever brought in a shared one would not know its address with the hash, by which it is cached.
 const parts = ["builder", "packager", "session", "panels", "worklet", "page"].map((name) => `src/${name}.ts`);
 await build({ ...options, entryPoints: parts, format: "esm", outdir: dist });
+// The words of each language are a script of their own, so that a page brings in those of one.
+const languages = (await readdir(join(web, "src", "words"))).map((name) => name.replace(/\.ts$/, "")).filter((name) => name !== "plural");
+await build({ ...options, entryPoints: languages.map((code) => ({ in: `src/words/${code}.ts`, out: `words-${code}` })), format: "esm", outdir: dist });
 await build({ ...options, entryPoints: ["src/oriel.css", "src/session.css", "src/portal.css"], outdir: dist });
 for (const icon of await readdir(join(web, "icons"))) {
   await cp(join(web, "icons", icon), icon === "favicon.svg" ? join(dist, icon) : join(dist, "icons", icon));

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,6 +20,9 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agent/catalogue"
 	"github.com/oriel-project/oriel/internal/agent/control"
+	"github.com/oriel-project/oriel/internal/agent/files"
+	"github.com/oriel-project/oriel/internal/agent/printer"
+	"github.com/oriel-project/oriel/internal/agent/windows"
 	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
@@ -336,7 +340,24 @@ func reply(w http.ResponseWriter, v any) {
 func refuse(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.MarshalWrite(w, control.Error{Message: err.Error()})
+	json.MarshalWrite(w, control.Error{Code: codeOf(err), Message: err.Error()})
+}
+
+// codeOf gives the code of an error that people meet; "" for all others.
+func codeOf(err error) agentapi.Code {
+	for _, c := range []struct {
+		err  error
+		code agentapi.Code
+	}{
+		{files.ErrName, agentapi.CodeName}, {files.ErrCut, agentapi.CodeCut}, {files.ErrTooLarge, agentapi.CodeTooLarge}, {files.ErrFull, agentapi.CodeFull},
+		{files.ErrKind, agentapi.CodeTaken}, {files.ErrNotEmpty, agentapi.CodeNotEmpty}, {fs.ErrNotExist, agentapi.CodeMissing}, {fs.ErrPermission, agentapi.CodeForbidden},
+		{errTransfers, agentapi.CodeBusy}, {printer.ErrNoPrint, agentapi.CodeNoPrint}, {windows.ErrNoWindow, agentapi.CodeNoWindow}, {errNoApplication, agentapi.CodeNoApplication},
+	} {
+		if errors.Is(err, c.err) {
+			return c.code
+		}
+	}
+	return ""
 }
 
 // newServer makes an HTTP server for one of the sockets.

@@ -163,6 +163,8 @@ func (a *agent) thingsOf(w http.ResponseWriter, r *http.Request) (s *session, t 
 	return s, t
 }
 
+var errTransfers = fmt.Errorf("%d transfers are going on in this session; wait for one to end", maxTransfers)
+
 // transfer makes a handler of what moves or looks at files: f is called with
 // the request's body and a way to answer that fail when the session ends or
 // the other side has stalled.
@@ -176,7 +178,7 @@ func (a *agent) transfer(f func(t *things, w http.ResponseWriter, r *http.Reques
 		case t.transfers <- struct{}{}:
 			defer func() { <-t.transfers }()
 		default:
-			refuse(w, http.StatusTooManyRequests, fmt.Errorf("%d transfers are going on in this session; wait for one to end", maxTransfers))
+			refuse(w, http.StatusTooManyRequests, errTransfers)
 			return
 		}
 		control := http.NewResponseController(w)

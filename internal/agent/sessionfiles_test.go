@@ -67,19 +67,20 @@ func TestSessionFiles(t *testing.T) {
 		name string
 		err  error
 		want int
+		code agentapi.Code
 	}{
-		{"nothing there", func() error { _, _, err := c.OpenFile(ctx, "nothing"); return err }(), http.StatusNotFound},
-		{"out of the folder", func() error { _, _, err := c.OpenFile(ctx, "out/hostname"); return err }(), http.StatusForbidden},
-		{"a folder", func() error { _, _, err := c.OpenFile(ctx, "TemporaryFiles"); return err }(), http.StatusConflict},
-		{"a name", upload(ctx, c, "a\nb", ""), http.StatusBadRequest},
-		{"up", upload(ctx, c, "%2e%2e/x", ""), http.StatusNotFound},
-		{"too large", c.WriteFile(ctx, "x", zeros{}, agentapi.MaxFile+1), http.StatusRequestEntityTooLarge},
-		{"not empty", c.RemoveFile(ctx, "TemporaryFiles"), http.StatusConflict},
-		{"prints", func() error { _, err := c.Prints(ctx, "", 0); return err }(), http.StatusNotFound},
-		{"sound", func() error { _, err := c.Sound(ctx); return err }(), http.StatusNotFound},
+		{"nothing there", func() error { _, _, err := c.OpenFile(ctx, "nothing"); return err }(), http.StatusNotFound, agentapi.CodeMissing},
+		{"out of the folder", func() error { _, _, err := c.OpenFile(ctx, "out/hostname"); return err }(), http.StatusForbidden, agentapi.CodeForbidden},
+		{"a folder", func() error { _, _, err := c.OpenFile(ctx, "TemporaryFiles"); return err }(), http.StatusConflict, agentapi.CodeTaken},
+		{"a name", upload(ctx, c, "a\nb", ""), http.StatusBadRequest, agentapi.CodeName},
+		{"up", upload(ctx, c, "%2e%2e/x", ""), http.StatusNotFound, agentapi.CodeMissing},
+		{"too large", c.WriteFile(ctx, "x", zeros{}, agentapi.MaxFile+1), http.StatusRequestEntityTooLarge, agentapi.CodeTooLarge},
+		{"not empty", c.RemoveFile(ctx, "TemporaryFiles"), http.StatusConflict, agentapi.CodeNotEmpty},
+		{"prints", func() error { _, err := c.Prints(ctx, "", 0); return err }(), http.StatusNotFound, ""},
+		{"sound", func() error { _, err := c.Sound(ctx); return err }(), http.StatusNotFound, ""},
 	} {
-		if status(call.err) != call.want {
-			t.Errorf("%s: %v, want %d", call.name, call.err, call.want)
+		if refused, _ := call.err.(*agentapi.CallError); refused == nil || refused.Status != call.want || refused.Code != call.code {
+			t.Errorf("%s: %+v, want %d %s", call.name, refused, call.want, call.code)
 		}
 	}
 	if err := c.RemoveFile(ctx, "large"); err != nil {

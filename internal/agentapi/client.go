@@ -180,7 +180,7 @@ func (c *Client) call(ctx context.Context, timeout time.Duration, method, target
 	case int64(len(text)) > limit:
 		return 0, fmt.Errorf("agent: the answer is longer than %d bytes", limit)
 	case resp.StatusCode/100 != 2:
-		return 0, &CallError{Status: resp.StatusCode, Message: errorMessage(text)}
+		return 0, callError(resp.StatusCode, text)
 	case out == nil || resp.StatusCode == http.StatusNoContent:
 		return resp.StatusCode, nil
 	}
@@ -193,8 +193,29 @@ func (c *Client) call(ctx context.Context, timeout time.Duration, method, target
 // CallError is a call that the agent refused.
 type CallError struct {
 	Status  int    // HTTP
+	Code    Code   // "" for what no person meets, and from agents that have no codes yet
 	Message string // from the instance: at most 1 KiB, and not to be trusted
 }
+
+// A Code names why the agent refused what a person asked for, so that it can be said in the person's language. One that is not known here is of a newer
+// agent.
+type Code string
+
+// The codes.
+const (
+	CodeName          Code = "name"           // the name is not possible
+	CodeCut           Code = "cut"            // a file did not arrive whole
+	CodeTooLarge      Code = "too-large"      // a file is longer than MaxFile
+	CodeFull          Code = "full"           // the disk is
+	CodeTaken         Code = "taken"          // there is something else of the name
+	CodeNotEmpty      Code = "not-empty"      // the folder is not
+	CodeMissing       Code = "missing"        // there is no such file or folder
+	CodeForbidden     Code = "forbidden"      // it may not be done there
+	CodeBusy          Code = "busy"           // as many transfers as there may be are going on
+	CodeNoPrint       Code = "no-print"       // there is no such printed document
+	CodeNoWindow      Code = "no-window"      // there is no such window
+	CodeNoApplication Code = "no-application" // the catalogue has no such application
+)
 
 func (e *CallError) Error() string {
 	if e.Message == "" {
@@ -203,14 +224,16 @@ func (e *CallError) Error() string {
 	return "agent: " + e.Message
 }
 
-func errorMessage(body []byte) string {
+// callError makes the error of a refusal.
+func callError(status int, body []byte) *CallError {
 	var e struct {
+		Code    Code   `json:"code"`
 		Message string `json:"message"`
 	}
 	if json.Unmarshal(body, &e) != nil {
-		return ""
+		return &CallError{Status: status}
 	}
-	return strings.ToValidUTF8(e.Message[:min(len(e.Message), 1<<10)], "")
+	return &CallError{status, e.Code, strings.ToValidUTF8(e.Message[:min(len(e.Message), 1<<10)], "")}
 }
 
 func seconds(d time.Duration) string {
@@ -269,7 +292,7 @@ func upgrade(ctx context.Context, conn net.Conn, path string) (*DisplayConn, err
 		return nil, ErrDisplayDown
 	default:
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-		return nil, &CallError{Status: resp.StatusCode, Message: errorMessage(text)}
+		return nil, callError(resp.StatusCode, text)
 	}
 	if !stop() {
 		return nil, fmt.Errorf("agent: %w", ctx.Err())

@@ -188,7 +188,7 @@ func refused(resp *http.Response) error {
 		return nil
 	}
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return &CallError{Status: resp.StatusCode, Message: errorMessage(text)}
+	return callError(resp.StatusCode, text)
 }
 
 // noSession recognises the refusal that means that there is no such session.

@@ -51,6 +51,26 @@ type Error struct {
 	Kind    Kind
 	Message string
 	Cause   error
+	Why     Why    // of a refusal that people meet who call no API, so that it can be said in their language
+	About   string // what the refusal names: a fleet, say
+}
+
+// Why says why a person gets no session.
+type Why string
+
+// The reasons.
+const (
+	WhyGone      Why = "gone"      // the fleet of the link is not there any more
+	WhyMoved     Why = "moved"     // the stack has another fleet, or is not there any more
+	WhyElsewhere Why = "elsewhere" // he has a session by a link of another stack, which About names
+	WhyStopped   Why = "stopped"   // the fleet, which About names, does not run
+	WhyForbidden Why = "forbidden" // he is entitled to none of the applications
+	WhyWithdrawn Why = "withdrawn" // the user does not have the stack any more, or is disabled
+)
+
+// ErrorFor makes an Error that a person meets.
+func ErrorFor(kind Kind, why Why, about, message string) *Error {
+	return &Error{Kind: kind, Message: message, Why: why, About: about}
 }
 
 // Errorf makes an Error of a kind. A %w verb in the format sets Cause as fmt.Errorf does.

@@ -57,23 +57,22 @@ func (b appBlockBuilder) notice(screens bool) *notice {
 		if screens {
 			return nil
 		}
-		n.Code, n.Tone, n.Icon, n.Title = "simulated", "good", "desktop", b.Name+" is running, without a screen"
-		n.Text = []string{"This server runs the simulated provider: app block builders go through all their states, but there are no machines and so there is no desktop to show.",
-			"Start the server with the docker provider to work on real ones."}
+		n.Code, n.Tone, n.Icon, n.Title = "simulated", "good", "desktop", say("simulated", b.Name)
+		n.Text = []text{say("simulated_packager_text"), say("simulated_more")}
 	case appstream.AppBlockBuilderStarting:
-		n.Code, n.Title = "starting", b.Name+" is starting"
-		n.Text = []string{"The desktop opens by itself as soon as it is ready."}
+		n.Code, n.Title = "starting", say("starting", b.Name)
+		n.Text = []text{say("starting_text")}
 	case appstream.AppBlockBuilderStopping:
 		if b.Packaging != nil {
-			n.Code, n.Title = "imaging", "The package of "+b.AppBlock+" is being made"
-			n.Text = []string{"The desktop is closed while its disk is read. The app block builder is stopped afterwards."}
+			n.Code, n.Title = "imaging", say("packaging", b.AppBlock)
+			n.Text = []text{say("packaging_text")}
 			break
 		}
-		n.Code, n.Title = "stopped", b.Name+" is stopping"
-		n.Text = []string{"Its machine goes, with all that was installed on it and is not in a package."}
+		n.Code, n.Title = "stopped", say("stopping", b.Name)
+		n.Text = []text{say("stopping_packager_text")}
 	default:
-		n.Code, n.Tone, n.Icon, n.Title = "stopped", "calm", "power", b.Name+" is stopped"
-		n.Text = []string{"Start it with StartAppBlockBuilder. It begins with a new machine, and this page opens its desktop by itself."}
+		n.Code, n.Tone, n.Icon, n.Title = "stopped", "calm", "power", say("stopped", b.Name)
+		n.Text = []text{say("stopped_packager_text")}
 	}
 	return &n
 }

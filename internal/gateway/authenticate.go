@@ -134,9 +134,9 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 		g.fault(w, r, "open a session", err)
 		return
 	}
-	n := notice{Code: string(known.Kind), Icon: "alert", Tone: "calm", Title: "Your session cannot be opened", Text: []string{known.Message}}
+	n := notice{Code: string(known.Kind), Icon: "alert", Tone: "calm", Title: say("no_session"), Text: []text{whyNot(known)}}
 	if c.UserPool {
-		n.Links = []pageLink{{Text: "Back to your applications", URL: appstream.PortalURL("", c.Account, c.Region)}}
+		n.Links = []pageLink{{Text: say("back_to_portal"), URL: appstream.PortalURL("", c.Account, c.Region)}}
 	}
 	switch known.Kind {
 	case appstream.InsufficientCapacity:
@@ -149,8 +149,8 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 		pause := strconv.Itoa(int((capacityPause + rand.N(capacitySpread)) / time.Second))
 		w.Header().Set("Refresh", pause+"; url="+again)
 		w.Header().Set("Retry-After", pause)
-		n = notice{Links: n.Links, Status: http.StatusServiceUnavailable, Code: "capacity", Icon: "spinner", Tone: "wait", Title: "No place is free just now",
-			Text: []string{"Everybody who may work at the same time is at work. This page tries again by itself every few moments; you can leave it open."}}
+		n = notice{Links: n.Links, Status: http.StatusServiceUnavailable, Code: "capacity", Icon: "spinner", Tone: "wait", Title: say("no_place"),
+			Text: []text{say("no_place_text")}}
 	case appstream.ResourceNotFound:
 		n.Status, n.Icon = http.StatusGone, "trash"
 	case appstream.ResourceNotAvailable, appstream.Unavailable:
@@ -161,6 +161,25 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 		n.Status, n.Icon = http.StatusForbidden, "shield"
 	}
 	g.refuse(w, r, g.themed(r.Context(), n, c))
+}
+
+// whyNot says why a person has no session.
+func whyNot(e *appstream.Error) text {
+	switch e.Why {
+	case appstream.WhyGone:
+		return say("no_session_gone")
+	case appstream.WhyMoved:
+		return say("no_session_moved")
+	case appstream.WhyElsewhere:
+		return say("no_session_elsewhere", e.About)
+	case appstream.WhyStopped:
+		return say("no_session_stopped", e.About)
+	case appstream.WhyForbidden:
+		return say("no_session_forbidden")
+	case appstream.WhyWithdrawn:
+		return say("no_session_withdrawn")
+	}
+	return quote(e.Message)
 }
 
 // waitingURL gives the link with which a page that waits for a place tries again. It says what the streaming URL said and holds

@@ -8,6 +8,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/gateway/words"
 )
 
 // builder is an image builder as the subject of a visit.
@@ -56,36 +57,35 @@ func (b builder) notice(screens bool) *notice {
 		if screens {
 			return nil
 		}
-		n.Code, n.Tone, n.Icon, n.Title = "simulated", "good", "desktop", b.Name+" is running, without a screen"
-		n.Text = []string{"This server runs the simulated provider: image builders go through all their states, but there are no machines and so there is no desktop to show.",
-			"Start the server with the docker provider to work on real ones."}
+		n.Code, n.Tone, n.Icon, n.Title = "simulated", "good", "desktop", say("simulated", b.Name)
+		n.Text = []text{say("simulated_builder_text"), say("simulated_more")}
 	case appstream.BuilderPending, appstream.BuilderUpdatingAgent:
-		n.Code, n.Title = "starting", b.Name+" is starting"
-		n.Text = []string{"The desktop opens by itself as soon as it is ready."}
+		n.Code, n.Title = "starting", say("starting", b.Name)
+		n.Text = []text{say("starting_text")}
 	case appstream.BuilderRebooting:
-		n.Code, n.Title = "starting", b.Name+" is restarting"
-		n.Text = []string{"The desktop comes back by itself in a moment."}
+		n.Code, n.Title = "starting", say("restarting", b.Name)
+		n.Text = []text{say("restarting_text")}
 	case appstream.BuilderSnapshotting:
-		n.Code, n.Title = "imaging", "An image of "+b.Name+" is being made"
+		n.Code, n.Title = "imaging", say("imaging_builder", b.Name)
 		if b.Capturing != "" {
-			n.Title = "The image " + b.Capturing + " is being made"
+			n.Title = say("imaging", b.Capturing)
 		}
-		n.Text = []string{"The desktop is closed while its disk is captured. The image builder is stopped afterwards."}
+		n.Text = []text{say("imaging_text")}
 	case appstream.BuilderStopping:
-		n.Code, n.Title = "stopped", b.Name+" is stopping"
-		n.Text = []string{"Its disk is kept."}
+		n.Code, n.Title = "stopped", say("stopping", b.Name)
+		n.Text = []text{say("stopping_builder_text")}
 	case appstream.BuilderStopped:
-		n.Code, n.Tone, n.Icon, n.Title = "stopped", "calm", "power", b.Name+" is stopped"
-		n.Text = []string{"Start it with StartImageBuilder. This page opens the desktop by itself when it is running."}
+		n.Code, n.Tone, n.Icon, n.Title = "stopped", "calm", "power", say("stopped", b.Name)
+		n.Text = []text{say("stopped_builder_text")}
 	case appstream.BuilderFailed:
-		n.Code, n.Tone, n.Icon, n.Title = "failed", "bad", "alert", b.Name+" has failed"
-		n.Text = []string{"StartImageBuilder tries to repair it; DeleteImageBuilder removes it. This page opens the desktop by itself when it is running."}
+		n.Code, n.Tone, n.Icon, n.Title = "failed", "bad", "alert", say("failed", b.Name)
+		n.Text = []text{say("failed_text")}
 	case appstream.BuilderDeleting:
-		n.Code, n.Icon, n.Tone, n.Title = "deleted", "trash", "calm", b.Name+" is being deleted"
-		n.Text = []string{"Its machine and everything on it go. Images that were made of it are not affected."}
+		n.Code, n.Icon, n.Tone, n.Title = "deleted", "trash", "calm", say("deleting", b.Name)
+		n.Text = []text{say("deleting_text")}
 	default:
-		n.Code, n.Title = "busy", b.Name+" is busy"
-		n.Text = []string{"The desktop opens by itself when the work on it is done."}
+		n.Code, n.Title = "busy", say("busy", b.Name)
+		n.Text = []text{say("busy_text")}
 	}
 	return &n
 }
@@ -101,11 +101,11 @@ func reason(b *appstream.ImageBuilder) string {
 	return ""
 }
 
-// stateWords turns UPDATING_AGENT into "Updating agent".
-func stateWords(state string) string {
-	words := strings.ToLower(strings.ReplaceAll(state, "_", " "))
-	if words == "" {
-		return ""
+// stateWords says a state for people.
+func stateWords(code, state string) string {
+	key := "state_" + strings.ToLower(state)
+	if _, known := words.All[code][key]; !known {
+		return state
 	}
-	return strings.ToUpper(words[:1]) + words[1:]
+	return words.All.Text(code, key)
 }

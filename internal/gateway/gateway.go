@@ -3,7 +3,7 @@
 // or a person's session on a fleet. For both:
 //
 //	GET  /authenticate?parameters=…&signature=…  the streaming URL: checks the ticket, sets the cookie, 303 to the next
-//	GET  /stream/{id}                            the viewer, or a page that says why there is nothing to see
+//	GET  /stream/{id}                            the viewer, or a page that says why there is nothing to see; with lang=de, in German from now on
 //	GET  /stream/{id}/info[?after=V]             what is known, as JSON; with after, when it differs from V
 //	GET  /stream/{id}/ws[?tz=Europe/Berlin]      the display: RFB in binary messages (stream.go)
 //	GET  /icons/{name}                           icons of applications, and pictures of themes
@@ -128,7 +128,7 @@ type NewImage struct {
 type Gateway struct {
 	Config
 	mux     *http.ServeMux
-	pages   *pages
+	pages   map[string]*pages // by language
 	refused *limiter
 	origins *http.CrossOriginProtection
 
@@ -175,7 +175,7 @@ func New(c Config) (*Gateway, error) {
 	g.closed, g.closeWith = context.WithCancelCause(context.Background())
 
 	g.mux.HandleFunc("GET /authenticate", g.authenticate)
-	g.mux.HandleFunc("GET /stream/{id}", g.visiting(g.view))
+	g.mux.HandleFunc("GET /stream/{id}", g.inLanguage(g.visiting(g.view)))
 	g.mux.HandleFunc("GET /stream/{id}/info", g.visiting(g.info))
 	g.mux.HandleFunc("GET /stream/{id}/ws", g.visiting(g.stream))
 

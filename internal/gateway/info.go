@@ -91,7 +91,7 @@ func (g *Gateway) builderInfo(w http.ResponseWriter, r *http.Request, v visit, b
 	id := b.ID
 	after, wanted := r.URL.Query().Get("after"), r.URL.Query().Get("image")
 	if wanted != "" && !imageName.MatchString(wanted) {
-		g.answer(w, r, http.StatusBadRequest, problem{Code: "name", Message: "That is not the name of an image."})
+		g.deny(w, r, http.StatusBadRequest, problem{Code: "name", Message: say("not_image_name")})
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), infoWait)
@@ -211,7 +211,7 @@ type applicationInfo struct {
 // applications asks the machine for its catalogue.
 func (g *Gateway) applications(w http.ResponseWriter, r *http.Request, v visit, b *appstream.ImageBuilder) {
 	if g.Dialer == nil || b.State != appstream.BuilderRunning {
-		g.answer(w, r, http.StatusConflict, problem{Code: "state", Message: "The image builder is not running."})
+		g.deny(w, r, http.StatusConflict, problem{Code: "state", Message: say("builder_not_running")})
 		return
 	}
 	agent := g.agent(b.ID)
@@ -220,7 +220,7 @@ func (g *Gateway) applications(w http.ResponseWriter, r *http.Request, v visit, 
 	if err != nil {
 		if r.Context().Err() == nil {
 			g.Log.WarnContext(r.Context(), "gateway: ask for the applications", "builder", b.ARN(), "err", err)
-			g.answer(w, r, http.StatusBadGateway, problem{Code: "unreachable", Message: "The image builder does not answer just now."})
+			g.deny(w, r, http.StatusBadGateway, problem{Code: "unreachable", Message: say("builder_silent")})
 		}
 		return
 	}
@@ -253,8 +253,12 @@ func label(s string) string {
 	return s
 }
 
-// maxForm bounds the form's body, in bytes.
-const maxForm = 16 << 10
+// Bounds of the form for an image.
+const (
+	maxForm        = 16 << 10 // bytes of the body
+	maxDisplayName = 100      // characters, as of the next
+	maxDescription = 256
+)
 
 // createImage has an image made of the builder. The streams end by themselves when the builder leaves RUNNING.
 func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit, b *appstream.ImageBuilder) {
@@ -272,16 +276,16 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit, b
 	}
 	switch {
 	case !imageName.MatchString(in.Name):
-		g.answer(w, r, http.StatusBadRequest, problem{"form", "name", "Use 1 to 100 letters, digits, dots, hyphens and underscores, beginning with a letter or digit."})
+		g.deny(w, r, http.StatusBadRequest, problem{"form", "name", say("image_name_wrong")})
 		return
-	case utf8.RuneCountInString(in.DisplayName) > 100:
-		g.answer(w, r, http.StatusBadRequest, problem{"form", "displayName", "Use at most 100 characters."})
+	case utf8.RuneCountInString(in.DisplayName) > maxDisplayName:
+		g.deny(w, r, http.StatusBadRequest, problem{"form", "displayName", say("too_long", maxDisplayName)})
 		return
-	case utf8.RuneCountInString(in.Description) > 256:
-		g.answer(w, r, http.StatusBadRequest, problem{"form", "description", "Use at most 256 characters."})
+	case utf8.RuneCountInString(in.Description) > maxDescription:
+		g.deny(w, r, http.StatusBadRequest, problem{"form", "description", say("too_long", maxDescription)})
 		return
 	case b.State != appstream.BuilderRunning:
-		g.answer(w, r, http.StatusConflict, problem{"state", "", "The image builder is " + b.State + "; an image can be made of it when it is RUNNING."})
+		g.deny(w, r, http.StatusConflict, problem{"state", "", say("builder_not_ready", b.State)})
 		return
 	}
 	ctx := appstream.WithCaller(r.Context(), appstream.Caller{
@@ -297,20 +301,22 @@ func (g *Gateway) createImage(w http.ResponseWriter, r *http.Request, v visit, b
 	g.refuseAction(w, r, err, "create an image", b.ARN(), "name")
 }
 
-// refuseAction answers the error of an operation that was asked for in the viewer. field is what another resource of the name would be complained
-// of at.
+// refuseAction answers the error of an operation that was asked for in the viewer. field is where the form for an image names it; "" for others.
 func (g *Gateway) refuseAction(w http.ResponseWriter, r *http.Request, err error, what, arn, field string) {
 	known, ok := errors.AsType[*appstream.Error](err)
 	if !ok || known.Kind == appstream.Internal {
 		g.Log.ErrorContext(r.Context(), "gateway: "+what, "builder", arn, "err", err)
-		g.answer(w, r, http.StatusInternalServerError, problem{Code: "fault", Message: "It could not be done; the server's log says why. Try again."})
+		g.deny(w, r, http.StatusInternalServerError, problem{Code: "fault", Message: say("not_done")})
 		return
 	}
-	p := problem{Code: string(known.Kind), Message: known.Message}
+	p := problem{Code: string(known.Kind), Message: quote(known.Message)}
 	status := http.StatusBadRequest
 	switch known.Kind {
 	case appstream.ResourceAlreadyExists:
-		p.Field, status = field, http.StatusConflict
+		status = http.StatusConflict
+		if field != "" {
+			p.Field, p.Message = field, say("image_name_taken")
+		}
 	case appstream.OperationNotPermitted, appstream.ResourceNotAvailable, appstream.ResourceInUse, appstream.ConcurrentModification:
 		status = http.StatusConflict
 	case appstream.AccessDenied:
@@ -320,13 +326,13 @@ func (g *Gateway) refuseAction(w http.ResponseWriter, r *http.Request, err error
 	case appstream.Unavailable:
 		status = http.StatusServiceUnavailable
 	}
-	g.answer(w, r, status, p)
+	g.deny(w, r, status, p)
 }
 
 // form reads the JSON of a request into in, and answers one that is not understood.
 func (g *Gateway) form(w http.ResponseWriter, r *http.Request, in any) bool {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		g.answer(w, r, http.StatusUnsupportedMediaType, problem{Code: "type", Message: "The form must be sent as JSON."})
+		g.deny(w, r, http.StatusUnsupportedMediaType, problem{Code: "type", Message: say("not_json")})
 		return false
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
@@ -334,7 +340,7 @@ func (g *Gateway) form(w http.ResponseWriter, r *http.Request, in any) bool {
 		err = json.Unmarshal(text, in, json.RejectUnknownMembers(true))
 	}
 	if err != nil {
-		g.badRequest(w, r, "The form was not understood. Load the page again.")
+		g.badRequest(w, r, say("not_understood"))
 		return false
 	}
 	return true

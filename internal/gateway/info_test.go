@@ -169,7 +169,7 @@ func TestCreateImage(t *testing.T) {
 		{name: "longest display name", body: `{"name":"a","displayName":"` + strings.Repeat("é", 100) + `"}`, status: http.StatusAccepted, calls: 1},
 		{name: "long description", body: `{"name":"a","description":"` + strings.Repeat("d", 257) + `"}`, status: http.StatusBadRequest, field: "description"},
 		{name: "not running", body: form, state: appstream.BuilderRebooting, status: http.StatusConflict, says: "REBOOTING"},
-		{name: "exists", body: form, err: appstream.Errorf(appstream.ResourceAlreadyExists, "The image office exists."), status: http.StatusConflict, field: "name", says: "The image office exists.", calls: 1},
+		{name: "exists", body: form, err: appstream.Errorf(appstream.ResourceAlreadyExists, "The image office exists."), status: http.StatusConflict, field: "name", says: "There is an image of that name already.", calls: 1},
 		{name: "not allowed", body: form, err: appstream.Errorf(appstream.AccessDenied, "no"), status: http.StatusForbidden, calls: 1},
 		{name: "raced", body: form, err: fmt.Errorf("service: %w", appstream.Errorf(appstream.OperationNotPermitted, "It stops.")), status: http.StatusConflict, says: "It stops.", calls: 1},
 		{name: "limit", body: form, err: appstream.Errorf(appstream.LimitExceeded, "Too many."), status: http.StatusBadRequest, says: "Too many.", calls: 1},

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/oriel-project/oriel/internal/gateway/words"
+	"github.com/oriel-project/oriel/internal/language"
 	"github.com/oriel-project/oriel/internal/theme"
 	"github.com/oriel-project/oriel/internal/ticket"
 	"github.com/oriel-project/oriel/internal/web"
@@ -18,16 +20,36 @@ import (
 //go:embed templates/*.html
 var templates embed.FS
 
+// pages are the templates of one language.
 type pages struct{ notice, viewer *template.Template }
 
-func newPages() *pages {
-	parse := func(name string) *template.Template {
-		return template.Must(template.New(name).Funcs(template.FuncMap{"asset": web.Path, "icon": web.Icon,
-			"inc": func(n int) int { return n + 1 }}).
-			ParseFS(templates, "templates/"+name, "templates/theme.html"))
+// newPages parses the templates in every language.
+func newPages() map[string]*pages {
+	all := make(map[string]*pages)
+	for _, code := range language.Codes() {
+		parse := func(name string) *template.Template {
+			return template.Must(template.New(name).Funcs(words.All.Funcs(code)).Funcs(template.FuncMap{"asset": web.Path, "icon": web.Icon,
+				"inc": func(n int) int { return n + 1 }, "say": func(t text) string { return t.in(code) }, "state": func(state string) string { return stateWords(code, state) }}).
+				ParseFS(templates, "templates/"+name, "templates/theme.html", "templates/languages.html"))
+		}
+		all[code] = &pages{notice: parse("notice.html"), viewer: parse("viewer.html")}
 	}
-	return &pages{notice: parse("notice.html"), viewer: parse("viewer.html")}
+	return all
 }
+
+// A text is what a person is told: a key of words.All, and what stands in it.
+type text struct {
+	key  string
+	args []any
+}
+
+func say(key string, args ...any) text { return text{key, args} }
+
+// quote is a text that comes from elsewhere, and is there in English only.
+func quote(words string) text { return say("quoted", words) }
+
+// in gives the text in a language.
+func (t text) in(code string) string { return words.All.Text(code, t.key, t.args...) }
 
 // A notice is a page that stands where the stream would be, and what the viewer's script gets in its place.
 type notice struct {
@@ -35,8 +57,8 @@ type notice struct {
 	Code   string // for the script: why
 	Icon   string
 	Tone   string // calm, wait, good or bad: the colour
-	Title  string
-	Text   []string // paragraphs
+	Title  text
+	Text   []text // paragraphs
 
 	Builder *about     // the image builder that the page is about; nil when it is about none, or the browser may not know
 	Wait    string     // the address to ask for news; "" when the page is final
@@ -46,8 +68,9 @@ type notice struct {
 
 // pageLink is a link of a notice. Its URL has been checked (webAddress).
 type pageLink struct {
-	Text, URL string
-	Strong    bool // what most people want
+	Text   text
+	URL    string
+	Strong bool // what most people want
 }
 
 // about is what a notice shows of a builder.
@@ -55,31 +78,18 @@ type about struct{ Name, State, Reason, Version string }
 
 // The refusals.
 var (
-	noticeUnknown = notice{Status: http.StatusNotFound, Code: "unknown", Icon: "search", Tone: "calm", Title: "There is nothing here",
-		Text: []string{"This address does not belong to a stream. Check that the link was copied whole, or ask for a new one."}}
-	noticeAltered = notice{Status: http.StatusForbidden, Code: "invalid", Icon: "shield", Tone: "bad", Title: "This link is not valid",
-		Text: []string{"It was cut off or changed on its way to you, or it comes from another server. Copy the whole link, or ask for a new one."}}
-	noticeExpired = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: "This link has expired",
-		Text: []string{"Streaming links work for a limited time. Ask the person who sent it for a new one; the image builder and your work on it are not affected."}}
-	noticePersonExpired = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: "This link has expired",
-		Text: []string{"Streaming links work for a limited time. Go back to where you got it for a new one. If you have a session, it opens that session again."}}
-	noticeSlowDown = notice{Status: http.StatusTooManyRequests, Code: "limit", Icon: "clock", Tone: "calm", Title: "Too many attempts",
-		Text: []string{"Several links from your network were not accepted. Wait half a minute and try a new link."}}
-	noticeNoCookie = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: "Open your streaming link",
-		Text: []string{"This browser has not been let in here. Open the streaming link that you were given, or ask for a new one.",
-			"If you just did, allow cookies for this site and open the link again."}}
-	noticeCookieOver = notice{Status: http.StatusUnauthorized, Code: "expired", Icon: "clock", Tone: "calm", Title: "Your session has ended",
-		Text: []string{"A session lasts twelve hours. The image builder and your work on it are still there: open a new streaming link to go on."}}
-	noticeDeleted = notice{Status: http.StatusGone, Code: "deleted", Icon: "trash", Tone: "calm", Title: "This builder was deleted",
-		Text: []string{"Its machine and everything on it are gone. Images and packages that were made of it are not affected."}}
-	noticeSessionGone = notice{Status: http.StatusGone, Code: "ended", Icon: "clock", Tone: "calm", Title: "Your session has ended",
-		Text: []string{"It is over, and nothing of it is left. Open your streaming link, or ask for a new one, to begin another."}}
-	noticeAddress = notice{Status: http.StatusForbidden, Code: "address", Icon: "shield", Tone: "bad", Title: "Not from this network",
-		Text: []string{"This stream can only be reached from the networks of its access endpoints. Connect to one of them, a company VPN for example, and load this page again."}}
-	noticeForeign = notice{Status: http.StatusForbidden, Code: "origin", Icon: "shield", Tone: "bad", Title: "Not from this site",
-		Text: []string{"The request came from another website and was not carried out."}}
-	noticeFault = notice{Status: http.StatusServiceUnavailable, Code: "fault", Icon: "alert", Tone: "bad", Title: "Something went wrong",
-		Text: []string{"The server could not answer just now. Try again in a moment; its log says what happened."}}
+	noticeUnknown       = notice{Status: http.StatusNotFound, Code: "unknown", Icon: "search", Tone: "calm", Title: say("unknown"), Text: []text{say("unknown_text")}}
+	noticeAltered       = notice{Status: http.StatusForbidden, Code: "invalid", Icon: "shield", Tone: "bad", Title: say("altered"), Text: []text{say("altered_text")}}
+	noticeExpired       = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: say("link_expired"), Text: []text{say("link_expired_builder")}}
+	noticePersonExpired = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: say("link_expired"), Text: []text{say("link_expired_person")}}
+	noticeSlowDown      = notice{Status: http.StatusTooManyRequests, Code: "limit", Icon: "clock", Tone: "calm", Title: say("slow_down"), Text: []text{say("slow_down_text")}}
+	noticeNoCookie      = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: say("no_cookie"), Text: []text{say("no_cookie_text"), say("no_cookie_more")}}
+	noticeCookieOver    = notice{Status: http.StatusUnauthorized, Code: "expired", Icon: "clock", Tone: "calm", Title: say("session_ended"), Text: []text{say("cookie_over_text")}}
+	noticeDeleted       = notice{Status: http.StatusGone, Code: "deleted", Icon: "trash", Tone: "calm", Title: say("deleted"), Text: []text{say("deleted_text")}}
+	noticeSessionGone   = notice{Status: http.StatusGone, Code: "ended", Icon: "clock", Tone: "calm", Title: say("session_ended"), Text: []text{say("session_gone_text")}}
+	noticeAddress       = notice{Status: http.StatusForbidden, Code: "address", Icon: "shield", Tone: "bad", Title: say("address"), Text: []text{say("address_text")}}
+	noticeForeign       = notice{Status: http.StatusForbidden, Code: "origin", Icon: "shield", Tone: "bad", Title: say("foreign"), Text: []text{say("foreign_text")}}
+	noticeFault         = notice{Status: http.StatusServiceUnavailable, Code: "fault", Icon: "alert", Tone: "bad", Title: say("fault"), Text: []text{say("fault_text")}}
 )
 
 // noticeGone gives the page for a subject that is no longer there.
@@ -119,17 +129,32 @@ func (g *Gateway) fault(w http.ResponseWriter, r *http.Request, what string, err
 // refuse answers with a notice: as JSON to the viewer's scripts, as a page to people.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, n notice) {
 	if dest := r.Header.Get("Sec-Fetch-Dest"); dest == "empty" || dest == "websocket" || strings.Contains(r.Header.Get("Accept"), "application/json") {
-		g.answer(w, r, n.Status, problem{Code: n.Code, Message: n.Title + ". " + n.Text[0]})
+		code := language.Of(r)
+		g.answer(w, r, n.Status, problemBody{Code: n.Code, Message: n.Title.in(code) + ". " + n.Text[0].in(code)})
 		return
 	}
-	g.render(w, r, g.pages.notice, n.Status, map[string]any{"Notice": n, "StateWords": stateWords})
+	// A page whose address has a secret, as that of a ticket, is not offered in another language: the address would be in it.
+	languages := r.Method == http.MethodGet && r.URL.RawQuery == "" && r.URL.Path == "/stream/"+r.PathValue("id")
+	g.render(w, r, g.pages[language.Of(r)].notice, n.Status, map[string]any{"Notice": n, "Languages": languages})
 }
 
-// problem is the JSON of a refusal.
+// A problem is why something that the viewer asked for is not done.
 type problem struct {
+	Code    string
+	Field   string // of the form
+	Message text
+}
+
+// problemBody is the JSON of a refusal.
+type problemBody struct {
 	Code    string `json:"code"`
-	Field   string `json:"field,omitzero"` // of the form
+	Field   string `json:"field,omitzero"`
 	Message string `json:"message"`
+}
+
+// deny answers with a problem, in the language of the person.
+func (g *Gateway) deny(w http.ResponseWriter, r *http.Request, status int, p problem) {
+	g.answer(w, r, status, problemBody{p.Code, p.Field, p.Message.in(language.Of(r))})
 }
 
 func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, status int, body any) {
@@ -153,6 +178,7 @@ func (g *Gateway) render(w http.ResponseWriter, r *http.Request, t *template.Tem
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Language", language.Of(r))
 	w.Header().Set("Content-Length", strconv.Itoa(page.Len()))
 	w.WriteHeader(status)
 	w.Write(page.Bytes())

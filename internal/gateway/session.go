@@ -12,6 +12,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/language"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
@@ -48,7 +49,7 @@ func (s seat) streamable(screens bool) (bool, *streamEnd) {
 func (s seat) notice(screens bool) *notice {
 	switch {
 	case s.State == appstream.SessionExpired:
-		n := notice{Status: http.StatusOK, Code: "ended", Tone: "calm", Icon: "clock", Title: "Your session has ended", Text: []string{endWords(s.EndCode)}}
+		n := notice{Status: http.StatusOK, Code: "ended", Tone: "calm", Icon: "clock", Title: say("session_ended"), Text: []text{endWords(s.EndCode)}}
 		switch s.EndCode {
 		case appstream.EndByUser:
 			n.Tone, n.Icon = "good", "check"
@@ -58,44 +59,43 @@ func (s seat) notice(screens bool) *notice {
 			n.Icon = "power"
 		}
 		if s.AuthType != types.AuthenticationTypeUserpool {
-			n.Text = append(n.Text, "Open your streaming link, or ask for a new one, to begin another.")
+			n.Text = append(n.Text, say("ended_more"))
 		}
 		if u := webAddress(s.FeedbackURL); u != nil {
-			n.Links = append(n.Links, pageLink{Text: "Give feedback", URL: s.FeedbackURL})
+			n.Links = append(n.Links, pageLink{Text: say("give_feedback"), URL: s.FeedbackURL})
 		}
 		if u := webAddress(s.RedirectURL); u != nil {
-			n.Links = append(n.Links, pageLink{Text: "Continue to " + u.Host, URL: s.RedirectURL, Strong: true})
+			n.Links = append(n.Links, pageLink{Text: say("continue_to", u.Host), URL: s.RedirectURL, Strong: true})
 		} else if s.AuthType == types.AuthenticationTypeUserpool {
-			n.Links = append(n.Links, pageLink{Text: "Back to your applications", URL: appstream.PortalURL("", s.Account, s.Region), Strong: true})
+			n.Links = append(n.Links, pageLink{Text: say("back_to_portal"), URL: appstream.PortalURL("", s.Account, s.Region), Strong: true})
 		}
 		return &n
 	case !screens:
-		return &notice{Status: http.StatusOK, Code: "simulated", Tone: "good", Icon: "desktop", Title: "Your session is there, without a screen",
-			Text: []string{"This server runs the simulated provider: sessions go through all their states, but there are no machines and so there is no desktop to show.",
-				"Start the server with the docker provider to work on real ones."}}
+		return &notice{Status: http.StatusOK, Code: "simulated", Tone: "good", Icon: "desktop", Title: say("simulated_session"),
+			Text: []text{say("simulated_session_text"), say("simulated_more")}}
 	}
 	return nil
 }
 
 // endWords says why a session ended.
-func endWords(code appstream.EndCode) string {
+func endWords(code appstream.EndCode) text {
 	switch code {
 	case appstream.EndByUser:
-		return "You ended it."
+		return say("ended_user")
 	case appstream.EndByAdmin:
-		return "The administrator ended it."
+		return say("ended_admin")
 	case appstream.EndAway:
-		return "You were away for too long."
+		return say("ended_away")
 	case appstream.EndDuration:
-		return "It reached the longest duration that a session may have."
+		return say("ended_duration")
 	case appstream.EndFleetStopped:
-		return "The administrator stopped the fleet that it ran on."
+		return say("ended_fleet")
 	case appstream.EndInstanceLost:
-		return "The machine that it ran on has failed."
+		return say("ended_instance")
 	case appstream.EndNotStarted:
-		return "It could not be started. Try again; if it happens again, tell the administrator."
+		return say("ended_start")
 	}
-	return "It is over."
+	return say("ended_over")
 }
 
 // webAddress parses an address that a person may be sent to; nil for one that is not http or https.
@@ -173,7 +173,7 @@ func (g *Gateway) sessionInfo(w http.ResponseWriter, r *http.Request, v visit, s
 			g.fault(w, r, "read the session", err)
 			return
 		}
-		body := g.describeSession(&session, catalogue, v.claims.Expires)
+		body := g.describeSession(&session, catalogue, v.claims.Expires, language.Of(r))
 		if changed == nil || body.Version != after {
 			g.answer(w, r, http.StatusOK, body)
 			return
@@ -251,7 +251,7 @@ func catalogueOf(tx store.Tx, s *appstream.Session) (appstream.Catalogue, error)
 	return appstream.Catalogue{Applications: image.View.Applications, Icons: image.Icons}, err
 }
 
-func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionApplication, expires time.Time) sessionInfo {
+func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionApplication, expires time.Time, code string) sessionInfo {
 	body := sessionInfo{Version: strconv.FormatInt(s.Version, 10), Kind: kindSession, Name: s.Title, State: s.State, Stack: s.Stack, Fleet: s.Fleet,
 		User: s.UserID, View: string(s.View), Application: s.Application, EndCode: string(s.EndCode), Expires: expires, MaxEnd: s.MaxEnd,
 		IdleSeconds: int(s.IdleTimeout / time.Second), AwaySeconds: int(s.AwayTimeout / time.Second), Notes: s.Notes, Applications: catalogue, Streams: g.Dialer != nil,
@@ -259,7 +259,7 @@ func (g *Gateway) describeSession(s *appstream.Session, catalogue []sessionAppli
 			Upload: s.Rules.Upload, Download: s.Rules.Download, Print: s.Rules.Print, TimeZone: s.Rules.TimeZone}}
 	switch {
 	case s.State == appstream.SessionExpired:
-		body.Reason = endWords(s.EndCode)
+		body.Reason = endWords(s.EndCode).in(code)
 	case s.Problem != nil:
 		body.Reason = s.Problem.Message
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -25,15 +26,15 @@ const (
 type permission struct {
 	given func(appstream.Rules) bool
 	// without is what a person without it is told.
-	without string
+	without text
 }
 
 var (
 	anybody  = permission{given: func(appstream.Rules) bool { return true }}
-	download = permission{func(r appstream.Rules) bool { return r.Download }, "Files cannot be downloaded from this session: its administrator does not allow it."}
-	upload   = permission{func(r appstream.Rules) bool { return r.Upload }, "Files cannot be uploaded to this session: its administrator does not allow it."}
-	files    = permission{func(r appstream.Rules) bool { return r.Upload || r.Download }, "This session's files cannot be seen: its administrator does not allow it."}
-	printing = permission{func(r appstream.Rules) bool { return r.Print }, "Nothing can be printed from this session: its administrator does not allow it."}
+	download = permission{func(r appstream.Rules) bool { return r.Download }, say("no_download")}
+	upload   = permission{func(r appstream.Rules) bool { return r.Upload }, say("no_upload")}
+	files    = permission{func(r appstream.Rules) bool { return r.Upload || r.Download }, say("no_files")}
+	printing = permission{func(r appstream.Rules) bool { return r.Print }, say("no_printing")}
 )
 
 // A call is a request of a person that his session's agent is asked for.
@@ -50,14 +51,14 @@ func (g *Gateway) calling(p permission, h func(http.ResponseWriter, *http.Reques
 		case !g.ours(w, r):
 			return
 		case !p.given(s.Rules):
-			g.answer(w, r, http.StatusForbidden, problem{Code: "forbidden", Message: p.without})
+			g.deny(w, r, http.StatusForbidden, problem{Code: "forbidden", Message: p.without})
 			return
 		case g.Dialer == nil || s.State != appstream.SessionActive:
-			g.answer(w, r, http.StatusConflict, notActive)
+			g.deny(w, r, http.StatusConflict, notActive)
 			return
 		case !g.beginCall(s.ID):
 			w.Header().Set("Retry-After", "1")
-			g.answer(w, r, http.StatusTooManyRequests, problem{Code: "limit", Message: "Too much is being asked of the session at a time. Try again in a moment."})
+			g.deny(w, r, http.StatusTooManyRequests, problem{Code: "limit", Message: say("too_much")})
 			return
 		}
 		defer g.endCall(s.ID)
@@ -70,7 +71,7 @@ func (g *Gateway) calling(p permission, h func(http.ResponseWriter, *http.Reques
 	})
 }
 
-var notActive = problem{Code: "state", Message: "The session is not running just now."}
+var notActive = problem{Code: "state", Message: say("session_not_running")}
 
 func (g *Gateway) beginCall(id string) bool {
 	g.mu.Lock()
@@ -98,25 +99,36 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, c call, what st
 		return false
 	case r.Context().Err() != nil: // the browser has gone
 	case c.ctx.Err() != nil: // the server goes down; what hangs until there are news is asked again of the next one
-		g.answer(w, r, http.StatusServiceUnavailable, problem{Code: "restarting", Message: "The server is being restarted. Try again in a moment."})
+		g.deny(w, r, http.StatusServiceUnavailable, problem{Code: "restarting", Message: say("server_restarting")})
 	case errors.Is(err, agentapi.ErrNoSession):
-		g.answer(w, r, http.StatusConflict, notActive)
+		g.deny(w, r, http.StatusConflict, notActive)
 	case ok && (refused.Status/100 == 4 || refused.Status == http.StatusInsufficientStorage):
-		p := problem{Code: "refused", Message: label(refused.Message)}
-		if p.Message == "" {
-			p.Message = "The session does not allow it: " + strings.ToLower(http.StatusText(refused.Status)) + "."
-		}
-		g.answer(w, r, refused.Status, p)
+		g.deny(w, r, refused.Status, problem{Code: "refused", Message: refusalWords(refused)})
 	default:
 		g.Log.WarnContext(r.Context(), "gateway: "+what, "session", c.session.ID, "err", err)
-		g.answer(w, r, http.StatusBadGateway, problem{Code: "unreachable", Message: "The session does not answer just now. Try again in a moment."})
+		g.deny(w, r, http.StatusBadGateway, problem{Code: "unreachable", Message: say("session_silent")})
 	}
 	return true
 }
 
+// agentWords has what is told of what an agent refused.
+var agentWords = map[agentapi.Code]text{
+	agentapi.CodeName: say("agent_name"), agentapi.CodeCut: say("agent_cut"), agentapi.CodeTooLarge: say("file_too_large", agentapi.MaxFile>>30), agentapi.CodeFull: say("agent_full"),
+	agentapi.CodeTaken: say("agent_taken"), agentapi.CodeNotEmpty: say("agent_not_empty"), agentapi.CodeMissing: say("agent_missing"), agentapi.CodeForbidden: say("agent_forbidden"),
+	agentapi.CodeBusy: say("agent_busy"), agentapi.CodeNoPrint: say("no_document"), agentapi.CodeNoWindow: say("agent_no_window"), agentapi.CodeNoApplication: say("agent_no_application"),
+}
+
+// refusalWords says what an agent refused. One of another version may have codes that are not known here, or none.
+func refusalWords(e *agentapi.CallError) text {
+	if t, known := agentWords[e.Code]; known {
+		return t
+	}
+	return quote(cmp.Or(label(e.Message), http.StatusText(e.Status)))
+}
+
 // badRequest answers a request that no page of ours makes.
-func (g *Gateway) badRequest(w http.ResponseWriter, r *http.Request, message string) {
-	g.answer(w, r, http.StatusBadRequest, problem{Code: "form", Message: message})
+func (g *Gateway) badRequest(w http.ResponseWriter, r *http.Request, message text) {
+	g.deny(w, r, http.StatusBadRequest, problem{Code: "form", Message: message})
 }
 
 // launch starts an application of the catalogue.
@@ -128,11 +140,11 @@ func (g *Gateway) launch(w http.ResponseWriter, r *http.Request, c call) {
 		return
 	}
 	if in.Application == "" || utf8.RuneCountInString(in.Application) > maxLaunch {
-		g.badRequest(w, r, "That is not the name of an application.")
+		g.badRequest(w, r, say("not_application_name"))
 		return
 	}
 	if !c.session.Sees(in.Application) {
-		g.answer(w, r, http.StatusForbidden, problem{Code: "forbidden", Message: "This application is not yours to use. Ask your administrator."})
+		g.deny(w, r, http.StatusForbidden, problem{Code: "forbidden", Message: say("not_yours")})
 		return
 	}
 	if !g.failed(w, r, c, "launch an application", c.agent.Launch(c.ctx, in.Application)) {
@@ -177,7 +189,7 @@ func (g *Gateway) window(w http.ResponseWriter, r *http.Request, c call) {
 	}
 	id, err := strconv.ParseUint(r.PathValue("window"), 10, 32)
 	if err != nil || in.Action != agentapi.WindowActivate && in.Action != agentapi.WindowClose {
-		g.badRequest(w, r, "A window can be activated or closed.")
+		g.badRequest(w, r, say("no_action"))
 		return
 	}
 	if !g.failed(w, r, c, "act on a window", c.agent.Window(c.ctx, uint32(id), in.Action)) {
@@ -189,7 +201,7 @@ func (g *Gateway) window(w http.ResponseWriter, r *http.Request, c call) {
 func (g *Gateway) after(w http.ResponseWriter, r *http.Request) (version string, ok bool) {
 	version = r.URL.Query().Get("after")
 	if len(version) > maxVersion {
-		g.badRequest(w, r, "That is not a version.")
+		g.badRequest(w, r, say("not_version"))
 		return "", false
 	}
 	if version != "" {

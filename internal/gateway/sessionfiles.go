@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/gateway/words"
+	"github.com/oriel-project/oriel/internal/language"
 )
 
 // transferStall is how long a transfer may stand still. As long as something moves, it may last.
@@ -39,7 +41,7 @@ func (g *Gateway) onFile(h func(http.ResponseWriter, *http.Request, call, string
 		if p := r.PathValue("path"); p != "" && filePath(p) {
 			h(w, r, c, p)
 		} else {
-			g.answer(w, r, http.StatusBadRequest, problem{Code: "path", Message: "That is not the name of a file in the session's folder."})
+			g.deny(w, r, http.StatusBadRequest, problem{Code: "path", Message: say("not_file_name")})
 		}
 	}
 }
@@ -49,7 +51,7 @@ func (g *Gateway) onFolder(h func(http.ResponseWriter, *http.Request, call, stri
 		if p := strings.TrimSuffix(r.PathValue("path"), "/"); filePath(p) {
 			h(w, r, c, p)
 		} else {
-			g.answer(w, r, http.StatusBadRequest, problem{Code: "path", Message: "That is not the name of a folder in the session's folder."})
+			g.deny(w, r, http.StatusBadRequest, problem{Code: "path", Message: say("not_folder_name")})
 		}
 	}
 }
@@ -70,7 +72,7 @@ func (g *Gateway) folder(w http.ResponseWriter, r *http.Request, c call, p strin
 
 func (g *Gateway) makeFolder(w http.ResponseWriter, r *http.Request, c call, p string) {
 	if p == "" {
-		g.answer(w, r, http.StatusConflict, problem{Code: "exists", Message: "The session's folder is there already."})
+		g.deny(w, r, http.StatusConflict, problem{Code: "exists", Message: say("folder_there")})
 		return
 	}
 	if !g.failed(w, r, c, "make a folder", c.agent.MakeFolder(c.ctx, p)) {
@@ -117,16 +119,16 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, c call, body io.R
 func (g *Gateway) putFile(w http.ResponseWriter, r *http.Request, c call, p string) {
 	switch {
 	case r.ContentLength < 0:
-		g.answer(w, r, http.StatusLengthRequired, problem{Code: "length", Message: "The file's length must be sent with it."})
+		g.deny(w, r, http.StatusLengthRequired, problem{Code: "length", Message: say("no_length")})
 		return
 	case r.ContentLength > agentapi.MaxFile:
-		g.answer(w, r, http.StatusRequestEntityTooLarge, problem{Code: "length", Message: "A file may have at most 2 GiB."})
+		g.deny(w, r, http.StatusRequestEntityTooLarge, problem{Code: "length", Message: say("file_too_large", agentapi.MaxFile>>30)})
 		return
 	}
 	moving := &moving{ResponseController: http.NewResponseController(w), from: r.Body}
 	err := c.agent.WriteFile(c.ctx, p, moving, r.ContentLength)
 	if err != nil && moving.ended.Load() {
-		g.answer(w, r, http.StatusRequestTimeout, problem{Code: "stopped", Message: "The upload stopped on its way. Try again."})
+		g.deny(w, r, http.StatusRequestTimeout, problem{Code: "stopped", Message: say("upload_stopped")})
 		return
 	}
 	if !g.failed(w, r, c, "write a file", err) {
@@ -168,13 +170,13 @@ func (g *Gateway) onPrint(h func(http.ResponseWriter, *http.Request, call, strin
 		if id := r.PathValue("print"); printID.MatchString(id) {
 			h(w, r, c, id)
 		} else {
-			g.answer(w, r, http.StatusNotFound, problem{Code: "unknown", Message: "There is no such document."})
+			g.deny(w, r, http.StatusNotFound, problem{Code: "unknown", Message: say("no_document")})
 		}
 	}
 }
 
 func (g *Gateway) getPrint(w http.ResponseWriter, r *http.Request, c call, id string) {
-	name := "Document.pdf"
+	name := words.All.Text(language.Of(r), "document") + ".pdf"
 	if list, err := c.agent.Prints(c.ctx, "", 0); err == nil { // only for the name
 		if n := slices.IndexFunc(list.Prints, func(p agentapi.Print) bool { return p.ID == id }); n >= 0 && list.Prints[n].Title != "" {
 			name = strings.TrimSuffix(label(list.Prints[n].Title), ".pdf") + ".pdf"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/language"
 	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/theme"
 	"github.com/oriel-project/oriel/internal/ticket"
@@ -169,6 +170,15 @@ func (g *Gateway) agent(machine string) *agentapi.Client {
 	return agentapi.NewClient(dialer(g.Dialer, machine))
 }
 
+// inLanguage has h answer but for requests that choose a language.
+func (g *Gateway) inLanguage(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !language.Choose(w, r, g.TrustedProxies.Secure(r)) {
+			h(w, r)
+		}
+	}
+}
+
 // view serves the viewer, or the page that says why there is nothing to view.
 func (g *Gateway) view(w http.ResponseWriter, r *http.Request, v visit) {
 	if n := v.subject.notice(g.Dialer != nil); n != nil {
@@ -179,7 +189,7 @@ func (g *Gateway) view(w http.ResponseWriter, r *http.Request, v visit) {
 	if v.claims.Type == ticket.TypeEndUser {
 		page.Theme = g.theme(r.Context(), v.claims)
 	}
-	g.render(w, r, g.pages.viewer, http.StatusOK, page)
+	g.render(w, r, g.pages[language.Of(r)].viewer, http.StatusOK, page)
 }
 
 // viewerPage is what the viewer's page is made of.

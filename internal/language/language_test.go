@@ -1,6 +1,7 @@
 package language
 
 import (
+	"html/template"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -114,4 +115,13 @@ func FuzzAcceptLanguage(f *testing.F) {
 			t.Errorf("%q, %q gave %q", header, cookies, got)
 		}
 	})
+}
+
+func TestFuncs(t *testing.T) {
+	w := Words{"en": {"hint": "%s & %s <go>", "name": "Name"}, "de": {"hint": "%s & %s <los>", "name": "Name"}}
+	var out strings.Builder
+	page := template.Must(template.New("").Funcs(w.Funcs("de")).Parse(`<p lang="{{language}}">{{tag "b" "hint" "<i>" 7}} {{t "name"}} {{len languages}}</p>`))
+	if err := page.Execute(&out, nil); err != nil || out.String() != `<p lang="de"><b>&lt;i&gt;</b> &amp; <b>7</b> &lt;los&gt; Name 2</p>` {
+		t.Error(err, out.String())
+	}
 }

@@ -41,7 +41,7 @@ func parsePages() map[string]pages {
 	for _, l := range language.All {
 		all[l.Code] = pages{}
 		text := func(key string) string { return words.Text(l.Code, key) }
-		funcs := template.FuncMap{"asset": web.Path, "icon": web.Icon, "t": text, "languages": func() []language.Language { return language.All }, "initial": initial, "hue": hue,
+		funcs := template.FuncMap{"asset": web.Path, "icon": web.Icon, "initial": initial, "hue": hue,
 			"failure": func(key string, wait time.Duration) string {
 				if key == "wait" {
 					return fmt.Sprintf(text(key), timeWords(text, wait))
@@ -49,7 +49,7 @@ func parsePages() map[string]pages {
 				return text(key)
 			}}
 		for _, name := range []string{"sign-in", "password", "forgotten", "home", "notice"} {
-			all[l.Code][name] = template.Must(template.New("layout.html").Funcs(funcs).ParseFS(templates, "templates/layout.html", "templates/"+name+".html"))
+			all[l.Code][name] = template.Must(template.New("layout.html").Funcs(words.Funcs(l.Code)).Funcs(funcs).ParseFS(templates, "templates/layout.html", "templates/"+name+".html"))
 		}
 	}
 	return all

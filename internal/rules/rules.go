@@ -44,7 +44,8 @@ var directions = []direction{
 
 	{"internal/service", append([]string{"internal/picture", "internal/password", "internal/lockout"}, contracts...), "operations write what is wanted; who carries it out, and on which store, they do not know"},
 	{"internal/reconcile", contracts, "the engine knows contracts, so that it can be simulated with crashes anywhere"},
-	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb", "internal/picture", "internal/theme", "internal/language"}, contracts...), "the browser's side knows contracts, and no operation"},
+	{"internal/gateway/words", []string{"internal/language"}, "texts know nothing of what they are said of"},
+	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb", "internal/picture", "internal/theme", "internal/language", "internal/gateway/words"}, contracts...), "the browser's side knows contracts, and no operation"},
 	{"internal/keyring", append([]string{"internal/api/iam", "internal/keys", "internal/service"}, contracts...), "it has the operations on keys, and knows no wire"},
 	{"internal/mail", append([]string{"internal/language"}, contracts...), "letters are about users, of whom it knows by an interface"},
 	{"internal/portal", append([]string{"internal/service", "internal/web", "internal/proxy", "internal/lockout", "internal/theme", "internal/language"}, contracts...), "pages for people: what they ask for is done by operations"},

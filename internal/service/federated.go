@@ -85,7 +85,7 @@ func entitledTo(tx store.Tx, fleet *appstream.Fleet, stack *appstream.Stack, c t
 	switch named := c.Application != "" && c.Application != Desktop; {
 	case all:
 	case named && !slices.Contains(applications, c.Application), !named && !desktop && len(applications) == 0:
-		return nil, false, appstream.Errorf(appstream.OperationNotPermitted, "These applications are not yours to use. Ask your administrator.")
+		return nil, false, appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyForbidden, stack.Name, "These applications are not yours to use. Ask your administrator.")
 	}
 	return applications, all, nil
 }

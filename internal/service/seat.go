@@ -29,13 +29,13 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		var stack appstream.Stack
 		switch err := tx.Get(fleetKey, &fleet); {
 		case errors.Is(err, store.ErrNotFound), err == nil && fleet.ID != c.RecordID:
-			return appstream.Errorf(appstream.ResourceNotFound, "What this link leads to is no longer there. Ask for a new link.")
+			return appstream.ErrorFor(appstream.ResourceNotFound, appstream.WhyGone, fleet.Name, "What this link leads to is no longer there. Ask for a new link.")
 		case err != nil:
 			return err
 		}
 		switch err := tx.Get(key(who, appstream.NounStack, c.Stack), &stack); {
 		case errors.Is(err, store.ErrNotFound), err == nil && !slices.Contains(fleet.Stacks, stack.Name):
-			return appstream.Errorf(appstream.OperationNotPermitted, "This link no longer leads to these applications. Ask for a new link.")
+			return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyMoved, stack.Name, "This link no longer leads to these applications. Ask for a new link.")
 		case err != nil:
 			return err
 		}
@@ -59,12 +59,12 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		}
 		switch {
 		case len(have) > 0 && have[0].StackID != stack.ID:
-			return appstream.Errorf(appstream.OperationNotPermitted, "You have a session already, by another link (stack %s). End it first, and open this link again.", have[0].Stack)
+			return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyElsewhere, have[0].Stack, "You have a session already, by another link (stack "+have[0].Stack+"). End it first, and open this link again.")
 		case len(have) > 0:
 			session, existing = have[0], true
 			return nil
 		case fleet.State != appstream.FleetRunning:
-			return appstream.Errorf(appstream.ResourceNotAvailable, "The fleet %s is %s. Try again when it is RUNNING.", fleet.Name, fleet.State)
+			return appstream.ErrorFor(appstream.ResourceNotAvailable, appstream.WhyStopped, fleet.Name, "The fleet "+fleet.Name+" is "+fleet.State+". Try again when it is RUNNING.")
 		}
 		instance, err := s.place(tx, &fleet, now)
 		if err != nil {

@@ -406,7 +406,7 @@ func mayUse(tx store.Tx, k appstream.Key, stack string) error {
 	if err := tx.Get(k, &u); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("read the user: %w", err)
 	} else if err != nil || u.Disabled || !u.Has(stack) {
-		return appstream.Errorf(appstream.OperationNotPermitted, "These applications are not yours to use any more. Ask your administrator.")
+		return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyWithdrawn, stack, "These applications are not yours to use any more. Ask your administrator.")
 	}
 	return nil
 }

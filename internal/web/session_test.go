@@ -29,6 +29,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/oriel-project/oriel/internal/gateway/words"
+	"github.com/oriel-project/oriel/internal/language"
 )
 
 // A person is a gateway with the session of one person, made to say whatever a test wants to see in the viewer. The display is a
@@ -110,8 +113,8 @@ func catalogue(n int) []map[string]any {
 }
 
 func (p *person) handler() http.Handler {
-	page := template.Must(template.New("viewer.html").Funcs(template.FuncMap{"asset": Path, "icon": Icon, "inc": func(n int) int { return n + 1 }}).
-		ParseFiles("../gateway/templates/viewer.html", "../gateway/templates/theme.html"))
+	page := template.Must(template.New("viewer.html").Funcs(words.All.Funcs(language.Fallback)).Funcs(template.FuncMap{"asset": Path, "icon": Icon, "inc": func(n int) int { return n + 1 }}).
+		ParseFiles("../gateway/templates/viewer.html", "../gateway/templates/theme.html", "../gateway/templates/languages.html"))
 	mux := http.NewServeMux()
 	mux.Handle("GET "+Prefix, Handler())
 	mux.HandleFunc("GET /stream/s1", func(w http.ResponseWriter, r *http.Request) {
@@ -119,8 +122,12 @@ func (p *person) handler() http.Handler {
 		data := map[string]any{"Kind": "session", "ID": "s1", "Name": p.info["stack"], "State": p.info["state"], "Account": "123456789012",
 			"Region": "us-west-2", "View": p.info["view"], "Theme": p.theme}
 		p.mu.Unlock()
+		if language.Choose(w, r, false) {
+			return
+		}
 		var out bytes.Buffer
-		if err := page.Execute(&out, data); err != nil {
+		inLanguage := template.Must(page.Clone()).Funcs(words.All.Funcs(language.Of(r)))
+		if err := inLanguage.Execute(&out, data); err != nil {
 			p.t.Errorf("the page: %v", err)
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -2,6 +2,7 @@
 // comes before everything else.
 import { Channel } from "./channel";
 import type { Stage, Subject } from "./stage";
+import type { Words } from "./words/en";
 
 export interface Boot {
   /** Opens a channel to the stream of this page. */
@@ -10,6 +11,8 @@ export interface Boot {
   first: Channel;
   /** What this page shows; its script sets it. */
   subject: (stage: Stage) => Subject;
+  /** What people read here; the script of the page's language sets it. */
+  words: Words;
 }
 
 declare global {

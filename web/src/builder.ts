@@ -2,6 +2,7 @@ import { ImageForm } from "./image";
 import type { Info } from "./info";
 import { Machine } from "./machine";
 import type { Stage } from "./stage";
+import { words } from "./words";
 
 /** An image builder in the viewer: an image can be made of it. */
 class Builder extends Machine {
@@ -23,23 +24,23 @@ class Builder extends Machine {
     const stopped = info.state === "STOPPED";
     if (image?.state === "AVAILABLE" && stopped) {
       this.stage.show("ended", {
-        icon: "check", tone: "good", title: `The image ${image.name} is ready`,
-        text: `${name} is stopped. You can close this page. When ${name} is started again, its desktop opens here.`,
+        icon: "check", tone: "good", title: words.imageReady(image.name),
+        text: words.imageReadyText(name),
         steps: steps(3),
       });
       return false;
     }
     if (image?.state === "FAILED") {
       this.stage.show(stopped ? "ended" : "imaging", {
-        icon: "alert", tone: "bad", title: `The image ${image.name} could not be made`, reason: image.reason,
-        text: `Nothing on ${name} is lost. When it is started again, its desktop opens here.`,
+        icon: "alert", tone: "bad", title: words.imageFailed(image.name), reason: image.reason,
+        text: words.imageFailedText(name),
       });
       return false;
     }
     if (info.state === "SNAPSHOTTING" || (image && image.state === "PENDING") || (image && info.state === "STOPPING")) {
       this.stage.show("imaging", {
-        icon: "spinner", tone: "wait", title: image ? `Making the image ${image.name}` : "Making an image",
-        text: "You can close this page; the image is made without it.",
+        icon: "spinner", tone: "wait", title: image ? words.makingImage(image.name) : words.makingAnImage,
+        text: words.makingImageText,
         reason: image?.reason, steps: steps(image?.state === "AVAILABLE" ? 2 : 1),
       });
       return false;
@@ -47,31 +48,31 @@ class Builder extends Machine {
     const reason = info.reason;
     switch (info.state) {
       case "STOPPING":
-        this.stage.show("waiting", { icon: "power", tone: "calm", title: `${name} is stopping`, text: "Its disk is kept.", reason });
+        this.stage.show("waiting", { icon: "power", tone: "calm", title: words.stopping(name), text: words.diskKept, reason });
         break;
       case "STOPPED":
-        this.stage.show("waiting", { icon: "power", tone: "calm", title: `${name} is stopped`, text: "When someone starts it, its desktop opens here by itself.", reason });
+        this.stage.show("waiting", { icon: "power", tone: "calm", title: words.stopped(name), text: words.stoppedText, reason });
         break;
       case "FAILED":
-        this.stage.show("waiting", { icon: "alert", tone: "bad", title: `${name} has failed`, text: "StartImageBuilder tries to repair it. Its desktop then opens here by itself.", reason });
+        this.stage.show("waiting", { icon: "alert", tone: "bad", title: words.failed(name), text: words.failedText, reason });
         break;
       case "DELETING":
-        this.stage.show("waiting", { icon: "trash", tone: "calm", title: `${name} is being deleted`, text: "Its machine and everything on it go.", reason });
+        this.stage.show("waiting", { icon: "trash", tone: "calm", title: words.deleting(name), text: words.deletingText, reason });
         break;
       case "REBOOTING":
-        this.stage.show("waiting", { icon: "spinner", tone: "wait", title: `${name} is restarting`, text: "The desktop comes back by itself in a moment.", reason });
+        this.stage.show("waiting", { icon: "spinner", tone: "wait", title: words.restarting(name), text: words.restartingText, reason });
         break;
       case "RUNNING": // without a display
         location.reload();
         return true;
       default:
-        this.stage.show("waiting", { icon: "spinner", tone: "wait", title: `${name} is starting`, text: "The desktop opens by itself as soon as it is ready.", reason });
+        this.stage.show("waiting", { icon: "spinner", tone: "wait", title: words.starting(name), text: words.startingText, reason });
     }
     return false;
 
     function steps(done: number) {
-      return ["Desktop closed", "Disk captured", "Image builder stopped"].map((text, n) => ({
-        text: n === 1 && done === 1 ? "Capturing the disk" : text,
+      return words.imageSteps.map((text, n) => ({
+        text: n === 1 && done === 1 ? words.imageStepNow : text,
         step: n < done ? ("done" as const) : n === done ? ("now" as const) : ("next" as const),
       }));
     }

@@ -1,7 +1,7 @@
 import { $, icon, make } from "./dom";
-import { words } from "./info";
 import type { Room } from "./panels";
 import { launch, type Application, type AppWindow, type SessionInfo } from "./seat";
+import { why, words } from "./words";
 
 /** A catalogue with more than so many applications can be searched. */
 const searchable = 12;
@@ -114,7 +114,7 @@ export class Catalogue {
       await launch(name);
     } catch (error) {
       this.#arrived(name);
-      this.room.notices.show("launch", { icon: "alert", tone: "bad", text: words(error), lasts: 9000 });
+      this.room.notices.show("launch", { icon: "alert", tone: "bad", text: why(error), lasts: 9000 });
       return;
     }
     if (!this.#home) {
@@ -132,7 +132,7 @@ export class Catalogue {
     const giveUp = () => {
       this.#arrived(name);
       if (this.#windows?.length === 0) this.open();
-      if (this.#home) this.room.notices.show("launch", { icon: "clock", tone: "wait", text: `${this.title(name) ?? name} takes long to open a window.`, lasts: 9000 });
+      if (this.#home) this.room.notices.show("launch", { icon: "clock", tone: "wait", text: words.slowApplication(this.title(name) ?? name), lasts: 9000 });
     };
     this.#starting.set(name, window.setTimeout(giveUp, patience));
     this.#mark();
@@ -151,7 +151,7 @@ export class Catalogue {
       tile.setAttribute("aria-busy", String(starting));
     }
     const names = [...this.#starting.keys()].map((name) => this.title(name) ?? name);
-    $("apps-status").textContent = names.length > 0 ? `${names.join(", ")} is starting…` : "";
+    $("apps-status").textContent = names.length > 0 ? words.applicationStarting(names) : "";
   }
 
   #paint(): void {
@@ -166,7 +166,7 @@ export class Catalogue {
     );
     $("apps-find").hidden = this.#applications.length <= searchable;
     $("apps-none").hidden = this.#applications.length > 0;
-    $("apps-none").textContent = "There are no applications in this catalogue. Ask your administrator.";
+    $("apps-none").textContent = words.noApplications;
     this.#mark();
   }
 
@@ -180,7 +180,7 @@ export class Catalogue {
       tile.tabIndex = fits && found++ === 0 ? 0 : -1;
     }
     $("apps-none").hidden = found > 0;
-    $("apps-none").textContent = `Nothing is called “${this.#search.value.trim()}”.`;
+    $("apps-none").textContent = words.nothingFound(this.#search.value.trim());
   }
 
   #tiles(): HTMLButtonElement[] {

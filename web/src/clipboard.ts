@@ -1,7 +1,9 @@
 import { $ } from "./dom";
+import { number } from "./form";
 import type { Notices } from "./notices";
 import type { Screen } from "./screen";
 import type { Rules } from "./seat";
+import { words } from "./words";
 
 /** The most that is passed between the clipboards, in characters; AppStream's limit. */
 const limit = 20_971_520;
@@ -33,11 +35,11 @@ export class Clipboard {
     this.#rules = rules;
     this.#notices = notices;
     const { copyIn, copyOut, copyInMax, copyOutMax } = rules;
-    const most = (max: number) => (max > 0 ? ` At most ${max.toLocaleString()} characters at a time.` : "");
-    $("clipboard-hint").textContent =
-      (copyOut ? `Text copied on the desktop appears here.${most(copyOutMax)} ` : "") +
-      (copyIn ? `Text that you put here can be pasted there.${most(copyInMax)}` : "") +
-      (copyIn && copyOut ? "" : copyIn ? " Nothing can be copied out of the session." : "Nothing can be pasted into the session.");
+    const most = (max: number) => (max > 0 ? words.clipboardMost(number(max)) : "");
+    $("clipboard-hint").textContent = [
+      copyOut ? words.clipboardOut : "", copyOut ? most(copyOutMax) : "", copyIn ? words.clipboardIn : "", copyIn ? most(copyInMax) : "",
+      copyIn ? "" : words.clipboardNoIn, copyOut ? "" : words.clipboardNoOut,
+    ].filter(Boolean).join(" ");
     this.#text.readOnly = !copyIn;
     $("clipboard-copy").hidden = !copyOut;
     void this.#offer();
@@ -45,11 +47,9 @@ export class Clipboard {
 
   /** Says that a text did not get through. */
   refused(direction: "in" | "out", reason: "disabled" | "length", max: number): void {
-    const to = direction === "in" ? "into the session" : "out of the session";
-    this.#notices?.show("clipboard", {
-      icon: "clipboard", tone: "bad", lasts: 9000,
-      text: reason === "disabled" ? `Text cannot be copied ${to}.` : `The text is too long to be copied ${to}: at most ${max.toLocaleString()} characters.`,
-    });
+    const inwards = direction === "in";
+    const [forbidden, tooLong] = inwards ? [words.cannotCopyIn, words.tooLongIn] : [words.cannotCopyOut, words.tooLongOut];
+    this.#notices?.show("clipboard", { icon: "clipboard", tone: "bad", lasts: 9000, text: reason === "disabled" ? forbidden : tooLong(number(max)) });
   }
 
   /** Takes up a new display. It is told of the text that this computer has. */
@@ -103,9 +103,9 @@ export class Clipboard {
         this.#text.value = text;
         this.#toDesktop(text);
       }
-      if (ask) this.#say("In step from now on.");
+      if (ask) this.#say(words.inStep);
     } catch {
-      if (ask) this.#say("The browser does not allow it.");
+      if (ask) this.#say(words.browserForbids);
     }
     if (ask) void this.#offer();
   }
@@ -113,10 +113,10 @@ export class Clipboard {
   async #copy(): Promise<void> {
     try {
       await navigator.clipboard.writeText(this.#text.value);
-      this.#say("Copied.");
+      this.#say(words.copied);
     } catch {
       this.#text.select(); // for the person's own Ctrl+C
-      this.#say("Press Ctrl+C to copy.");
+      this.#say(words.pressToCopy);
     }
   }
 

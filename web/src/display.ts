@@ -1,5 +1,6 @@
 import { $, memory } from "./dom";
 import type { Fit, Screen } from "./screen";
+import { words } from "./words";
 
 /** The panel for how the desktop is shown, and fullscreen. */
 export class Display {
@@ -22,8 +23,15 @@ export class Display {
     document.addEventListener("fullscreenchange", () => {
       const full = document.fullscreenElement !== null;
       this.#fullscreen.setAttribute("aria-pressed", String(full));
-      this.#fullscreen.dataset["tip"] = full ? "Leave fullscreen" : "Fullscreen";
+      this.#fullscreen.dataset["tip"] = full ? words.leaveFullscreen : words.fullscreen;
     });
+    // The page comes again in the language that is chosen, in place of this one in the history.
+    for (const link of document.querySelectorAll<HTMLAnchorElement>(".languages a")) {
+      link.onclick = (event) => {
+        event.preventDefault();
+        location.replace(link.href);
+      };
+    }
     this.#watchDensity();
   }
 

@@ -1,8 +1,9 @@
 import { $, icon, make, tool } from "./dom";
-import { words } from "./info";
+import { date, number, size } from "./form";
 import type { Room } from "./panels";
 import { fileAddress, getFolder, makeFolder, removeFile, type File, type Folder, type Rules } from "./seat";
 import { Uploads } from "./uploads";
+import { why, words } from "./words";
 
 /** The panel with the session's folder: its files go to this computer and come from it. */
 export class Files {
@@ -54,11 +55,11 @@ export class Files {
     const files = rules.upload || rules.download;
     $("files-part").hidden = !files;
     $("files-title").classList.toggle("unseen", files); // the path says it
-    $("files-title").textContent = files ? "Files" : "Printed documents";
+    $("files-title").textContent = files ? words.files : words.printedDocuments;
     $("prints-title").hidden = !files;
     $("files-upload").hidden = $("files-new").hidden = !rules.upload;
-    const drop = matchMedia("(pointer: fine)").matches ? "Drop files anywhere on the page to bring them here. " : "";
-    $("files-hint").textContent = !rules.upload ? "Files cannot be brought into this session." : rules.download ? drop : `${drop}Files cannot be taken out of this session.`;
+    const drop = matchMedia("(pointer: fine)").matches ? words.dropHint : "";
+    $("files-hint").textContent = !rules.upload ? words.noUpload : rules.download ? drop : `${drop} ${words.noDownload}`.trim();
   }
 
   async #list(path = this.#path): Promise<void> {
@@ -70,7 +71,7 @@ export class Files {
     try {
       folder = await getFolder(path, signal);
     } catch (error) {
-      if (!signal.aborted) this.#complain(words(error));
+      if (!signal.aborted) this.#complain(why(error));
       return;
     }
     if (signal.aborted) return;
@@ -82,10 +83,10 @@ export class Files {
 
   #paint(folder: Folder): void {
     const files = folder.files ?? [];
-    $("files-free").textContent = folder.free > 0 ? `${size(folder.free)} free` : "";
+    $("files-free").textContent = folder.free > 0 ? words.free(size(folder.free)) : "";
     $("files-none").hidden = files.length > 0;
     $("files-more").hidden = !folder.more;
-    $("files-more").textContent = `Only the first ${files.length.toLocaleString()} are listed.`;
+    $("files-more").textContent = words.onlyTheFirst(number(files.length));
     const focused = document.activeElement?.closest<HTMLElement>("#files-list [data-name]")?.dataset["name"];
     $("files-list").replaceChildren(...files.map((file) => this.#row(file)));
     if (focused !== undefined) {
@@ -95,7 +96,7 @@ export class Files {
 
     const parts = this.#path ? this.#path.split("/") : [];
     $("crumbs").replaceChildren(
-      ...["Files", ...parts].map((name, n) => {
+      ...[words.files, ...parts].map((name, n) => {
         const here = n === parts.length;
         const crumb = make("button", { type: "button", className: "crumb", onclick: () => void this.#list(parts.slice(0, n).join("/")) }, make("bdi", {}, name));
         if (here) crumb.setAttribute("aria-current", "page");
@@ -113,18 +114,18 @@ export class Files {
     const main = file.folder
       ? make("button", { type: "button", className: "row-main", onclick: () => void this.#list(path) }, picture, text)
       : this.#rules?.download
-        ? make("a", { className: "row-main", href: fileAddress(path), download: file.name, title: "Download" }, picture, text)
+        ? make("a", { className: "row-main", href: fileAddress(path), download: file.name, title: words.download }, picture, text)
         : make("span", { className: "row-main" }, picture, text);
     const row = make("li", { className: "row" }, main);
     row.dataset["name"] = file.name;
     if (!file.folder && this.#rules?.download) {
-      const link = make("a", { className: "tool", href: fileAddress(path), download: file.name, title: `Download ${file.name}` }, icon("download"));
-      link.setAttribute("aria-label", `Download ${file.name}`);
+      const link = make("a", { className: "tool", href: fileAddress(path), download: file.name, title: words.downloadFile(file.name) }, icon("download"));
+      link.setAttribute("aria-label", words.downloadFile(file.name));
       row.append(link);
     }
     if (this.#rules?.upload) {
-      row.append(tool("trash", `Delete ${file.name}`, () => {
-        ask(row, `Delete ${file.name}${file.folder ? " and all that is in it" : ""}?`, "Delete", () => this.#remove(path));
+      row.append(tool("trash", words.deleteFile(file.name), () => {
+        ask(row, (file.folder ? words.deleteFolderAsk : words.deleteFileAsk)(file.name), words.delete, () => this.#remove(path));
       }));
     }
     return row;
@@ -134,7 +135,7 @@ export class Files {
     try {
       await removeFile(path);
     } catch (error) {
-      this.#complain(words(error));
+      this.#complain(why(error));
     }
     await this.#list();
     $("files-again").focus();
@@ -143,7 +144,7 @@ export class Files {
   async #make(): Promise<void> {
     const field = $<HTMLInputElement>("files-new-name");
     const name = field.value.trim();
-    const fault = !name ? "The folder needs a name." : name.includes("/") || name === "." || name === ".." ? "A name cannot contain a slash, or be of dots only." : "";
+    const fault = !name ? words.folderNameMissing : name.includes("/") || name === "." || name === ".." ? words.folderNameWrong : "";
     if (fault) {
       this.#complain(fault);
       field.focus();
@@ -152,7 +153,7 @@ export class Files {
     try {
       await makeFolder(this.#below(name));
     } catch (error) {
-      this.#complain(words(error));
+      this.#complain(why(error));
       field.focus();
       return;
     }
@@ -183,7 +184,7 @@ export class Files {
       event.dataTransfer.dropEffect = allowed ? "copy" : "none";
       if (allowed) {
         const folder = this.#path.split("/").pop();
-        $("drop-text").textContent = folder ? `Drop to upload into ${folder}` : "Drop to upload";
+        $("drop-text").textContent = folder ? words.dropInto(folder) : words.drop;
         show(true);
       }
     });
@@ -197,7 +198,7 @@ export class Files {
       const files = items.filter((item) => !item.webkitGetAsEntry()?.isDirectory).map((item) => item.getAsFile()).filter((file) => file !== null);
       if (!this.#panel.open) this.room.stage.toolbar.open(this.#panel, document.querySelector<HTMLButtonElement>("[data-panel=files]")!);
       this.#uploads.add(this.#path, files);
-      if (files.length < items.length) this.#complain("Folders cannot be uploaded. Choose the files in them, or pack the folder into an archive first.");
+      if (files.length < items.length) this.#complain(words.noFolders);
     });
   }
 }
@@ -210,7 +211,7 @@ export function ask(row: HTMLElement, question: string, yes: string, run: () => 
     row.replaceChildren(...before);
     row.querySelector<HTMLElement>("button:last-of-type")?.focus();
   };
-  const keep = make("button", { type: "button", className: "button", onclick: back }, "Keep");
+  const keep = make("button", { type: "button", className: "button", onclick: back }, words.keep);
   row.classList.add("asking");
   row.replaceChildren(
     make("span", { className: "row-text", role: "alert" }, make("bdi", {}, question)),
@@ -224,21 +225,4 @@ export function ask(row: HTMLElement, question: string, yes: string, run: () => 
     back();
   };
   keep.focus();
-}
-
-/** Writes a number of bytes for people. */
-export function size(bytes: number): string {
-  const units = ["bytes", "kB", "MB", "GB", "TB"];
-  let n = 0;
-  for (; bytes >= 999.5 && n < units.length - 1; n++) bytes /= 1000;
-  return `${bytes.toLocaleString([], { maximumFractionDigits: n > 0 && bytes < 10 ? 1 : 0 })} ${n === 0 && bytes === 1 ? "byte" : units[n]}`;
-}
-
-/** Writes a point in time: the time of today, the date of other days. */
-export function date(text: string): string {
-  const at = new Date(text);
-  if (Number.isNaN(at.getTime())) return "";
-  const now = new Date();
-  if (at.toDateString() === now.toDateString()) return at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return at.toLocaleDateString([], { day: "numeric", month: "short", ...(at.getFullYear() !== now.getFullYear() && { year: "numeric" }) });
 }

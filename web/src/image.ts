@@ -1,5 +1,6 @@
 import { $ } from "./dom";
 import { createImage, getApplications, Refusal, type Application } from "./info";
+import { why, words } from "./words";
 
 /** The form that has an image made. The stream ends when it has been accepted. */
 export class ImageForm {
@@ -37,7 +38,7 @@ export class ImageForm {
     const name = field("name");
     this.#complain("", "");
     if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}$/.test(name)) {
-      this.#complain("name", name ? "Use letters, digits, dots, hyphens and underscores, beginning with a letter or digit." : "An image needs a name.");
+      this.#complain("name", name ? words.imageNameWrong : words.imageNameMissing);
       return;
     }
     this.#submit.disabled = true;
@@ -51,8 +52,7 @@ export class ImageForm {
       this.asked = name;
       this.#dialog.close();
     } catch (error) {
-      if (error instanceof Refusal) this.#complain(error.field ?? "", error.message);
-      else this.#complain("", "The server cannot be reached. Check your network and try again.");
+      this.#complain((error instanceof Refusal && error.field) || "", why(error));
     } finally {
       this.#submit.disabled = false;
     }
@@ -78,21 +78,22 @@ export class ImageForm {
 
   async #list(): Promise<void> {
     const hint = $("catalogue-hint");
-    hint.textContent = "Asking the machine…";
+    hint.textContent = words.askingMachine;
     hint.hidden = false;
     $("catalogue").replaceChildren();
     let list: Application[];
     try {
       list = await getApplications();
     } catch {
-      hint.textContent = "The machine did not tell which applications are in its catalogue.";
+      hint.textContent = words.catalogueSilent;
       return;
     }
     hint.hidden = list.length > 0;
     if (list.length === 0) {
       const command = document.createElement("code");
       command.textContent = "sudo AppStreamImageAssistant add-application";
-      hint.replaceChildren("None in the catalogue yet. Add what users shall start with ", command, " in a terminal of the desktop.");
+      const { before, after } = words.catalogueEmpty;
+      hint.replaceChildren(before, command, after);
     }
     $("catalogue").replaceChildren(
       ...list.map((application) => {

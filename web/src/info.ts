@@ -30,7 +30,7 @@ export interface Application {
   icon?: string;
 }
 
-/** A refusal of the gateway, with a message for people. */
+/** A refusal of the gateway, with a message for people if it had one (words.ts). */
 export class Refusal extends Error {
   constructor(
     readonly status: number,
@@ -95,10 +95,5 @@ export async function call(path: string, init: RequestInit = {}): Promise<unknow
 /** Makes the refusal of an answer's status and body. */
 export function refusal(status: number, body: unknown): Refusal {
   const problem = (body ?? {}) as { code?: string; message?: string; field?: string };
-  return new Refusal(status, problem.code ?? "fault", problem.message ?? `The server answered ${status}. Try again.`, problem.field);
-}
-
-/** Says what went wrong in words for people. */
-export function words(error: unknown): string {
-  return error instanceof Refusal ? error.message : "The server cannot be reached. Check your network and try again.";
+  return new Refusal(status, problem.code ?? "fault", problem.message ?? "", problem.field);
 }

@@ -1,7 +1,9 @@
 import type { End } from "./channel";
 import { $, pause } from "./dom";
+import { when } from "./form";
 import { getInfo, Refusal, signOut, type Info } from "./info";
 import type { Stage, Subject } from "./stage";
+import { words } from "./words";
 
 /** What a builder of images or packages has in the viewer: its stream ends and comes back with its state. */
 export abstract class Machine implements Subject {
@@ -50,7 +52,7 @@ export abstract class Machine implements Subject {
       unheard = 0;
       if (info.state === "RUNNING" && info.streams) {
         if (end.code === 4009) {
-          this.stage.show("ended", { icon: "alert", tone: "bad", title: "Too many viewers", text: `${name} is open in too many places. Close one of them.`, action: this.stage.again });
+          this.stage.show("ended", { icon: "alert", tone: "bad", title: words.tooManyViewers, text: words.tooManyViewersText(name), action: this.stage.again });
           return false;
         }
         if (rest) await this.stage.countdown(attempt);
@@ -72,8 +74,7 @@ export abstract class Machine implements Subject {
     this.stage.screen()?.disconnect();
     await gone;
     this.stage.show("ended", {
-      icon: "power", tone: "calm", title: "Disconnected",
-      text: `${this.stage.name} keeps running. Open its streaming link to come back; stop it when you no longer need it.`,
+      icon: "power", tone: "calm", title: words.disconnected, text: words.builderLeft(this.stage.name),
     });
   }
 
@@ -81,14 +82,15 @@ export abstract class Machine implements Subject {
     try {
       const info = await getInfo();
       this.stage.light(info.state);
+      const { detail } = words;
       this.stage.display.details([
-        ["State", info.state + (info.reason ? ` (${info.reason})` : "")],
-        ["Made from", info.baseImage],
-        ["Platform", info.platform],
-        ["Instance type", info.instanceType],
-        ["Agent", info.agent],
-        ["Address", info.address],
-        ["Session ends", new Date(info.expires).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })],
+        [detail.state, info.state + (info.reason ? ` (${info.reason})` : "")],
+        [detail.baseImage, info.baseImage],
+        [detail.platform, info.platform],
+        [detail.instanceType, info.instanceType],
+        [detail.agent, info.agent],
+        [detail.address, info.address],
+        [detail.sessionEnds, when(new Date(info.expires))],
       ]);
     } catch {
       // It is there to be looked at, nothing hangs on it.

@@ -1,4 +1,6 @@
 import { $, icon, make } from "./dom";
+import { clock } from "./form";
+import { words } from "./words";
 
 /** A message at the lower edge, which does not stop the work. */
 export interface Slip {
@@ -42,7 +44,7 @@ export class Notices {
     }
     if (slip.action) item.append(this.#action(name, slip.action));
     const close = make("button", { type: "button", className: "tool", onclick: () => this.#close(name) }, icon("close"));
-    close.setAttribute("aria-label", "Dismiss");
+    close.setAttribute("aria-label", words.dismiss);
     item.append(close);
     this.#shown.set(name, item);
     $("notices").append(item);
@@ -81,11 +83,4 @@ export class Notices {
     time.textContent = clock(Math.max(0, Math.ceil((until - performance.now()) / 1000)));
     const timer = setInterval(() => paint() || clearInterval(timer), 1000);
   }
-}
-
-/** Writes seconds as 4:59. */
-export function clock(seconds: number): string {
-  const two = (n: number) => String(n).padStart(2, "0");
-  const hours = Math.floor(seconds / 3600);
-  return `${hours ? `${hours}:${two(Math.floor(seconds / 60) % 60)}` : Math.floor(seconds / 60)}:${two(seconds % 60)}`;
 }

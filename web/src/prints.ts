@@ -1,9 +1,10 @@
 import { $, icon, make, tool } from "./dom";
-import { ask, date, size } from "./files";
-import { words } from "./info";
+import { ask } from "./files";
+import { date, size } from "./form";
 import type { Room } from "./panels";
 import { getPrints, printAddress, removePrint, type Print, type Rules } from "./seat";
 import { Watch } from "./watch";
+import { why, words } from "./words";
 
 /** The documents that programs of the session have printed: each is offered as it comes, and kept in the files' panel. */
 export class Prints {
@@ -28,7 +29,7 @@ export class Prints {
     for (const print of prints) {
       if (!this.#known || this.#known.has(print.id)) continue;
       this.room.notices.show(`print-${print.id}`, {
-        icon: "print", tone: "good", text: `${print.title} was printed.`, lasts: 60_000, action: { text: "Download", href: printAddress(print.id) },
+        icon: "print", tone: "good", text: words.printed(print.title), lasts: 60_000, action: { text: words.download, href: printAddress(print.id) },
       });
     }
     this.#known = new Set(prints.map((print) => print.id));
@@ -36,10 +37,10 @@ export class Prints {
     $("prints-list").replaceChildren(
       ...[...prints].sort((a, b) => Date.parse(b.printed) - Date.parse(a.printed)).map((print) => {
         const text = make("span", { className: "row-text" }, make("bdi", {}, print.title), make("small", {}, `${size(print.size)} · ${date(print.printed)}`));
-        const link = make("a", { className: "row-main", href: printAddress(print.id), download: "", title: "Download" },
+        const link = make("a", { className: "row-main", href: printAddress(print.id), download: "", title: words.download },
           make("span", { className: "picture" }, icon("print")), text);
         const row = make("li", { className: "row" }, link);
-        row.append(tool("trash", `Remove ${print.title}`, () => ask(row, `Remove ${print.title}?`, "Remove", () => void this.#remove(print))));
+        row.append(tool("trash", words.removePrint(print.title), () => ask(row, words.removePrintAsk(print.title), words.remove, () => void this.#remove(print))));
         return row;
       }),
     );
@@ -50,7 +51,7 @@ export class Prints {
       await removePrint(print.id);
       this.room.notices.drop(`print-${print.id}`);
     } catch (error) {
-      this.room.notices.show("print", { icon: "alert", tone: "bad", text: words(error), lasts: 7000 });
+      this.room.notices.show("print", { icon: "alert", tone: "bad", text: why(error), lasts: 7000 });
     }
   }
 }

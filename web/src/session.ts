@@ -1,11 +1,13 @@
 import type { End } from "./channel";
 import { $, pause } from "./dom";
-import { Refusal, words } from "./info";
-import { clock, Notices } from "./notices";
+import { brief, clock, duration, when } from "./form";
+import { Refusal } from "./info";
+import { Notices } from "./notices";
 import type { Panels } from "./panels";
 import { endSession, getSession, type EndCode, type Notice, type SessionInfo } from "./seat";
 import type { Stage, Subject } from "./stage";
 import type { Action, Look } from "./veil";
+import { why, words } from "./words";
 
 /** The close codes of the gateway that only sessions have. */
 const ended = 4011;
@@ -81,15 +83,13 @@ class Session implements Subject {
     if (this.#left) return this.#disconnected();
     if (end.code === elsewhere) {
       return this.#wait({
-        icon: "windows", tone: "calm", title: "Open in another window",
-        text: `${this.stage.name} was opened in another window or on another computer, and goes on there.`,
-      }, "Use here");
+        icon: "windows", tone: "calm", title: words.elsewhere, text: words.elsewhereText(this.stage.name),
+      }, words.useHere);
     }
     if (end.code === idle) {
       return this.#wait({
-        icon: "clock", tone: "calm", title: "Disconnected, because nobody was here",
-        text: "Everything is still open.",
-      }, "Reconnect");
+        icon: "clock", tone: "calm", title: words.idle, text: words.idleText,
+      }, words.reconnect);
     }
     let after: string | undefined;
     let rest = attempt > 0 || end.code === 4004;
@@ -118,7 +118,7 @@ class Session implements Subject {
         return false;
       }
       if (end.code === crowded) {
-        this.stage.show("ended", { icon: "alert", tone: "bad", title: "Too many viewers", text: `${this.stage.name} is open in too many places. Close one of them.`, action: this.stage.again });
+        this.stage.show("ended", { icon: "alert", tone: "bad", title: words.tooManyViewers, text: words.tooManyViewersText(this.stage.name), action: this.stage.again });
         return false;
       }
       if (info.state === "PENDING") this.#preparing(info);
@@ -148,7 +148,7 @@ class Session implements Subject {
       if (info.state !== "PENDING") {
         // What its application did not do is only known after a while.
         setTimeout(() => void getSession().then((late) => this.#tell(late), () => undefined), lateNotes);
-        if (page === "waiting") this.stage.show("connecting", { icon: "spinner", tone: "wait", title: `Connecting to ${this.stage.name}` });
+        if (page === "waiting") this.stage.show("connecting", { icon: "spinner", tone: "wait", title: words.connecting(this.stage.name) });
         return;
       }
       if (page === "connecting" || page === "waiting") this.#preparing(info);
@@ -159,14 +159,14 @@ class Session implements Subject {
 
   #preparing(info: SessionInfo): void {
     this.stage.show("waiting", {
-      icon: "spinner", tone: "wait", title: `Preparing ${this.stage.name}`,
-      text: info.view === "APP" ? "Your applications open here in a moment." : "Your desktop opens here in a moment.", reason: info.reason,
+      icon: "spinner", tone: "wait", title: words.preparing(this.stage.name),
+      text: info.view === "APP" ? words.preparingApplications : words.preparingDesktop, reason: info.reason,
     });
   }
 
   #tell(info: SessionInfo): void {
     for (const note of info.notes ?? []) {
-      if (!this.#info?.notes?.includes(note)) this.#notices.show(note, { icon: "alert", tone: "bad", text: note });
+      if (!this.#info?.notes?.includes(note)) this.#notices.show(note, { icon: "alert", tone: "bad", text: words.note(note) });
     }
     this.#info = info;
     const { rules } = info;
@@ -175,11 +175,12 @@ class Session implements Subject {
     document.querySelector<HTMLElement>("[data-panel=clipboard]")!.hidden = !rules.copyIn && !rules.copyOut;
     document.querySelector<HTMLElement>("[data-panel=files]")!.hidden = !rules.upload && !rules.download && !rules.print;
     this.#hint();
+    const { detail } = words;
     this.stage.display.details([
-      ["Signed in as", info.user],
-      ["Fleet", info.fleet],
-      ["Session ends", when(new Date(info.maxEnd))],
-      ["Disconnects when idle", info.idleSeconds > 0 ? `after ${duration(info.idleSeconds)}` : undefined],
+      [detail.user, info.user],
+      [detail.fleet, info.fleet],
+      [detail.sessionEnds, when(new Date(info.maxEnd))],
+      [detail.idle, info.idleSeconds > 0 ? words.after(duration(info.idleSeconds)) : undefined],
     ]);
     void this.#panels?.then((panels) => this.#goOn(panels), () => undefined);
   }
@@ -222,11 +223,11 @@ class Session implements Subject {
   }
 
   #goodbye(): Look {
-    return { icon: "disconnect", tone: "calm", title: "Disconnected", text: `Everything on ${this.stage.name} is still open.` };
+    return { icon: "disconnect", tone: "calm", title: words.disconnected, text: words.goodbyeText(this.stage.name) };
   }
 
   async #disconnected(): Promise<boolean> {
-    return this.#wait(this.#goodbye(), "Reconnect");
+    return this.#wait(this.#goodbye(), words.reconnect);
   }
 
   /** Shows why there is no stream until the person wants one; false when the session has ended instead. */
@@ -238,7 +239,7 @@ class Session implements Subject {
     const back = await new Promise<boolean>((resolve) => {
       const actions: Action[] = [
         { text, strong: true, run: () => resolve(true) },
-        { text: "End session", run: () => this.#ask(() => resolve(false)) },
+        { text: words.endSession, run: () => this.#ask(() => resolve(false)) },
       ];
       const paint = () => this.stage.show("ended", { ...look, text: `${look.text ?? ""} ${kept(until)}`, actions });
       paint();
@@ -247,7 +248,7 @@ class Session implements Subject {
     stop.abort();
     if (!back) return false;
     this.#left = false;
-    this.stage.show("reconnecting", { icon: "spinner", tone: "wait", title: `Connecting to ${this.stage.name}` });
+    this.stage.show("reconnecting", { icon: "spinner", tone: "wait", title: words.connecting(this.stage.name) });
     return true;
   }
 
@@ -296,7 +297,7 @@ class Session implements Subject {
     try {
       await endSession();
     } catch (error) {
-      $("ending-error").textContent = words(error);
+      $("ending-error").textContent = why(error);
       $("ending-error").hidden = false;
       return;
     } finally {
@@ -306,7 +307,7 @@ class Session implements Subject {
     $<HTMLDialogElement>("ending").close();
     this.stage.screen()?.disconnect();
     this.#ended?.();
-    this.stage.show("waiting", { icon: "spinner", tone: "wait", title: "Ending the session", text: "Your programs are being closed." });
+    this.stage.show("waiting", { icon: "spinner", tone: "wait", title: words.ending, text: words.endingText });
     for (let after: string | undefined; ; ) {
       try {
         const info = await getSession(after);
@@ -332,19 +333,20 @@ class Session implements Subject {
   #farewell(info: SessionInfo): void {
     this.#finish();
     this.stage.light("EXPIRED");
-    const feedback: Action[] = web(info.feedbackURL) ? [{ text: "Give feedback", href: info.feedbackURL ?? "", aside: true }] : [];
-    const look = farewells[info.endCode ?? "user"] ?? farewells.user;
+    const feedback: Action[] = web(info.feedbackURL) ? [{ text: words.giveFeedback, href: info.feedbackURL ?? "", aside: true }] : [];
+    const code = info.endCode && info.endCode in farewells ? info.endCode : "user";
+    const look: Look = { ...farewells[code], ...words.farewell[code] };
     if (!web(info.redirectURL)) {
-      const back: Action[] = info.portal?.startsWith("/portal/") ? [{ text: "Back to your applications", strong: true, href: info.portal }] : [];
+      const back: Action[] = info.portal?.startsWith("/portal/") ? [{ text: words.backToPortal, strong: true, href: info.portal }] : [];
       this.stage.show("ended", { ...look, actions: [...back, ...feedback] });
       return;
     }
     const target = info.redirectURL ?? "";
     let left = redirectAfter;
     let timer = 0;
-    const stay: Action = { text: "Stay here", run: () => (clearInterval(timer), this.stage.show("ended", { ...look, actions: [go, ...feedback] })) };
-    const go: Action = { text: "Continue", strong: true, href: target };
-    const paint = () => this.stage.show("ended", { ...look, text: `${look.text ?? ""} You go on to ${new URL(target).host} in ${left} s.`, actions: [go, ...feedback, stay] });
+    const stay: Action = { text: words.stayHere, run: () => (clearInterval(timer), this.stage.show("ended", { ...look, actions: [go, ...feedback] })) };
+    const go: Action = { text: words.goOn, strong: true, href: target };
+    const paint = () => this.stage.show("ended", { ...look, text: `${look.text ?? ""} ${words.goingOn(new URL(target).host, brief(left))}`, actions: [go, ...feedback, stay] });
     paint();
     timer = window.setInterval(() => {
       if (--left > 0) return paint();
@@ -356,7 +358,7 @@ class Session implements Subject {
   #endsIn(seconds: number): void {
     const until = performance.now() + seconds * 1000;
     this.#notices.show("ending", {
-      icon: "clock", tone: "wait", text: `The session ends in ${duration(seconds)}. Save your work.`, until, lasts: 60_000,
+      icon: "clock", tone: "wait", text: words.endsIn(duration(seconds)), until, lasts: 60_000,
     });
     const chip = $("ends");
     clearInterval(this.#endTimer);
@@ -372,8 +374,8 @@ class Session implements Subject {
   #idleIn(seconds: number): void {
     const stir = () => this.stage.screen()?.stir();
     this.#notices.show("idle", {
-      icon: "clock", tone: "wait", text: "Is somebody here? The session disconnects in", until: performance.now() + seconds * 1000,
-      after: `– ${matchMedia("(pointer: coarse)").matches ? "touch the screen" : "move the mouse"} to stay.`, action: { text: "I am here", run: stir },
+      icon: "clock", tone: "wait", text: words.idleIn, until: performance.now() + seconds * 1000,
+      after: matchMedia("(pointer: coarse)").matches ? words.touchToStay : words.moveToStay, action: { text: words.iAmHere, run: stir },
     });
     // The mouse may be on the toolbar or a panel, of which the desktop knows nothing.
     const here = new AbortController();
@@ -382,7 +384,7 @@ class Session implements Subject {
   }
 
   #hint(): void {
-    $("leave-hint").textContent = `Everything stays open. ${kept(this.#keptUntil())}`;
+    $("leave-hint").textContent = `${words.everythingStays} ${kept(this.#keptUntil())}`;
   }
 
   /** Finds until when the session is kept if its stream ends now. */
@@ -396,35 +398,24 @@ class Session implements Subject {
 
 /** Says until when a session is kept without a stream. */
 function kept(until: Date | undefined): string {
-  if (!until) return "It is kept for you for a while.";
+  if (!until) return words.keptForAWhile;
   const left = Math.ceil((until.getTime() - Date.now()) / 1000);
-  if (left <= 0) return "The session is ending.";
-  return left < soon ? `The session is kept for you for ${clock(left)} more.` : `The session is kept for you until ${when(until)}.`;
+  if (left <= 0) return words.sessionEnding;
+  return left < soon ? words.keptFor(clock(left)) : words.keptUntil(when(until));
 }
 
-const farewells: Record<EndCode, Look> = {
-  user: { icon: "check", tone: "good", title: "Your session has ended", text: "Your programs were closed, and nothing of yours is left on the machine." },
-  admin: { icon: "power", tone: "calm", title: "Your session was ended", text: "An administrator ended it. Ask them before you open your streaming link again." },
-  away: { icon: "clock", tone: "calm", title: "Your session has ended", text: "You were away for longer than a session is kept. Open your streaming link to begin a new one." },
-  duration: { icon: "clock", tone: "calm", title: "The time of your session is over", text: "It has reached the longest time that a session can last. Open your streaming link to begin a new one." },
-  fleet: { icon: "power", tone: "calm", title: "The service was stopped", text: "The machines that sessions run on were stopped. Ask your administrator when they are back." },
-  instance: { icon: "alert", tone: "bad", title: "The machine was lost", text: "The machine of your session failed, and the session with it. Open your streaming link to begin a new one." },
-  start: { icon: "alert", tone: "bad", title: "Your session could not begin", text: "Its machine did not come up in time. Open your streaming link to try again." },
+/** How the last word looks; what it says is in words.farewell. */
+const farewells: Record<EndCode, Pick<Look, "icon" | "tone">> = {
+  user: { icon: "check", tone: "good" },
+  admin: { icon: "power", tone: "calm" },
+  away: { icon: "clock", tone: "calm" },
+  duration: { icon: "clock", tone: "calm" },
+  fleet: { icon: "power", tone: "calm" },
+  instance: { icon: "alert", tone: "bad" },
+  start: { icon: "alert", tone: "bad" },
 };
 
 /** Tells whether an address is one of the web. */
 const web = (address: string | undefined) => /^https?:\/\//i.test(address ?? "") && URL.canParse(address ?? "");
-
-/** Writes a time of day, with the day if it is not today. */
-function when(date: Date): string {
-  const today = date.toDateString() === new Date().toDateString();
-  return date.toLocaleString([], { ...(!today && { weekday: "short", day: "numeric", month: "short" }), hour: "2-digit", minute: "2-digit" });
-}
-
-/** Writes seconds in words. */
-function duration(seconds: number): string {
-  const [n, unit] = seconds < 90 ? [Math.max(1, Math.round(seconds)), "second"] : seconds < 5400 ? [Math.round(seconds / 60), "minute"] : [Math.round(seconds / 3600), "hour"];
-  return `${n} ${unit}${n === 1 ? "" : "s"}`;
-}
 
 window.oriel.subject = (stage) => new Session(stage);

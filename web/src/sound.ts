@@ -1,6 +1,8 @@
 import { $, memory, pause } from "./dom";
+import { percent } from "./form";
 import type { Room } from "./panels";
 import { soundAddress } from "./seat";
+import { words } from "./words";
 
 /** The form of the sound: agentapi.SoundRate, Opus, two channels. */
 const rate = 48_000;
@@ -58,14 +60,14 @@ export class Sound {
     memory.set("volume", String(this.#volume));
     this.#mute.setAttribute("aria-pressed", String(this.#muted));
     this.#tool.dataset["muted"] = String(this.#muted);
-    this.#range.setAttribute("aria-valuetext", this.#muted ? "muted" : `${Math.round(this.#volume * 100)} %`);
+    this.#range.setAttribute("aria-valuetext", this.#muted ? words.muted : percent(this.#volume));
     this.#follow();
     void this.#player?.then((player) => player.setVolume(this.#volume), () => undefined);
   }
 
   #follow(): void {
-    const fault = !window.isSecureContext ? "Browsers play the sound of a session only over https." : !("AudioDecoder" in window) || !("AudioWorklet" in window) ? "This browser cannot play the sound." : "";
-    $("sound-status").textContent = fault || (this.#pressed ? "" : "The sound begins with your first click or key.");
+    const fault = !window.isSecureContext ? words.soundNeedsHttps : !("AudioDecoder" in window) || !("AudioWorklet" in window) ? words.soundImpossible : "";
+    $("sound-status").textContent = fault || (this.#pressed ? "" : words.soundBegins);
     const on = !fault && this.#live && this.#pressed && !this.#muted;
     if (on && !this.#running) {
       this.#running = new AbortController();
@@ -83,7 +85,7 @@ export class Sound {
       player = await (this.#player ??= Player.create(this.room.worklet, (playing) => (this.#tool.dataset["playing"] = String(playing))));
     } catch {
       this.#player = undefined;
-      $("sound-status").textContent = "This browser cannot play the sound.";
+      $("sound-status").textContent = words.soundImpossible;
       return;
     }
     player.setVolume(this.#volume);

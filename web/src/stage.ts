@@ -2,10 +2,12 @@ import type { Clipboard } from "./clipboard";
 import type { End } from "./channel";
 import { $, pause } from "./dom";
 import type { Display } from "./display";
+import { brief, number } from "./form";
 import type { Refusal } from "./info";
 import type { Screen } from "./screen";
 import type { Toolbar } from "./toolbar";
 import { ghost, show, type Action } from "./veil";
+import { why, words } from "./words";
 
 /**
  * What the viewer shows: an image builder (builder.ts), an app block builder (packager.ts) or a session (session.ts). Each has a script of its own, which the page
@@ -28,7 +30,7 @@ export class Stage {
   readonly show = show;
   /** The last picture of the desktop behind it. */
   readonly ghost = ghost;
-  readonly again: Action = { text: "Try again", run: () => location.reload() };
+  readonly again: Action = { text: words.tryAgain, run: () => location.reload() };
 
   constructor(
     /** As the person calls it. */
@@ -49,7 +51,7 @@ export class Stage {
 
   /** Shows the reason why there is nothing to come back to. */
   over(refusal: Refusal): void {
-    const [title, text = ""] = refusal.message.split(/(?<=[.]) (.*)/s);
+    const [title, text = ""] = why(refusal).split(/(?<=[.]) (.*)/s);
     const icon = { deleted: "trash", expired: "clock", session: "clock" }[refusal.code] ?? "alert";
     show("ended", {
       icon: icon as "trash", tone: icon === "alert" ? "bad" : "calm", title: (title ?? "").replace(/\.$/, ""), text,
@@ -64,13 +66,13 @@ export class Stage {
     const until = performance.now() + wait;
     const text = () => {
       const seconds = Math.ceil((until - performance.now()) / 1000);
-      if (!navigator.onLine) return "This computer is offline.";
-      return attempt < 2 ? "The connection was lost." : `The server does not answer yet. Next attempt in ${seconds} s (attempt ${attempt + 1}).`;
+      if (!navigator.onLine) return words.offline;
+      return attempt < 2 ? words.connectionLost : words.nextAttempt(brief(seconds), number(attempt + 1));
     };
     const paint = () =>
       show("reconnecting", {
-        icon: "spinner", tone: "wait", title: "Reconnecting", text: text(),
-        ...(attempt >= 2 && { action: { text: "Reconnect now", run: () => skip.abort() } }),
+        icon: "spinner", tone: "wait", title: words.reconnecting, text: text(),
+        ...(attempt >= 2 && { action: { text: words.reconnectNow, run: () => skip.abort() } }),
       });
     paint();
     const timer = setInterval(paint, 1000);

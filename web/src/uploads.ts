@@ -1,8 +1,9 @@
 import { $, icon, make, tool } from "./dom";
-import { size } from "./files";
+import { size } from "./form";
 import { refusal } from "./info";
 import type { Notices } from "./notices";
 import { fileAddress, type Folder } from "./seat";
+import { why, words } from "./words";
 
 /** The longest file that can be sent, in bytes: agentapi.MaxFile. */
 const longest = 2 ** 31;
@@ -41,9 +42,9 @@ export class Uploads {
       $("uploads").append(upload.row);
       const folder = this.place.folder();
       if (file.size > longest) {
-        this.#fail(upload, `${file.name} is too large: a file may have at most ${size(longest)}.`, false);
+        this.#fail(upload, words.tooLarge(file.name, size(longest)), false);
       } else if (folder && folder.path === path && folder.free > 0 && file.size > folder.free) {
-        this.#fail(upload, `There is no room for ${file.name}: it has ${size(file.size)}, and ${size(folder.free)} are free.`, false);
+        this.#fail(upload, words.noRoom(file.name, size(file.size), size(folder.free)), false);
       } else if (this.#taken(upload)) {
         this.#ask(upload);
       } else {
@@ -63,10 +64,10 @@ export class Uploads {
     const button = (text: string, onclick: () => void) => make("button", { type: "button", className: "button", onclick }, text);
     upload.row.className = "row asking";
     upload.row.replaceChildren(
-      make("span", { className: "row-text", role: "alert" }, make("bdi", {}, `${upload.name} is here already.`)),
-      button("Replace", go(() => undefined)),
-      button("Keep both", go(() => (upload.name = this.#free(upload)))),
-      tool("close", `Do not upload ${upload.name}`, () => upload.row.remove()),
+      make("span", { className: "row-text", role: "alert" }, make("bdi", {}, words.taken(upload.name))),
+      button(words.replace, go(() => undefined)),
+      button(words.keepBoth, go(() => (upload.name = this.#free(upload)))),
+      tool("close", words.doNotUpload(upload.name), () => upload.row.remove()),
     );
   }
 
@@ -83,8 +84,8 @@ export class Uploads {
     upload.row.className = "row";
     upload.row.replaceChildren(
       make("span", { className: "picture" }, icon("upload")),
-      make("span", { className: "row-text" }, make("bdi", {}, upload.name), make("small", {}, "Waiting")),
-      tool("close", `Cancel ${upload.name}`, () => this.#cancel(upload)),
+      make("span", { className: "row-text" }, make("bdi", {}, upload.name), make("small", {}, words.waiting)),
+      tool("close", words.cancelUpload(upload.name), () => this.#cancel(upload)),
     );
     this.#queue.push(upload);
     this.#next();
@@ -98,8 +99,7 @@ export class Uploads {
       return;
     }
     if (this.#finished > 0 && !this.place.open()) {
-      const text = this.#finished === 1 ? "Your file was uploaded." : `Your ${this.#finished} files were uploaded.`;
-      this.notices.show("uploads", { icon: "check", tone: "good", text, lasts: 6000 });
+      this.notices.show("uploads", { icon: "check", tone: "good", text: words.allUploaded(this.#finished), lasts: 6000 });
     }
     this.#finished = 0;
   }
@@ -110,22 +110,22 @@ export class Uploads {
     const { row, file, name } = upload;
     this.#current = { upload, request };
     const bar = make("progress", { max: Math.max(1, file.size), value: 0 });
-    bar.setAttribute("aria-label", `Upload of ${name}`);
+    bar.setAttribute("aria-label", words.uploadOf(name));
     const state = make("small", {}, size(file.size));
     row.querySelector(".row-text")?.replaceChildren(make("bdi", {}, name), bar, state);
     const began = performance.now();
     request.upload.onprogress = ({ loaded }) => {
       bar.value = loaded;
       const seconds = (performance.now() - began) / 1000;
-      state.textContent = `${size(loaded)} of ${size(file.size)}${seconds > 1 ? ` · ${size(loaded / seconds)}/s` : ""}`;
+      state.textContent = words.progress(size(loaded), size(file.size)) + (seconds > 1 ? ` · ${words.perSecond(size(loaded / seconds))}` : "");
     };
-    request.upload.onload = () => (state.textContent = "Storing…");
+    request.upload.onload = () => (state.textContent = words.storing);
     request.onloadend = () => {
       this.#current = null;
       if (request.status >= 200 && request.status < 300) this.#succeed(upload);
-      else if (request.status > 0) this.#fail(upload, refusal(request.status, parsed(request.responseText)).message, request.status >= 500 && request.status !== 507);
+      else if (request.status > 0) this.#fail(upload, why(refusal(request.status, parsed(request.responseText))), request.status >= 500 && request.status !== 507);
       else if (!row.isConnected) this.place.done(upload.path); // cancelled
-      else this.#fail(upload, `The connection broke off while ${name} was on its way.`, true);
+      else this.#fail(upload, words.brokeOff(name), true);
       this.#next();
     };
     request.open("PUT", fileAddress(upload.path ? `${upload.path}/${name}` : name));
@@ -137,7 +137,7 @@ export class Uploads {
     this.#finished++;
     upload.row.querySelector(".picture")?.replaceChildren(icon("check"));
     upload.row.classList.add("done");
-    upload.row.querySelector("small")?.replaceChildren("Uploaded");
+    upload.row.querySelector("small")?.replaceChildren(words.uploaded);
     upload.row.querySelector("progress")?.remove();
     upload.row.querySelector(".tool")?.remove();
     setTimeout(() => upload.row.remove(), 4000);
@@ -149,8 +149,8 @@ export class Uploads {
     upload.row.replaceChildren(
       make("span", { className: "picture" }, icon("alert")),
       make("span", { className: "row-text", role: "alert" }, make("bdi", {}, message)),
-      ...(retry ? [make("button", { type: "button", className: "button", onclick: () => this.#enqueue(upload) }, "Try again")] : []),
-      tool("close", "Dismiss", () => upload.row.remove()),
+      ...(retry ? [make("button", { type: "button", className: "button", onclick: () => this.#enqueue(upload) }, words.tryAgain)] : []),
+      tool("close", words.dismiss, () => upload.row.remove()),
     );
     if (!this.place.open()) this.notices.show("uploads", { icon: "alert", tone: "bad", text: message, lasts: 12_000 });
   }

@@ -3,12 +3,14 @@ import type { Channel, End } from "./channel";
 import { Clipboard } from "./clipboard";
 import { Display } from "./display";
 import { $ } from "./dom";
+import { milliseconds } from "./form";
 import { Keyboard } from "./keyboard";
 import { Screen } from "./screen";
 import { Stage } from "./stage";
 import { Toolbar } from "./toolbar";
 import { Typing } from "./typing";
 import { ghost, setState, show } from "./veil";
+import { words } from "./words";
 
 /** A stream that lasted so long was in order, so that the next attempt comes at once again. */
 const steadyAfter = 2_000;
@@ -72,8 +74,9 @@ async function stream(channel: Channel): Promise<End & { steady: boolean }> {
 function setLatency(ms: number | null): void {
   const level = ms === null ? 0 : ms < 40 ? 4 : ms < 100 ? 3 : ms < 250 ? 2 : 1;
   $("quality").dataset["level"] = String(level);
-  $("latency").textContent = ms === null ? "" : `${Math.max(1, Math.round(ms))} ms`;
-  $("quality").title = ms === null ? "No answer from the server" : `${Math.max(1, Math.round(ms))} ms to the server and back`;
+  const time = ms === null ? "" : milliseconds(ms);
+  $("latency").textContent = time;
+  $("quality").title = time ? words.latency(time) : words.noAnswer;
 }
 
 async function run(): Promise<void> {
@@ -82,7 +85,7 @@ async function run(): Promise<void> {
     const end = await stream(channel);
     if (end.steady) attempt = 0;
     // From 4011 on the gateway ended it for a reason that the subject tells at once.
-    if (attempt === 0 && !subject.leaving && end.code < 4011) show("reconnecting", { icon: "spinner", tone: "wait", title: "Reconnecting", text: "The connection was lost." });
+    if (attempt === 0 && !subject.leaving && end.code < 4011) show("reconnecting", { icon: "spinner", tone: "wait", title: words.reconnecting, text: words.connectionLost });
     if (!(await subject.recover(end, attempt))) return;
     channel = window.oriel.open();
   }

@@ -1,9 +1,10 @@
 import type { Catalogue } from "./catalogue";
 import { $, make, pause, tool } from "./dom";
-import { words } from "./info";
+import { number } from "./form";
 import type { Room } from "./panels";
 import { actOnWindow, getWindows, type AppWindow, type SessionInfo } from "./seat";
 import { Watch } from "./watch";
+import { why, words } from "./words";
 
 /** A window that was asked to close and is there for so long has something to say, in milliseconds. */
 const patience = 1_200;
@@ -45,7 +46,7 @@ export class WindowList {
     this.#windows = windows;
     if (this.#always) this.catalogue.follow(windows);
     const count = $("windows-count");
-    count.textContent = String(windows.length);
+    count.textContent = number(windows.length);
     count.hidden = !this.#always || windows.length === 0;
     $("windows-none").hidden = windows.length > 0;
     const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("#windows-list [data-window]")?.dataset["window"];
@@ -54,13 +55,13 @@ export class WindowList {
   }
 
   #row(w: AppWindow): HTMLElement {
-    const title = w.title || this.catalogue.title(w.application) || w.class || "Window";
+    const title = w.title || this.catalogue.title(w.application) || w.class || words.window;
     const name = this.catalogue.title(w.application);
     const text = make("span", { className: "row-text" }, make("bdi", {}, title));
     if (name && name !== title) text.append(make("small", {}, name));
     const open = make("button", { type: "button", className: "row-main", onclick: () => void this.#switch(w) }, this.catalogue.picture(w.application), text);
     if (w.active) open.setAttribute("aria-current", "true");
-    const row = make("li", { className: "row" }, open, tool("close", `Close ${title}`, () => void this.#close(w)));
+    const row = make("li", { className: "row" }, open, tool("close", words.closeWindow(title), () => void this.#close(w)));
     row.dataset["window"] = String(w.id);
     return row;
   }
@@ -83,7 +84,7 @@ export class WindowList {
     try {
       await actOnWindow(w.id, action);
     } catch (error) {
-      this.room.notices.show("window", { icon: "alert", tone: "bad", text: words(error), lasts: 7000 });
+      this.room.notices.show("window", { icon: "alert", tone: "bad", text: why(error), lasts: 7000 });
     }
   }
 }

@@ -270,7 +270,7 @@ const tests = {
     assert.match(await t.page.textContent("#image-name-error"), /Use letters/);
     await t.page.fill("#image-name", "taken");
     await t.page.click("#image-submit");
-    await until("the server's word", () => t.page.textContent("#image-name-error").then((v) => /named taken already/.test(v)));
+    await until("the server's word", () => t.page.textContent("#image-name-error").then((v) => /of that name already/.test(v)));
     await shot(t.page, "create-image-refused");
     await t.page.fill("#image-name", "office-2026-11");
     await t.page.fill("#image-displayName", "Office");

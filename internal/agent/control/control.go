@@ -38,7 +38,8 @@ type Power struct {
 
 // Error is a call that the agent refused; its message is for the user.
 type Error struct {
-	Message string `json:"message"`
+	Code    agentapi.Code `json:"code,omitzero"`
+	Message string        `json:"message"`
 }
 
 func (e *Error) Error() string { return e.Message }

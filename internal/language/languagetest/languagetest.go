@@ -16,7 +16,7 @@ import (
 var verb = regexp.MustCompile(`%(\[\d+\])?[a-z%]`)
 
 // named is a key that a template asks for.
-var named = regexp.MustCompile(`\bt "([a-z0-9_]+)"`)
+var named = regexp.MustCompile(`\b(?:t|tag "[a-z]+") "([a-z0-9_]+)"`)
 
 // Check fails t unless every language has every text of w, with the same verbs as in English, and the package in the current directory names every key, in
 // its code or its templates, and asks for no other. elsewhere are keys that are made of what another package says; nil for none.

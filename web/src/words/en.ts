@@ -1,0 +1,206 @@
+// What the viewer's scripts say to people, in English. Every other language has the same words: tsc says which are missing. Numbers, sizes and times come
+// written already (form.ts); where the form of a word hangs on a number, the number comes too.
+import { plurals } from "./plural";
+
+const plural = plurals("en");
+
+export const words = {
+  // What goes wrong between the page and the server.
+  unreachable: "The server cannot be reached. Check your network and try again.",
+  answered: (status: number) => `The server answered ${status}. Try again.`,
+
+  // What lies over the desktop while there is none.
+  connecting: (name: string) => `Connecting to ${name}`,
+  reconnecting: "Reconnecting",
+  connectionLost: "The connection was lost.",
+  offline: "This computer is offline.",
+  nextAttempt: (seconds: string, attempt: string) => `The server does not answer yet. Next attempt in ${seconds} (attempt ${attempt}).`,
+  reconnectNow: "Reconnect now",
+  tryAgain: "Try again",
+  tooManyViewers: "Too many viewers",
+  tooManyViewersText: (name: string) => `${name} is open in too many places. Close one of them.`,
+  disconnected: "Disconnected",
+
+  // The toolbar.
+  noAnswer: "No answer from the server",
+  latency: (time: string) => `${time} to the server and back`,
+  fullscreen: "Fullscreen",
+  leaveFullscreen: "Leave fullscreen",
+
+  // The clipboard.
+  clipboardOut: "Text copied on the desktop appears here.",
+  clipboardIn: "Text that you put here can be pasted there.",
+  clipboardMost: (count: string) => `At most ${count} characters at a time.`,
+  clipboardNoOut: "Nothing can be copied out of the session.",
+  clipboardNoIn: "Nothing can be pasted into the session.",
+  cannotCopyIn: "Text cannot be copied into the session.",
+  cannotCopyOut: "Text cannot be copied out of the session.",
+  tooLongIn: (count: string) => `The text is too long to be copied into the session: at most ${count} characters.`,
+  tooLongOut: (count: string) => `The text is too long to be copied out of the session: at most ${count} characters.`,
+  inStep: "In step from now on.",
+  browserForbids: "The browser does not allow it.",
+  copied: "Copied.",
+  pressToCopy: "Press Ctrl+C to copy.",
+
+  // What is known about a machine or a session.
+  detail: {
+    state: "State",
+    baseImage: "Made from",
+    platform: "Platform",
+    instanceType: "Instance type",
+    agent: "Agent",
+    address: "Address",
+    sessionEnds: "Session ends",
+    user: "Signed in as",
+    fleet: "Fleet",
+    idle: "Disconnects when idle",
+  },
+  after: (duration: string) => `after ${duration}`,
+
+  // Builders of images and packages.
+  stopping: (name: string) => `${name} is stopping`,
+  stopped: (name: string) => `${name} is stopped`,
+  starting: (name: string) => `${name} is starting`,
+  startingText: "The desktop opens by itself as soon as it is ready.",
+  restarting: (name: string) => `${name} is restarting`,
+  restartingText: "The desktop comes back by itself in a moment.",
+  builderLeft: (name: string) => `${name} keeps running. Open its streaming link to come back; stop it when you no longer need it.`,
+  diskKept: "Its disk is kept.",
+  stoppedText: "When someone starts it, its desktop opens here by itself.",
+  failed: (name: string) => `${name} has failed`,
+  failedText: "StartImageBuilder tries to repair it. Its desktop then opens here by itself.",
+  deleting: (name: string) => `${name} is being deleted`,
+  deletingText: "Its machine and everything on it go.",
+
+  imageReady: (image: string) => `The image ${image} is ready`,
+  imageReadyText: (name: string) => `${name} is stopped. You can close this page. When ${name} is started again, its desktop opens here.`,
+  imageFailed: (image: string) => `The image ${image} could not be made`,
+  imageFailedText: (name: string) => `Nothing on ${name} is lost. When it is started again, its desktop opens here.`,
+  makingImage: (image: string) => `Making the image ${image}`,
+  makingAnImage: "Making an image",
+  makingImageText: "You can close this page; the image is made without it.",
+  imageSteps: ["Desktop closed", "Disk captured", "Image builder stopped"],
+  imageStepNow: "Capturing the disk",
+  imageNameMissing: "An image needs a name.",
+  imageNameWrong: "Use letters, digits, dots, hyphens and underscores, beginning with a letter or digit.",
+  askingMachine: "Asking the machine…",
+  catalogueSilent: "The machine did not tell which applications are in its catalogue.",
+  /** What stands before and after a command. */
+  catalogueEmpty: { before: "None in the catalogue yet. Add what users shall start with ", after: " in a terminal of the desktop." },
+
+  theAppBlock: "the app block",
+  makingPackage: (block: string) => `Making the package of ${block}`,
+  makingPackageText: "You can close this page; the package is made without it.",
+  packageMade: (block: string) => `The package of ${block} is made`,
+  packageMadeText: (name: string) => `${name} is stopping.`,
+  packageReady: (block: string) => `The package of ${block} is ready`,
+  packageReadyText: (place: string, name: string) => `It is ${place}. ${name} is stopped; you can close this page.`,
+  inItsBucket: "in its bucket",
+  packageStopping: "Its machine goes, with what was installed on it.",
+  packageStopped: "When someone starts it, the desktop of a new machine opens here by itself.",
+  packageSteps: ["Desktop closed", "Package written", "App block builder stopped"],
+  packageStepNow: "Writing the package",
+
+  // A session: from the first wait to the last word.
+  preparing: (name: string) => `Preparing ${name}`,
+  preparingApplications: "Your applications open here in a moment.",
+  preparingDesktop: "Your desktop opens here in a moment.",
+  elsewhere: "Open in another window",
+  elsewhereText: (name: string) => `${name} was opened in another window or on another computer, and goes on there.`,
+  useHere: "Use here",
+  idle: "Disconnected, because nobody was here",
+  idleText: "Everything is still open.",
+  reconnect: "Reconnect",
+  goodbyeText: (name: string) => `Everything on ${name} is still open.`,
+  endSession: "End session",
+  ending: "Ending the session",
+  endingText: "Your programs are being closed.",
+  giveFeedback: "Give feedback",
+  backToPortal: "Back to your applications",
+  stayHere: "Stay here",
+  goOn: "Continue",
+  goingOn: (host: string, seconds: string) => `You go on to ${host} in ${seconds}.`,
+  endsIn: (duration: string) => `The session ends in ${duration}. Save your work.`,
+  /** Before and after a time that is counted down. */
+  idleIn: "Is somebody here? The session disconnects in",
+  moveToStay: "– move the mouse to stay.",
+  touchToStay: "– touch the screen to stay.",
+  iAmHere: "I am here",
+  everythingStays: "Everything stays open.",
+  keptForAWhile: "It is kept for you for a while.",
+  sessionEnding: "The session is ending.",
+  keptFor: (time: string) => `The session is kept for you for ${time} more.`,
+  keptUntil: (time: string) => `The session is kept for you until ${time}.`,
+  /** What went wrong beside, in the server's words, which are English. */
+  note: (note: string) => note,
+  dismiss: "Dismiss",
+  farewell: {
+    user: { title: "Your session has ended", text: "Your programs were closed, and nothing of yours is left on the machine." },
+    admin: { title: "Your session was ended", text: "An administrator ended it. Ask them before you open your streaming link again." },
+    away: { title: "Your session has ended", text: "You were away for longer than a session is kept. Open your streaming link to begin a new one." },
+    duration: { title: "The time of your session is over", text: "It has reached the longest time that a session can last. Open your streaming link to begin a new one." },
+    fleet: { title: "The service was stopped", text: "The machines that sessions run on were stopped. Ask your administrator when they are back." },
+    instance: { title: "The machine was lost", text: "The machine of your session failed, and the session with it. Open your streaming link to begin a new one." },
+    start: { title: "Your session could not begin", text: "Its machine did not come up in time. Open your streaming link to try again." },
+  },
+
+  // Applications and windows.
+  slowApplication: (name: string) => `${name} takes long to open a window.`,
+  applicationStarting: (names: string[]) => plural(names.length, { one: `${names[0]} is starting…`, other: `${names.join(", ")} are starting…` }),
+  noApplications: "There are no applications in this catalogue. Ask your administrator.",
+  nothingFound: (text: string) => `Nothing is called “${text}”.`,
+  window: "Window",
+  closeWindow: (title: string) => `Close ${title}`,
+
+  // Files and printed documents.
+  files: "Files",
+  printedDocuments: "Printed documents",
+  dropHint: "Drop files anywhere on the page to bring them here.",
+  noUpload: "Files cannot be brought into this session.",
+  noDownload: "Files cannot be taken out of this session.",
+  free: (size: string) => `${size} free`,
+  onlyTheFirst: (count: string) => `Only the first ${count} are listed.`,
+  download: "Download",
+  downloadFile: (name: string) => `Download ${name}`,
+  deleteFile: (name: string) => `Delete ${name}`,
+  deleteFileAsk: (name: string) => `Delete ${name}?`,
+  deleteFolderAsk: (name: string) => `Delete ${name} and all that is in it?`,
+  delete: "Delete",
+  keep: "Keep",
+  folderNameMissing: "The folder needs a name.",
+  folderNameWrong: "A name cannot contain a slash, or be of dots only.",
+  drop: "Drop to upload",
+  dropInto: (folder: string) => `Drop to upload into ${folder}`,
+  noFolders: "Folders cannot be uploaded. Choose the files in them, or pack the folder into an archive first.",
+  printed: (title: string) => `${title} was printed.`,
+  removePrint: (title: string) => `Remove ${title}`,
+  removePrintAsk: (title: string) => `Remove ${title}?`,
+  remove: "Remove",
+
+  // Files on their way to the session.
+  tooLarge: (name: string, most: string) => `${name} is too large: a file may have at most ${most}.`,
+  noRoom: (name: string, size: string, free: string) => `There is no room for ${name}: it has ${size}, and ${free} are free.`,
+  taken: (name: string) => `${name} is here already.`,
+  replace: "Replace",
+  keepBoth: "Keep both",
+  doNotUpload: (name: string) => `Do not upload ${name}`,
+  waiting: "Waiting",
+  cancelUpload: (name: string) => `Cancel ${name}`,
+  uploadOf: (name: string) => `Upload of ${name}`,
+  progress: (done: string, all: string) => `${done} of ${all}`,
+  perSecond: (size: string) => `${size}/s`,
+  storing: "Storing…",
+  brokeOff: (name: string) => `The connection broke off while ${name} was on its way.`,
+  uploaded: "Uploaded",
+  allUploaded: (n: number) => plural(n, { one: "Your file was uploaded.", other: `Your ${n} files were uploaded.` }),
+
+  // Sound.
+  muted: "muted",
+  soundNeedsHttps: "Browsers play the sound of a session only over https.",
+  soundImpossible: "This browser cannot play the sound.",
+  soundBegins: "The sound begins with your first click or key.",
+};
+
+export type Words = typeof words;
+
+window.oriel.words = words;
