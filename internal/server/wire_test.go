@@ -7,9 +7,11 @@ import (
 	"encoding/json/v2"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
+	sdk "github.com/aws/aws-sdk-go-v2/service/appstream"
 	awscreds "github.com/aws/smithy-go/aws-http-auth/credentials"
 	"github.com/aws/smithy-go/aws-http-auth/sigv4"
 	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
@@ -92,4 +94,25 @@ func send(ctx context.Context, url string, key keys.Key, region, target string, 
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	return resp, answer, err
+}
+
+// Every operation of AWS's SDK is served, in both protocols: none is unknown, none is not implemented, none breaks when nothing is sent.
+func TestEveryOperationIsServed(t *testing.T) {
+	s, _ := start(t, simConfig(t, t.TempDir()))
+	operations := 0
+	for m := range reflect.TypeFor[*sdk.Client]().Methods() {
+		if m.Type.NumIn() != 4 || m.Type.NumOut() != 2 {
+			continue
+		}
+		operations++
+		for _, inCBOR := range []bool{false, true} {
+			status, answer := call(t, s, "us-east-1", "PhotonAdminProxyService."+m.Name, inCBOR, map[string]any{})
+			if status >= 500 || bytes.Contains(answer, []byte("UnknownOperation")) {
+				t.Errorf("%s, CBOR %v: %d %s", m.Name, inCBOR, status, answer)
+			}
+		}
+	}
+	if operations < 89 {
+		t.Errorf("there are %d operations", operations)
+	}
 }

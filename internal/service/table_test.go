@@ -7,13 +7,18 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/appstream"
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -212,10 +217,7 @@ func TestTableIsComplete(t *testing.T) {
 // listedErrors asks the SDK which errors each operation can answer with: those that it has a type for when it reads an answer to that operation.
 func listedErrors(t *testing.T) map[string][]appstream.Kind {
 	t.Helper()
-	kinds := []appstream.Kind{appstream.ConcurrentModification, appstream.DryRunOperation, appstream.EntitlementAlreadyExists, appstream.EntitlementNotFound,
-		appstream.IncompatibleImage, appstream.InvalidAccountStatus, appstream.InvalidParameterCombination, appstream.InvalidRole, appstream.LimitExceeded,
-		appstream.OperationNotPermitted, appstream.RequestLimitExceeded, appstream.ResourceAlreadyExists, appstream.ResourceInUse,
-		appstream.ResourceNotAvailable, appstream.ResourceNotFound}
+	kinds := sdkErrors(t)
 	var kind appstream.Kind
 	c := sdk.New(sdk.Options{Region: "us-west-2", RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("AKIA", secret, ""),
 		HTTPClient: roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -239,6 +241,26 @@ func listedErrors(t *testing.T) map[string][]appstream.Kind {
 		}
 	}
 	return listed
+}
+
+// sdkErrors reads the errors that the SDK has types for from its source: nothing else tells all of them.
+func sdkErrors(t *testing.T) (kinds []appstream.Kind) {
+	t.Helper()
+	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", reflect.TypeFor[types.Stack]().PkgPath()).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "errors.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`func \(e \*(\w+)\) ErrorCode\(\)`).FindAllSubmatch(source, -1) {
+		kinds = append(kinds, appstream.Kind(m[1]))
+	}
+	if len(kinds) < 15 {
+		t.Fatalf("the SDK has only the errors %s", kinds)
+	}
+	return kinds
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -7,7 +7,7 @@
 package main
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"encoding/json/v2"
 	"errors"
 	"flag"
@@ -115,8 +115,6 @@ func (m *model) table() ([]byte, error) {
 		}
 	}
 
-	var b bytes.Buffer
-	b.WriteString("# Constraints of the AppStream API's inputs. Written by limitsgen; do not edit. limits.go explains the form.\n")
 	lines := []string{}
 	for name := range reached {
 		if line := m.line(name, goName); line != "" {
@@ -124,11 +122,9 @@ func (m *model) table() ([]byte, error) {
 		}
 	}
 	slices.Sort(lines)
-	for _, l := range lines {
-		b.WriteString(l)
-		b.WriteByte('\n')
-	}
-	return b.Bytes(), nil
+	table := strings.Join(lines, "\n") + "\n"
+	const header = "# Constraints of the AppStream API's inputs. Written by limitsgen; do not edit. limits.go explains the form. SHA-256 %x\n%s"
+	return fmt.Appendf(nil, header, sha256.Sum256([]byte(table)), table), nil
 }
 
 // merge adds what the model has gained since the SDK was made.
