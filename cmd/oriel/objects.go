@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -68,7 +69,7 @@ type listObjectsCommand struct {
 // listPage is how many objects are read at a time.
 const listPage = 1000
 
-// Run prints the buckets, or a table of objects.
+// Run prints the buckets, or a table of objects. Where there are none it says so, beside what it prints.
 func (c *listObjectsCommand) Run(ctx context.Context) error {
 	store, account, err := c.open(ctx)
 	if err != nil {
@@ -81,14 +82,22 @@ func (c *listObjectsCommand) Run(ctx context.Context) error {
 		for _, name := range names {
 			fmt.Println(name)
 		}
+		if err == nil && len(names) == 0 {
+			fmt.Fprintf(os.Stderr, "the account %s has no buckets; \"oriel objects put BUCKET/KEY FILE\" makes one\n", account)
+		}
 		return err
 	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SIZE\tMODIFIED\tKEY")
 	for after := ""; ; {
 		list, err := store.List(ctx, account, bucket, prefix, after, listPage)
 		if err != nil {
 			return err
+		}
+		if after == "" && len(list) == 0 {
+			return none(ctx, store, account, bucket, prefix)
+		}
+		if after == "" {
+			fmt.Fprintln(table, "SIZE\tMODIFIED\tKEY")
 		}
 		for _, o := range list {
 			fmt.Fprintf(table, "%d\t%s\t%s\n", o.Size, o.Modified.UTC().Format(time.RFC3339), o.Key)
@@ -98,6 +107,22 @@ func (c *listObjectsCommand) Run(ctx context.Context) error {
 		}
 		after = list[len(list)-1].Key
 	}
+}
+
+// none says why there is nothing to list.
+func none(ctx context.Context, store objects.Store, account, bucket, prefix string) error {
+	names, err := store.Buckets(ctx, account)
+	switch {
+	case err != nil:
+		return err
+	case !slices.Contains(names, bucket):
+		return fmt.Errorf("there is no bucket %s of the account %s", bucket, account)
+	case prefix == "":
+		fmt.Fprintf(os.Stderr, "the bucket %s has no objects\n", bucket)
+	default:
+		fmt.Fprintf(os.Stderr, "the bucket %s has no objects whose keys begin with %s\n", bucket, prefix)
+	}
+	return nil
 }
 
 type putObjectCommand struct {
