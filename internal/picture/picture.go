@@ -63,13 +63,31 @@ var formats = []struct {
 			c, err := jpeg.DecodeConfig(bytes.NewReader(b))
 			return c.Width, c.Height, err
 		},
-		func(b []byte) error { _, err := jpeg.Decode(bytes.NewReader(b)); return err }},
+		decodeJPEG},
 	{GIF, "GIF8",
 		func(b []byte) (int, int, error) {
 			c, err := gif.DecodeConfig(bytes.NewReader(b))
 			return c.Width, c.Height, err
 		},
 		func(b []byte) error { _, err := gif.Decode(bytes.NewReader(b)); return err }}, // its first picture: there may be any number
+}
+
+// maxScans is how often a JPEG may go over its picture. Programs that save pictures in steps make about ten.
+const maxScans = 64
+
+// errScans is what is wrong with a file that would keep whoever shows it busy for long.
+type errScans int
+
+func (n errScans) Error() string {
+	return fmt.Sprintf("is drawn in %d scans, and may be in %d", int(n), maxScans)
+}
+
+func decodeJPEG(b []byte) error {
+	if n := bytes.Count(b, []byte("\xff\xda")); n > maxScans { // in what is not the beginning of a scan, ff is followed by something else
+		return errScans(n)
+	}
+	_, err := jpeg.Decode(bytes.NewReader(b))
+	return err
 }
 
 // Detect tells the format of an image by how it begins; "" when it is none.
@@ -102,6 +120,9 @@ func Check(data []byte, limit Limit) (Format, error) {
 				return "", err
 			}
 			err = f.decode(data)
+		}
+		if scans, ok := errors.AsType[errScans](err); ok {
+			return "", scans
 		}
 		if err != nil {
 			return "", errors.New("is damaged: it cannot be decoded")

@@ -66,6 +66,28 @@ func resized(png []byte, width, height uint32) []byte {
 	return b
 }
 
+// scans makes a progressive JPEG of 8 × 8 pixels that is drawn in so many scans, of which all but the first change nothing: each costs a few bytes, and in a large
+// picture as much work as any other.
+func scans(n int) []byte {
+	b := []byte("\xff\xd8")
+	segment := func(marker byte, data ...byte) {
+		b = append(b, 0xff, marker)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(data)+2)), data...)
+	}
+	// A Huffman table with a single code, which is the bit 0.
+	table := func(class, value byte) []byte { return append(append([]byte{class, 1}, make([]byte, 15)...), value) }
+	segment(0xdb, append([]byte{0}, bytes.Repeat([]byte{1}, 64)...)...)
+	segment(0xc2, 8, 0, 8, 0, 8, 1, 1, 0x11, 0)
+	segment(0xc4, table(0x00, 0x00)...) // no difference
+	segment(0xc4, table(0x10, 0x00)...) // the end of the block
+	for k := range n {
+		from := byte(min(k, 1))
+		segment(0xda, 1, 1, 0x00, from, 63*from, 0x00)
+		b = append(b, 0x00)
+	}
+	return append(b, 0xff, 0xd9)
+}
+
 func TestCheck(t *testing.T) {
 	whole := file(t, picture.PNG, 100, 50)
 	for name, test := range map[string]struct {
@@ -83,6 +105,8 @@ func TestCheck(t *testing.T) {
 		"a bomb":                     {resized(whole, 1<<31-1, 1<<31-1), "", "damaged"},
 		"cut off":                    {whole[:len(whole)/2], "", "damaged"},
 		"only the beginning":         {whole[:8], "", "damaged"},
+		"a JPEG of many scans":       {scans(64), picture.JPEG, ""},
+		"a JPEG of too many scans":   {scans(65), "", "is drawn in 65 scans, and may be in 64"},
 		"a cut JPEG":                 {file(t, picture.JPEG, 100, 50)[:200], "", "damaged"},
 		"a cut GIF":                  {file(t, picture.GIF, 100, 50)[:12], "", "damaged"},
 		"nothing":                    {nil, "", "is none of PNG, JPEG, GIF and ICO"},
