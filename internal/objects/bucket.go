@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -42,14 +43,16 @@ func (b *Bucket) key(at Location) string {
 	return b.config.Prefix + at.Account + "/" + at.Bucket + "/" + at.Key
 }
 
-// failed says what was tried, and turns what is not there, and what is not allowed, into errors that are known.
+// failed says what was tried, and turns what is not there, what is not allowed and what there is no room for into errors that are known.
 func (b *Bucket) failed(what string, at Location, err error) error {
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
 		switch e.ErrorCode() {
 		case "NotFound", "NoSuchKey":
 			return ErrNotFound
-		case "AccessDenied":
+		case "AccessDenied", "Forbidden", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken":
 			err = fmt.Errorf("%w: %w", fs.ErrPermission, err)
+		case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded": // Amazon's buckets have no end
+			err = fmt.Errorf("%w: %w", syscall.ENOSPC, err)
 		case "NoSuchBucket":
 			err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 		}

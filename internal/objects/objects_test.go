@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -373,6 +376,46 @@ func TestBucketThatCannotBeUsed(t *testing.T) {
 	}
 	if _, err := objects.OpenBucket(t.Context(), blob.BucketConfig{Bucket: "x", Region: "us-east-1", Credentials: "/nowhere"}); err == nil {
 		t.Error("a file of credentials that is not there is no error")
+	}
+}
+
+// What a server of buckets refuses is told apart by who can mend it.
+func TestWhatABucketRefuses(t *testing.T) {
+	var status int
+	var code string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		if r.Method != http.MethodHead {
+			fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", code)
+		}
+	}))
+	defer server.Close()
+	credentials := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(credentials, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := objects.OpenBucket(t.Context(), blob.BucketConfig{Bucket: "x", Endpoint: server.URL, Region: "us-east-1", PathStyle: true, Credentials: credentials})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		status int
+		code   string
+		want   error
+	}{
+		{403, "AccessDenied", fs.ErrPermission}, {403, "InvalidAccessKeyId", fs.ErrPermission}, {403, "SignatureDoesNotMatch", fs.ErrPermission},
+		{400, "ExpiredToken", fs.ErrPermission}, {404, "NoSuchBucket", fs.ErrNotExist}, {404, "NoSuchKey", objects.ErrNotFound},
+		{403, "QuotaExceeded", syscall.ENOSPC}, {507, "XMinioStorageFull", syscall.ENOSPC},
+	} {
+		status, code = test.status, test.code
+		if err := b.Put(t.Context(), at("a"), strings.NewReader("x")); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+	status = 403
+	if _, err := b.Stat(t.Context(), at("a")); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("the answer to HEAD, which has no text: %v", err)
 	}
 }
 

@@ -209,7 +209,11 @@ func finish[R any, P interface {
 	if err != nil {
 		was := *old
 		problem(old, err, now)
-		e.Log.Warn("pass will be repeated", "noun", was.Noun, "name", was.Name, "state", was.State, "err", err, "again", old.Due)
+		log := e.Log
+		if fault, ok := errors.AsType[*compute.Fault](err); ok && fault.Cause != nil {
+			log = log.With("cause", fault.Cause) // users see the message, administrators both
+		}
+		log.Warn("pass will be repeated", "noun", was.Noun, "name", was.Name, "state", was.State, "err", err, "again", old.Due)
 		return e.Store.Update(ctx, func(tx store.Tx) error { return tx.Put(P(&rec)) })
 	}
 	next := P(&d.Next).Head()

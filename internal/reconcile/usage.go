@@ -77,6 +77,8 @@ func (e *Engine) report(ctx context.Context, a appstream.EnsureReported) error {
 			return &compute.Fault{Code: string(types.UsageReportExecutionErrorCodeResourceNotFound), Message: "the bucket of the server's settings is not there, for " + key, Cause: err}
 		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 			return &compute.Fault{Message: "there is no space left for " + key + "; make room, and it will be written", Cause: err}
+		case err != nil && ctx.Err() == nil: // the error may say where the server keeps its files; its log does
+			return &compute.Fault{Message: key + " cannot be written just now; it is tried again", Cause: err}
 		case err != nil:
 			return err
 		}

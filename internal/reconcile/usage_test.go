@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"bytes"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -211,6 +212,7 @@ func TestUsageReportsAreCaughtUp(t *testing.T) {
 				return nil
 			})
 		}
+		unknown := errors.New("s3://secret at https://inside.example.com said 503")
 		trouble(syscall.ENOSPC)
 		for day := 1; day <= 3; day++ {
 			s := w.use("ada")
@@ -227,6 +229,11 @@ func TestUsageReportsAreCaughtUp(t *testing.T) {
 			fs.ErrNotExist: types.UsageReportExecutionErrorCodeResourceNotFound} {
 			trouble(err)
 			w.wait(string(code), time.Minute, func() bool { return w.subscription().SubscriptionErrors[0].ErrorCode == code })
+		}
+		trouble(unknown)
+		w.wait("another error", time.Minute, func() bool { return strings.Contains(*w.subscription().SubscriptionErrors[0].ErrorMessage, "just now") })
+		if e := w.subscription().SubscriptionErrors[0]; e.ErrorCode != types.UsageReportExecutionErrorCodeInternalServiceError || strings.Contains(*e.ErrorMessage, "inside") {
+			t.Errorf("the error is %s: %s", e.ErrorCode, *e.ErrorMessage)
 		}
 		if got := w.reported(); len(got) != 0 {
 			t.Errorf("the reports are %v", got)
