@@ -53,6 +53,8 @@ func (b *Bucket) failed(what string, at Location, err error) error {
 			err = fmt.Errorf("%w: %w", fs.ErrPermission, err)
 		case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded": // Amazon's buckets have no end
 			err = fmt.Errorf("%w: %w", syscall.ENOSPC, err)
+		case "PreconditionFailed":
+			err = fmt.Errorf("it was changed meanwhile: %w", err)
 		case "NoSuchBucket":
 			err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 		}
@@ -69,7 +71,58 @@ func (b *Bucket) Open(ctx context.Context, at Location) (io.ReadCloser, Info, er
 	if err != nil {
 		return nil, Info{}, b.failed("open", at, err)
 	}
-	return out.Body, Info{at.Key, aws.ToInt64(out.ContentLength), aws.ToTime(out.LastModified)}, nil
+	info := Info{at.Key, aws.ToInt64(out.ContentLength), aws.ToTime(out.LastModified)}
+	return &reading{bucket: b, ctx: ctx, at: at, etag: out.ETag, size: info.Size, body: out.Body}, info, nil
+}
+
+// reading is an object that is being read. When the connection breaks, the next one goes on where it was.
+type reading struct {
+	bucket *Bucket
+	ctx    context.Context
+	at     Location
+	etag   *string // of what it was at the beginning
+	size   int64
+
+	body   io.ReadCloser // nil when none is open
+	offset int64
+	tries  int // in a row, of which nothing came
+}
+
+// maxTries is how often it is tried in a row to go on reading.
+const maxTries = 5
+
+func (r *reading) Read(p []byte) (int, error) {
+	for {
+		if r.body == nil {
+			out, err := r.bucket.client.GetObject(r.ctx, &s3.GetObjectInput{Bucket: &r.bucket.config.Bucket, Key: new(r.bucket.key(r.at)), IfMatch: r.etag,
+				Range: new(fmt.Sprintf("bytes=%d-%d", r.offset, r.size-1))})
+			if err != nil { // it has been tried again by then
+				return 0, r.bucket.failed("go on reading", r.at, err)
+			}
+			r.body = out.Body
+		}
+		n, err := r.body.Read(p)
+		r.offset += int64(n)
+		if err == nil || r.offset >= r.size || r.ctx.Err() != nil {
+			return n, err
+		}
+		r.body.Close()
+		r.body = nil
+		if n > 0 {
+			r.tries = 0
+			return n, nil
+		}
+		if r.tries++; r.tries >= maxTries {
+			return 0, fmt.Errorf("read the object %s in %s: it was cut off %d times: %w", r.at, r.bucket.config, r.tries, err)
+		}
+	}
+}
+
+func (r *reading) Close() error {
+	if r.body == nil {
+		return nil
+	}
+	return r.body.Close()
 }
 
 // Stat tells of an object.

@@ -379,18 +379,11 @@ func TestBucketThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// What a server of buckets refuses is told apart by who can mend it.
-func TestWhatABucketRefuses(t *testing.T) {
-	var status int
-	var code string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		w.WriteHeader(status)
-		if r.Method != http.MethodHead {
-			fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", code)
-		}
-	}))
-	defer server.Close()
+// served gives a bucket on a server that is made for the test.
+func served(t *testing.T, serve http.HandlerFunc) *objects.Bucket {
+	t.Helper()
+	server := httptest.NewServer(serve)
+	t.Cleanup(server.Close)
 	credentials := filepath.Join(t.TempDir(), "credentials")
 	if err := os.WriteFile(credentials, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -399,6 +392,61 @@ func TestWhatABucketRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+// A large object is read to its end although the connection breaks again and again, and never has the beginning of one object and the end of another.
+func TestReadsGoOnWhereTheyWereCutOff(t *testing.T) {
+	whole := strings.Repeat("0123456789", 10_000)
+	requests, changeAt, stuck := 0, 0, false
+	b := served(t, func(w http.ResponseWriter, r *http.Request) {
+		if requests++; requests == changeAt {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			io.WriteString(w, "<Error><Code>PreconditionFailed</Code></Error>")
+			return
+		}
+		from := 0
+		if text := r.Header.Get("Range"); text != "" {
+			if _, err := fmt.Sscanf(text, "bytes=%d-", &from); err != nil || r.Header.Get("If-Match") != `"one"` {
+				t.Errorf("asked for %q if it is %q: %v", text, r.Header.Get("If-Match"), err)
+			}
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(whole)-1, len(whole)))
+		}
+		w.Header().Set("ETag", `"one"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(whole)-from))
+		if from > 0 {
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		if stuck && from > 0 {
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		io.WriteString(w, whole[from:min(from+30_000, len(whole))])
+	})
+	if got := text(t, b, at("a")); got != whole || requests != 4 {
+		t.Errorf("%d bytes were read, with %d requests", len(got), requests)
+	}
+	requests, changeAt = 0, 3
+	if _, err := objects.Read(t.Context(), b, at("a"), 1<<20); err == nil || !strings.Contains(err.Error(), "changed meanwhile") {
+		t.Errorf("an object that was changed: %v", err)
+	}
+	requests, changeAt, stuck = 0, 0, true
+	if _, err := objects.Read(t.Context(), b, at("a"), 1<<20); err == nil || requests > 10 {
+		t.Errorf("after %d requests without an answer: %v", requests, err)
+	}
+}
+
+// What a server of buckets refuses is told apart by who can mend it.
+func TestWhatABucketRefuses(t *testing.T) {
+	var status int
+	var code string
+	b := served(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		if r.Method != http.MethodHead {
+			fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", code)
+		}
+	})
 	for _, test := range []struct {
 		status int
 		code   string
