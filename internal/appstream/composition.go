@@ -124,8 +124,8 @@ const (
 )
 
 // NewRecipe says what the image of a fleet is to be made of, and what its catalogue has. apps are its applications, blocks their app blocks
-// by name. Sizes and times of the files are still to be filled in. The problem, for people, is "" if it can be made.
-func NewRecipe(f *Fleet, base *Image, apps []Application, blocks map[string]AppBlock) (r Recipe, c Catalogue, problem string) {
+// by name. Sizes and times of the files are still to be filled in. The problem is that of nobody, and empty, if it can be made.
+func NewRecipe(f *Fleet, base *Image, apps []Application, blocks map[string]AppBlock) (r Recipe, c Catalogue, problem ElasticProblem) {
 	r.ImageARN, r.ImageRef = base.ARN(), base.Ref
 	c.Icons = map[string]string{}
 	used := map[string]bool{}
@@ -140,7 +140,7 @@ func NewRecipe(f *Fleet, base *Image, apps []Application, blocks map[string]AppB
 			LaunchParameters: v.LaunchParameters, WorkingDirectory: v.WorkingDirectory})
 		arn, err := ParseARN(deref(v.AppBlockArn))
 		if _, ok := blocks[arn.Name]; err != nil || !ok {
-			return r, c, fmt.Sprintf("The app block of the application %s does not exist any more. Give the application another with UpdateApplication.", a.Name)
+			return r, c, ElasticProblem{Text: fmt.Sprintf("The app block of the application %s does not exist any more. Give the application another with UpdateApplication.", a.Name)}
 		}
 		used[arn.Name] = true
 	}
@@ -148,14 +148,14 @@ func NewRecipe(f *Fleet, base *Image, apps []Application, blocks map[string]AppB
 		b := blocks[name]
 		block, problem := recipeBlock(&b)
 		if problem != "" {
-			return r, c, problem
+			return r, c, ElasticProblem{Block: name, Text: problem}
 		}
 		r.Blocks = append(r.Blocks, block)
 	}
 	if at := f.View.SessionScriptS3Location; at != nil {
 		r.Scripts = &ObjectFile{Bucket: deref(at.S3Bucket), Key: deref(at.S3Key), Path: scriptsZip, Mode: 0o600}
 	}
-	return r, c, ""
+	return r, c, problem
 }
 
 func recipeBlock(b *AppBlock) (block RecipeBlock, problem string) {
@@ -207,8 +207,8 @@ func (r *Recipe) Files() (files []*ObjectFile) {
 	return files
 }
 
-// blockOf is the app block that a file belongs to; "" for none.
-func (r *Recipe) blockOf(file *ObjectFile) string {
+// BlockOf is the app block that a file belongs to; "" for none.
+func (r *Recipe) BlockOf(file *ObjectFile) string {
 	for n := range r.Blocks {
 		if b := &r.Blocks[n]; file == &b.Package || file == b.Script {
 			return b.Name
@@ -373,7 +373,7 @@ func planComposing(s CompositionSnapshot, now time.Time) Decision[Composition] {
 	case p != nil && p.Lasting:
 		block := ""
 		if m.Phase == MachineRunning && c.Put < len(files) {
-			block = c.Recipe.blockOf(files[c.Put])
+			block = c.Recipe.BlockOf(files[c.Put])
 		}
 		return s.fail(block, p.Message, now)
 	case c.Overdue(now) && !m.NextChange.After(now):
@@ -472,14 +472,21 @@ func compositionBackoff(failures int) time.Duration {
 
 // setError says on an app block why it could not be set up, or, with "", that it could.
 func (b AppBlock) setError(why string) []Also {
-	was := b.View.AppBlockErrors
-	b.View.AppBlockErrors = slices.DeleteFunc(slices.Clone(was), func(e types.ErrorDetails) bool { return deref(e.ErrorCode) == setupFailed })
-	if why != "" {
-		b.View.AppBlockErrors = append(b.View.AppBlockErrors, types.ErrorDetails{ErrorCode: new(setupFailed), ErrorMessage: &why})
-	}
-	if len(was) == 0 && why == "" {
+	said := ""
+	list := slices.DeleteFunc(slices.Clone(b.View.AppBlockErrors), func(e types.ErrorDetails) bool {
+		if deref(e.ErrorCode) != setupFailed {
+			return false
+		}
+		said = deref(e.ErrorMessage)
+		return true
+	})
+	if said == why {
 		return nil
 	}
+	if why != "" {
+		list = append(list, types.ErrorDetails{ErrorCode: new(setupFailed), ErrorMessage: &why})
+	}
+	b.View.AppBlockErrors = list
 	return []Also{{Record: &b, From: b.State}}
 }
 

@@ -56,7 +56,8 @@ func recipeOf(f *Fleet, apps []Application, blocks ...AppBlock) (Recipe, Catalog
 	for _, b := range blocks {
 		byName[b.Name] = b
 	}
-	return NewRecipe(f, &baseImage, apps, byName)
+	r, c, problem := NewRecipe(f, &baseImage, apps, byName)
+	return r, c, problem.Text
 }
 
 // Packages fit the machines that they are put on: builders and fleets agree on the image.
@@ -289,7 +290,7 @@ func TestPlanElasticCapacity(t *testing.T) {
 		f := elasticFleet(FleetRunning, func(f *Fleet) { f.View.MaxConcurrentSessions = new(int32(test.most)) })
 		c := composition(t, CompositionReady, func(c *Composition) { c.Ref = f.ImageRef })
 		s := FleetSnapshot{Fleet: f, Sizes: InstanceTypes(), Agent: "11-21-2026", IDs: []string{"i-1", "i-2", "i-3"},
-			Elastic: &ElasticSnapshot{Recipe: c.Recipe, Compositions: []Composition{c}, ID: "cmp-9"}}
+			Elastic: &ElasticSnapshot{Recipe: c.Recipe, Compositions: []Composition{c}, ID: "cmp-9", Looked: t0}}
 		for n := range test.inUse {
 			s.Instances = append(s.Instances, instance(f, fmt.Sprint("i-used", n), InstanceInUse, func(i *Instance) { i.Sessions = []string{"s"} }))
 		}
@@ -338,26 +339,44 @@ func TestPlanElasticCompositions(t *testing.T) {
 		}},
 		{name: "it cannot be made", has: old.Ref, list: []Composition{old, composition(t, CompositionFailed, func(c *Composition) { c.Failure = "no" })}, image: old.Ref, says: "no"},
 		{name: "it is going", list: []Composition{composition(t, CompositionDeleting)}},
-		{name: "a problem", has: old.Ref, list: []Composition{old, other}, image: old.Ref, edit: func(s *FleetSnapshot) { s.Elastic.Problem = "nothing there" }, says: "nothing there"},
+		{name: "a problem", has: old.Ref, list: []Composition{old, other}, image: old.Ref, edit: func(s *FleetSnapshot) { s.Elastic.Problem.Text = "nothing there" }, says: "nothing there"},
+		{name: "a problem of an app block", has: old.Ref, list: []Composition{old}, image: old.Ref, edit: func(s *FleetSnapshot) {
+			s.Elastic.Problem = ElasticProblem{Block: "custom", Text: "nothing there"}
+		}, also: []string{"custom: nothing there"}, says: "nothing there"},
+		{name: "a problem that an app block had", has: c.Ref, list: []Composition{c}, image: c.Ref, edit: func(s *FleetSnapshot) {
+			b := s.Elastic.Blocks["custom"]
+			b.View.AppBlockErrors = []types.ErrorDetails{{ErrorCode: new(setupFailed), ErrorMessage: new("nothing there")}}
+			s.Elastic.Blocks["custom"] = b
+		}, also: []string{"custom: "}},
+		{name: "it stops", has: c.Ref, list: []Composition{old, c, other}, image: c.Ref, edit: func(s *FleetSnapshot) { s.Fleet.State = FleetStopping }, also: []string{"cmp-0 DELETING", "cmp-2 DELETING"}},
+		{name: "it stops before it has one", list: []Composition{c}, edit: func(s *FleetSnapshot) { s.Fleet.State = FleetStopping }, also: []string{"cmp-1 DELETING"}},
 		{name: "no such type", list: []Composition{c}, edit: func(s *FleetSnapshot) { s.Sizes = nil }, says: "instance type stream.standard.small"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := elasticFleet(FleetStarting, func(f *Fleet) { f.ImageRef = test.has })
-			s := FleetSnapshot{Fleet: f, Sizes: InstanceTypes(), Agent: "11-21-2026", Elastic: &ElasticSnapshot{Recipe: c.Recipe, Compositions: test.list, ID: "cmp-9"}}
+			s := FleetSnapshot{Fleet: f, Sizes: InstanceTypes(), Agent: "11-21-2026", Elastic: &ElasticSnapshot{Recipe: c.Recipe, Compositions: test.list, ID: "cmp-9", Looked: t0,
+				Blocks: map[string]AppBlock{"custom": block("custom", types.PackagingTypeCustom)}}}
 			if test.edit != nil {
 				test.edit(&s)
 			}
 			d := PlanFleet(s, t0)
 			var also []string
 			for _, a := range d.Also {
-				if c, ok := a.Record.(*Composition); ok {
-					also = append(also, c.ID+" "+c.State)
+				switch r := a.Record.(type) {
+				case *Composition:
+					also = append(also, r.ID+" "+r.State)
+				case *AppBlock:
+					said := ""
+					for _, e := range r.View.AppBlockErrors {
+						said += *e.ErrorMessage
+					}
+					also = append(also, r.Name+": "+said)
 				}
 			}
 			if d.Next.ImageRef != test.image || !slices.Equal(also, test.also) || !strings.Contains(d.Next.Trouble, test.says) || test.says == "" && d.Next.Trouble != "" {
 				t.Errorf("its image is %q, it writes %q and says %q", d.Next.ImageRef, also, d.Next.Trouble)
 			}
-			if d.Again.IsZero() || d.Again.After(t0.Add(elasticLook)) {
+			if d.Next.State != FleetStopped && (d.Again.IsZero() || d.Again.After(t0.Add(elasticLook))) {
 				t.Errorf("it looks again at %s", d.Again)
 			}
 		})

@@ -18,9 +18,23 @@ const elasticLook = time.Minute
 type ElasticSnapshot struct {
 	Recipe       Recipe    // what its image is to be made of
 	Catalogue    Catalogue // what the image will have
-	Problem      string    // why there is no Recipe, for people
+	Problem      ElasticProblem
+	Looked       time.Time // when it was found that the objects of the recipe are as it says
+	Blocks       map[string]AppBlock
 	Compositions []Composition
 	ID           string // for a new composition
+}
+
+// ElasticProblem says why there is no Recipe.
+type ElasticProblem struct {
+	Text  string // for people; "" for no problem
+	Block string // the app block that is to blame; "" for none
+}
+
+// Settled tells whether a fleet runs and is what it shall be, as far as it is known: then what it is made of need not be looked at all the time.
+func (s *ElasticSnapshot) Settled(f *Fleet, now time.Time) bool {
+	return f.State == FleetRunning && f.Trouble == "" && now.Before(s.Looked.Add(elasticLook)) &&
+		!slices.ContainsFunc(s.Compositions, func(c Composition) bool { return c.State != CompositionReady })
 }
 
 // Elastic tells whether the fleet's image is composed, and its instances are made as people come.
@@ -59,18 +73,21 @@ func planElastic(s FleetSnapshot, now time.Time) Decision[Fleet] {
 // compose decides which compositions there shall be, gives the fleet its image and says when to look again.
 func (s *FleetSnapshot) compose(now time.Time) (also []Also, again time.Time) {
 	f, e, before := &s.Fleet, s.Elastic, s.Fleet.ImageRef
-	again = now.Add(elasticLook)
+	again = e.Looked.Add(elasticLook)
 	_, known := s.Sizes[deref(f.View.InstanceType)]
 	digest, err := e.Recipe.Digest(f.ID)
 	switch {
-	case e.Problem == "" && err != nil:
-		e.Problem = err.Error()
-	case e.Problem == "" && !known:
-		e.Problem = fmt.Sprintf("The instance type %s is not there any more. Configure it again, or stop the fleet and give it another.", deref(f.View.InstanceType))
+	case e.Problem.Text == "" && err != nil:
+		e.Problem.Text = err.Error()
+	case e.Problem.Text == "" && !known:
+		e.Problem.Text = fmt.Sprintf("The instance type %s is not there any more. Configure it again, or stop the fleet and give it another.", deref(f.View.InstanceType))
 	}
-	if e.Problem != "" {
-		f.Trouble = e.Problem
-		return nil, now.Add(3 * fleetPoll)
+	if e.Problem.Text != "" {
+		f.Trouble = e.Problem.Text
+		if b, ok := e.Blocks[e.Problem.Block]; ok {
+			also = b.setError(f.Trouble)
+		}
+		return also, now.Add(3 * fleetPoll)
 	}
 	wanted := CompositionPrefix(f.Name) + digest
 	n := slices.IndexFunc(e.Compositions, func(c Composition) bool { return c.Name == wanted })
@@ -80,15 +97,23 @@ func (s *FleetSnapshot) compose(now time.Time) (also []Also, again time.Time) {
 		also = append(also, Also{Record: &c, Why: "the fleet does not have this image"})
 	case e.Compositions[n].State == CompositionReady:
 		f.Trouble = ""
+		for _, block := range e.Recipe.Blocks {
+			also = append(also, e.Blocks[block.Name].setError("")...)
+		}
 		f.ImageRef, f.Base, f.Catalogue = e.Compositions[n].Ref, e.Recipe.ImageARN, e.Catalogue
 	case e.Compositions[n].State == CompositionFailed:
 		f.Trouble = e.Compositions[n].Failure
 	case e.Compositions[n].State == CompositionDeleting: // it was not wanted for a moment
 		again = now.Add(fleetPoll)
 	}
-	for _, c := range e.Compositions {
+	return append(also, s.tidy(wanted, before, now)...), again
+}
+
+// tidy gives up the compositions that the fleet does not need any more: not the one that it wants, nor the one that it has, nor those of its instances.
+func (s *FleetSnapshot) tidy(wanted, has string, now time.Time) (also []Also) {
+	for _, c := range s.Elastic.Compositions {
 		booted := func(i Instance) bool { return i.Spec.ImageRef == c.Ref }
-		if c.Name == wanted || c.Ref == before || c.State == CompositionDeleting || slices.ContainsFunc(s.Instances, booted) {
+		if c.Name == wanted || c.Ref == has || c.State == CompositionDeleting || slices.ContainsFunc(s.Instances, booted) {
 			continue
 		}
 		from := c.State
@@ -96,5 +121,5 @@ func (s *FleetSnapshot) compose(now time.Time) (also []Also, again time.Time) {
 		c.Due = now
 		also = append(also, Also{Record: &c, From: from, Why: "the fleet and its instances do not need it any more"})
 	}
-	return also, again
+	return also
 }

@@ -217,6 +217,9 @@ func PlanFleet(s FleetSnapshot, now time.Time) Decision[Fleet] {
 		if len(s.Instances) == 0 && len(s.Sessions) == 0 {
 			d.Next.Enter(FleetStopped, now, 0)
 			d.Why = "its sessions are over and its machines gone"
+			if s.Elastic != nil { // it starts with the image that it has
+				d.Also = s.tidy("", f.ImageRef, now)
+			}
 			return d
 		}
 		d.Again = now.Add(fleetPoll) // instances wake it when they go

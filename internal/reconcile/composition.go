@@ -67,11 +67,9 @@ func (e *Engine) passComposition(ctx context.Context, head appstream.Meta) error
 
 // elastic reads what an Elastic fleet is to be made of.
 func elastic(tx store.Tx, f *appstream.Fleet) (*appstream.ElasticSnapshot, error) {
-	s := &appstream.ElasticSnapshot{ID: "cmp-" + uuid.New().String()}
+	s := &appstream.ElasticSnapshot{ID: "cmp-" + uuid.New().String(), Blocks: map[string]appstream.AppBlock{}}
 	var err error
-	s.Compositions, err = store.List[appstream.Composition](tx, store.Query{Noun: appstream.NounComposition, Region: f.Region,
-		Accounts: []string{f.Account}, Prefix: appstream.CompositionPrefix(f.Name)})
-	if err != nil {
+	if s.Compositions, err = compositionsOf(tx, f); err != nil {
 		return nil, err
 	}
 	public, err := store.List[appstream.Image](tx, store.Query{Noun: appstream.NounImage, Region: f.Region, Accounts: []string{""}})
@@ -80,11 +78,10 @@ func elastic(tx store.Tx, f *appstream.Fleet) (*appstream.ElasticSnapshot, error
 	}
 	base := appstream.PublicImageOf(public, f.View.Platform)
 	if base == nil {
-		s.Problem = fmt.Sprintf("There is no public image of the platform %s any more. Stop the fleet, and give it another platform.", f.View.Platform)
+		s.Problem.Text = fmt.Sprintf("There is no public image of the platform %s any more. Stop the fleet, and give it another platform.", f.View.Platform)
 		return s, nil
 	}
 	var apps []appstream.Application
-	blocks := map[string]appstream.AppBlock{}
 	for _, name := range f.Applications {
 		var app appstream.Application
 		err := tx.Get(appstream.Key{Account: f.Account, Region: f.Region, Noun: appstream.NounApplication, Name: name}, &app)
@@ -102,30 +99,66 @@ func elastic(tx store.Tx, f *appstream.Fleet) (*appstream.ElasticSnapshot, error
 		var block appstream.AppBlock
 		switch err := tx.Get(k, &block); {
 		case err == nil:
-			blocks[k.Name] = block
+			s.Blocks[k.Name] = block
 		case !errors.Is(err, store.ErrNotFound):
 			return nil, err
 		}
 	}
-	s.Recipe, s.Catalogue, s.Problem = appstream.NewRecipe(f, base, apps, blocks)
+	s.Recipe, s.Catalogue, s.Problem = appstream.NewRecipe(f, base, apps, s.Blocks)
 	return s, nil
 }
 
-// measure looks at the objects of a recipe.
-func (e *Engine) measure(ctx context.Context, account string, s *appstream.ElasticSnapshot) {
+func compositionsOf(tx store.Tx, f *appstream.Fleet) ([]appstream.Composition, error) {
+	return store.List[appstream.Composition](tx, store.Query{Noun: appstream.NounComposition, Region: f.Region,
+		Accounts: []string{f.Account}, Prefix: appstream.CompositionPrefix(f.Name)})
+}
+
+// A measured is a recipe whose objects have been looked at.
+type measured struct {
+	before string // its digest before that
+	recipe appstream.Recipe
+	at     time.Time
+}
+
+// measure looks at the objects of a recipe. Passes over a fleet are many when people come and go, and an object of S3 is a request: what was seen
+// counts for a while, unless something is going on.
+func (e *Engine) measure(ctx context.Context, f *appstream.Fleet, s *appstream.ElasticSnapshot) {
+	before, err := s.Recipe.Digest(f.ID)
+	if err != nil {
+		s.Problem.Text = err.Error()
+	}
+	e.mu.Lock()
+	seen, known := e.seen[f.ID]
+	e.mu.Unlock()
+	now := time.Now().UTC()
+	if s.Looked = seen.at; known && seen.before == before && s.Problem.Text == "" && s.Settled(f, now) {
+		s.Recipe = seen.recipe
+		return
+	}
+	s.Looked = now
 	for _, file := range s.Recipe.Files() {
-		if s.Problem != "" {
+		if s.Problem.Text != "" {
 			return
 		}
-		info, err := e.stat(ctx, account, file)
+		info, err := e.stat(ctx, f.Account, file)
 		switch {
 		case errors.Is(err, objects.ErrNotFound):
-			s.Problem = fmt.Sprintf("The object %.300s/%.300s does not exist (any more). Put it there, or have the fleet not need it.", file.Bucket, file.Key)
+			s.Problem = appstream.ElasticProblem{Block: s.Recipe.BlockOf(file), Text: fmt.Sprintf("The object %.300s/%.300s does not exist (any more). Put it there, or have the fleet not need it.", file.Bucket, file.Key)}
 		case err != nil:
-			s.Problem = fmt.Sprintf("The object %.300s/%.300s cannot be looked at: %v", file.Bucket, file.Key, err)
+			s.Problem.Text = fmt.Sprintf("The object %.300s/%.300s cannot be looked at: %v", file.Bucket, file.Key, err)
 		}
 		file.Size, file.Modified = info.Size, info.Modified.UTC()
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen[f.ID] = measured{before, s.Recipe, now}
+}
+
+// forget forgets what was seen of the objects of a fleet that does not run.
+func (e *Engine) forget(fleet string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.seen, fleet)
 }
 
 func (e *Engine) stat(ctx context.Context, account string, file *appstream.ObjectFile) (info objects.Info, err error) {

@@ -224,6 +224,18 @@ func TestLifeOfAnElasticFleet(t *testing.T) {
 			t.Error("eve is where ada was")
 		}
 
+		// While people come and go, what it is made of is looked at each minute only.
+		w.settleFleets("lab")
+		looks, since := w.looks.Load(), time.Now()
+		for range 10 {
+			w.must(w.svc.EndSession(w.ctx(), eve.ID))
+			w.wait("a place is free", time.Hour, func() bool { return w.spare("lab") == 1 })
+			eve = w.sit("lab", "eve")
+		}
+		if n, most := w.looks.Load()-looks, int64(time.Since(since)/time.Minute+2)*5; n > most {
+			t.Errorf("in %s it has looked at objects %d times", time.Since(since), n)
+		}
+
 		// What it is made of changes: those who are on it stay, the others get the new one.
 		w.must(w.disassociate("lab", "edit"))
 		w.must(w.svc.EndSession(w.ctx(), more[0].ID))
@@ -320,9 +332,11 @@ func TestElasticFleetThatCannotBeMade(t *testing.T) {
 		w.wait("all is well", time.Hour, func() bool { return errors() == "" && w.serves("lab", 1, "calc") })
 
 		w.must(w.files.Remove(w.ctx(), objects.Location{Account: caller.Account, Bucket: "packages", Key: "calc.tar"}))
-		w.wait("the package is missed", time.Hour, func() bool { return strings.Contains(errors(), "packages/calc.tar does not exist") })
+		w.wait("the package is missed", time.Hour, func() bool {
+			return strings.Contains(errors(), "packages/calc.tar does not exist") && strings.HasPrefix(blames(), "calc: The object packages/calc.tar")
+		})
 		w.object("calc.tar", "again")
-		w.wait("all is well", time.Hour, func() bool { return errors() == "" && w.serves("lab", 1, "calc") })
+		w.wait("all is well", time.Hour, func() bool { return errors() == "" && blames() == "" && w.serves("lab", 1, "calc") })
 		w.withdraw("lab")
 	})
 }

@@ -33,6 +33,12 @@ func (e *Engine) passFleet(ctx context.Context, head appstream.Meta) error {
 		case appstream.FleetStopped:
 			return nil
 		}
+		if s.Fleet.Elastic() {
+			s.Elastic = &appstream.ElasticSnapshot{}
+			if s.Elastic.Compositions, err = compositionsOf(tx, &s.Fleet); err != nil {
+				return err
+			}
+		}
 		s.Sessions, err = store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: head.Region,
 			Accounts: []string{head.Account}, Prefix: appstream.SessionPrefix(head.Name, ""), States: []string{appstream.SessionPending, appstream.SessionActive}})
 		return err
@@ -44,8 +50,13 @@ func (e *Engine) passFleet(ctx context.Context, head appstream.Meta) error {
 		s.IDs = append(s.IDs, instanceID())
 	}
 	return finish(ctx, e, s.Fleet, func() (appstream.Decision[appstream.Fleet], error) {
-		if s.Elastic != nil {
-			e.measure(ctx, s.Fleet.Account, s.Elastic)
+		switch s.Fleet.State {
+		case appstream.FleetStarting, appstream.FleetRunning:
+			if s.Elastic != nil {
+				e.measure(ctx, &s.Fleet, s.Elastic)
+			}
+		default:
+			e.forget(s.Fleet.ID)
 		}
 		return appstream.PlanFleet(s, time.Now().UTC()), nil
 	})

@@ -113,7 +113,8 @@ type Engine struct {
 	sweeping sync.Mutex // one sweep at a time
 
 	mu     sync.Mutex
-	passes map[string]pass // by record ID
+	passes map[string]pass     // by record ID
+	seen   map[string]measured // by record ID of an Elastic fleet that runs
 }
 
 // pass is a pass under way.
@@ -137,7 +138,7 @@ func New(cfg Config) *Engine {
 	if cfg.Observe == nil {
 		cfg.Observe = func(appstream.Noun, string, time.Duration) {}
 	}
-	e := &Engine{Config: cfg, slots: make(chan struct{}, cfg.Workers), done: make(chan struct{}, 1), passes: map[string]pass{}}
+	e := &Engine{Config: cfg, slots: make(chan struct{}, cfg.Workers), done: make(chan struct{}, 1), passes: map[string]pass{}, seen: map[string]measured{}}
 	e.nouns = map[appstream.Noun]func(context.Context, appstream.Meta) error{
 		appstream.NounImageBuilder:    e.passImageBuilder,
 		appstream.NounImage:           e.passImage,

@@ -51,6 +51,8 @@ type world struct {
 	reading  func(machine string) (appstream.Catalogue, error) // what engines read as the catalogue of a machine; nil: nothing
 	images   []compute.PublicImage                             // on offer
 
+	looks atomic.Int64 // how often engines have looked at an object
+
 	store    *sqlite.Store
 	provider *sim.Provider
 	archives *blob.Archives
@@ -137,7 +139,7 @@ func (w *world) start() {
 		machines = w.wrap(provider)
 	}
 	w.store, w.provider, w.archives, w.files, w.dead = st, provider, archives, files, dead // agents use them as soon as the engine runs
-	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log}
+	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject, &w.looks}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log}
 	if reading := w.reading; reading != nil {
 		config.Catalogue = func(_ context.Context, machine string, _ types.PlatformType) (c appstream.Catalogue, err error) {
 			if err = inject("EnsureCatalogueRead", machine, sim.Before); err == nil {
@@ -279,6 +281,12 @@ func (b letterbox) Deliver(ctx context.Context, l appstream.Letter) error {
 type shakyObjects struct {
 	*objects.Dir
 	inject injector
+	looks  *atomic.Int64 // counts the calls of Stat
+}
+
+func (s shakyObjects) Stat(ctx context.Context, at objects.Location) (objects.Info, error) {
+	s.looks.Add(1)
+	return s.Dir.Stat(ctx, at)
 }
 
 func (s shakyObjects) Put(ctx context.Context, at objects.Location, r io.Reader) error {
