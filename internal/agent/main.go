@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/oriel-project/oriel/internal/agent/assistant"
@@ -26,6 +27,7 @@ import (
 //	oriel-agent version                    prints the version
 //	oriel-agent menu, launch NAME          package menu
 //	oriel-agent unzip FILE DIRECTORY       unpacks session scripts, see unzip
+//	oriel-agent merge first|before|after   puts lists of packages together, see mergeLists
 //	sudo                                   package sudo
 //	reboot, poweroff, halt, shutdown       stop the instance
 //	AppStreamImageAssistant                package assistant
@@ -61,10 +63,16 @@ func Main(args []string) int {
 				return 1
 			}
 			return 0
+		case args[0] == "merge" && len(args) == 2 && slices.Contains([]string{mergeFirst, mergeBefore, mergeAfter}, args[1]):
+			if err := mergeLists("/", mergeDir, args[1]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			return 0
 		case args[0] == "menu" && len(args) == 1, args[0] == "launch" && len(args) == 2:
 			return menu.Main(args)
 		}
-		fmt.Fprintln(os.Stderr, "usage: oriel-agent [version | menu | launch NAME | unzip FILE DIRECTORY]   (without arguments: the first process of an instance)")
+		fmt.Fprintln(os.Stderr, "usage: oriel-agent [version | menu | launch NAME | unzip FILE DIRECTORY | merge first|before|after]   (without arguments: the first process of an instance)")
 		return 2
 	}
 	// The agent is idle nearly always and shares its host with many others: a

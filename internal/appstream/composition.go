@@ -89,6 +89,7 @@ type Recipe struct {
 	ImageARN, ImageRef string // of the public image
 	Blocks             []RecipeBlock
 	Applications       []types.ApplicationConfig // what the catalogue has
+	Owners             []string                  // of each of them, its app block
 	Scripts            *ObjectFile               `json:",omitempty"` // a zip file with session scripts
 }
 
@@ -143,6 +144,7 @@ func NewRecipe(f *Fleet, base *Image, apps []Application, blocks map[string]AppB
 			return r, c, ElasticProblem{Text: fmt.Sprintf("The app block of the application %s does not exist any more. Give the application another with UpdateApplication.", a.Name)}
 		}
 		used[arn.Name] = true
+		r.Owners = append(r.Owners, arn.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(used)) {
 		b := blocks[name]
@@ -234,14 +236,26 @@ func (r *Recipe) Steps() (steps []JobStep, blocks []string) {
 			steps, blocks = append(steps, s), append(blocks, block)
 		}
 	}
+	native := func(b RecipeBlock) bool { return b.Packaging == types.PackagingTypeAppstream2 }
+	several := len(r.Blocks) > 1 && slices.ContainsFunc(r.Blocks, native) // of which each brings lists of its own
+	if several {
+		add("", JobStep{Name: "look what the machine has", Command: mergeCommand + "first", Time: time.Minute})
+	}
 	for n := range r.Blocks {
 		b := &r.Blocks[n]
-		if b.Packaging == types.PackagingTypeAppstream2 {
-			add(b.Name, JobStep{Name: "unpack the app block " + b.Name, Command: unpack(b.Package.Path), Time: time.Hour})
+		if native(*b) {
+			command := unpack(b.Package.Path)
+			if several {
+				command = mergeCommand + "before\n" + command + "\n" + mergeCommand + "after"
+			}
+			add(b.Name, JobStep{Name: "unpack the app block " + b.Name, Command: command, Time: time.Hour})
 		}
 		if b.Script != nil {
 			add(b.Name, JobStep{Name: "set up the app block " + b.Name, Command: "cd " + shellWord(blockDir(b.Name)) + "\n" + b.Command, Time: b.Time})
 		}
+	}
+	if several {
+		add("", JobStep{Name: "put the app blocks together", Command: refresh, Time: 10 * time.Minute})
 	}
 	if r.Scripts != nil {
 		add("", JobStep{Name: "unpack the session scripts", Time: 10 * time.Minute, Command: "rm -rf " + scriptsDir +
@@ -250,19 +264,29 @@ func (r *Recipe) Steps() (steps []JobStep, blocks []string) {
 	}
 	for n, step := range CatalogueSteps(r.Applications) {
 		step.Name = "add the application " + deref(r.Applications[n].Name)
-		add(r.blockOfApplication(), step)
+		add(r.Owners[n], step) // a program that is missing is its fault
 	}
 	add("", JobStep{Name: "clean up", Command: "rm -rf /var/lib/apt/lists/* /root/.cache", Time: 10 * time.Minute})
 	return steps, blocks
 }
 
-// blockOfApplication is the app block that every application is of, if there is one alone: a program that is missing is its fault.
-func (r *Recipe) blockOfApplication() string {
-	if len(r.Blocks) == 1 {
-		return r.Blocks[0].Name
-	}
-	return ""
-}
+// mergeCommand has the agent keep the lists of what is installed together that packages bring.
+const mergeCommand = "/opt/oriel/bin/oriel-agent merge "
+
+// refresh makes anew what installations keep of other files, for programs to find these faster: each package has it as if it were alone. A program
+// that is not there is not needed.
+const refresh = `run() { if command -v "$1" >/dev/null; then "$@" || echo "$1 has failed"; fi; }
+for dir in /usr/lib/*/glib-2.0 /usr/lib/*/gdk-pixbuf-2.0 /usr/lib/*/libgtk-3-0; do PATH=$PATH:$dir; done
+run ldconfig
+run glib-compile-schemas /usr/share/glib-2.0/schemas
+run update-mime-database /usr/share/mime
+run update-desktop-database
+run gdk-pixbuf-query-loaders --update-cache
+run gtk-query-immodules-3.0 --update-cache
+for cache in /usr/share/icons/*/icon-theme.cache; do
+	if [ -f "$cache" ]; then run gtk-update-icon-cache --force --quiet "${cache%/*}"; fi
+done
+run fc-cache --system-only`
 
 // unpack extracts a package over the disk. What the engine mounts into a machine cannot be replaced, and no package may.
 func unpack(file string) string {

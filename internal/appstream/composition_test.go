@@ -94,12 +94,20 @@ func TestRecipe(t *testing.T) {
 	for n, s := range steps {
 		got = append(got, s.Name+" / "+blocks[n])
 	}
-	want = []string{"set up the app block custom / custom", "unpack the app block native / native", "set up the app block native / native", "add the application calc / ", "add the application edit / ", "add the application draw / ", "clean up / "}
+	want = []string{"look what the machine has / ", "set up the app block custom / custom", "unpack the app block native / native", "set up the app block native / native", "put the app blocks together / ",
+		"add the application calc / native", "add the application edit / custom", "add the application draw / custom", "clean up / "}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("steps (-want +got):\n%s", d)
 	}
-	if want := "cd '/opt/appstream/AppBlocks/custom'\n'./setup.sh' -x 'a b'"; steps[0].Command != want || steps[0].Time != 30*time.Second {
-		t.Errorf("the script is begun by %q within %s", steps[0].Command, steps[0].Time)
+	if want := "cd '/opt/appstream/AppBlocks/custom'\n'./setup.sh' -x 'a b'"; steps[1].Command != want || steps[1].Time != 30*time.Second {
+		t.Errorf("the script is begun by %q within %s", steps[1].Command, steps[1].Time)
+	}
+	if c := steps[2].Command; !strings.HasPrefix(c, mergeCommand+"before\ntar ") || !strings.HasSuffix(c, "\n"+mergeCommand+"after") {
+		t.Errorf("the package is unpacked by %q", c)
+	}
+	alone, _ := recipe(t, []Application{app("calc", "native")}, block("native", types.PackagingTypeAppstream2))
+	if steps, _ := alone.Steps(); steps[0].Name != "unpack the app block native" || strings.Contains(steps[0].Command, "merge") {
+		t.Errorf("one app block is put together with %+v", steps[0])
 	}
 	if c.Icons["calc"] != "calc.png" || len(c.Applications) != 3 || *c.Applications[0].Name != "calc" {
 		t.Errorf("the catalogue is %+v", c)
