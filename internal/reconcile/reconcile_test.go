@@ -293,7 +293,7 @@ func TestDeleteCancelsWhateverIsUnderWay(t *testing.T) {
 				}
 				w.reach("hello", state)
 				w.must(w.do("delete", "hello"))
-				if got := w.builder("hello"); got != "DELETING" {
+				if got := w.builder("hello"); got != "DELETING" && got != "" { // it may be gone already, if nothing was made
 					t.Errorf("after DeleteImageBuilder: %s", got)
 				}
 				if took := w.reach("hello", ""); took > 3*delay {
