@@ -46,7 +46,7 @@ func main() {
 	parser := kong.Must(&c,
 		kong.Name("oriel"),
 		kong.Description("Application streaming on your own machines, with the API of Amazon AppStream 2.0."),
-		kong.UsageOnError(),
+		kong.ShortUsageOnError(),
 		kong.DefaultEnvars("ORIEL"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)

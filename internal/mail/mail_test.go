@@ -233,6 +233,9 @@ func TestMailServer(t *testing.T) {
 					c.Username, c.Password = "oriel", "let me in"
 				}
 			})
+			if err := p.Check(t.Context()); err != nil {
+				t.Errorf("check: %v", err)
+			}
 			for _, test := range []struct {
 				letter  appstream.Letter
 				subject string
@@ -302,6 +305,9 @@ func TestServersThatAreNotTrusted(t *testing.T) {
 			err := p.Deliver(t.Context(), letter(appstream.LetterWelcome, ""))
 			if _, ok := errors.AsType[*Later](err); !ok || strings.Contains(err.Error(), "let me") || strings.Contains(err.Error(), secret) {
 				t.Errorf("%T %v", err, err)
+			}
+			if err := p.Check(t.Context()); err == nil || strings.Contains(err.Error(), "let me") {
+				t.Errorf("check: %v", err)
 			}
 		})
 	}

@@ -489,7 +489,8 @@ func (p *Portal) badLink(w http.ResponseWriter, at place, err error) bool {
 	refusal, refused := errors.AsType[*service.SignInRefusal](err)
 	switch {
 	case refused && refusal.Why == service.RefusedLink:
-		p.notice(w, at, refusalStatus(w, refusal), "clock", "link_title", "link_text")
+		p.render(w, at, refusalStatus(w, refusal), "notice",
+			map[string]string{"Icon": "clock", "Title": "link_title", "Text": "link_text", "Link": "/forgotten", "Next": "new_link"})
 	case err != nil && !refused:
 		p.fault(w, at, "look at a link", err)
 	default:
@@ -551,7 +552,7 @@ func (p *Portal) launch(w http.ResponseWriter, at place) {
 }
 
 func (p *Portal) notice(w http.ResponseWriter, at place, status int, icon, title, text string) {
-	p.render(w, at, status, "notice", map[string]string{"Icon": icon, "Title": title, "Text": text})
+	p.render(w, at, status, "notice", map[string]string{"Icon": icon, "Title": title, "Text": text, "Link": "", "Next": "go_home"})
 }
 
 // fault answers an error that is ours.

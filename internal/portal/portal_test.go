@@ -370,7 +370,7 @@ func TestForgottenPassword(t *testing.T) {
 
 func TestResetLink(t *testing.T) {
 	f := newFixture(t)
-	f.want(f.ask(home+"/reset?code=bad", nil, ""), http.StatusGone, "not good any more")
+	f.want(f.ask(home+"/reset?code=bad", nil, ""), http.StatusGone, "not good any more", `href="`+home+`/forgotten"`)
 	f.want(f.ask(home+"/reset", url.Values{"code": {"bad"}, "new": {password}, "again": {password}}, ""), http.StatusGone, "not good any more")
 	f.want(f.ask(home+"/reset?code=good.link", nil, ""), http.StatusOK, `name="code" value="good.link"`, `href="?code=good.link&amp;lang=de"`)
 	f.want(f.ask(home+"/reset?code=good.link&lang=de", nil, ""), http.StatusSeeOther, home+"/reset?code=good.link")

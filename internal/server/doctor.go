@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -23,7 +24,7 @@ import (
 
 // Doctor looks whether a server with this configuration would work here. It makes nothing, and works while the server runs.
 func Doctor(ctx context.Context, cfg Config) []compute.Finding {
-	findings := slices.Concat([]compute.Finding{checkDataDir(cfg.Data), checkPort(ctx, cfg)}, checkArchives(ctx, cfg.Config), checkObjects(ctx, cfg.Config))
+	findings := slices.Concat([]compute.Finding{checkDataDir(cfg.Data), checkPort(ctx, cfg)}, checkArchives(ctx, cfg.Config), checkObjects(ctx, cfg.Config), checkMail(ctx, cfg.Config))
 	if cfg.Provider == config.Sim {
 		return findings
 	}
@@ -109,6 +110,27 @@ func isOriel(ctx context.Context, url string) bool {
 	text := make([]byte, 64)
 	n, _ := resp.Body.Read(text)
 	return strings.HasPrefix(string(text[:n]), "store: ")
+}
+
+// mailTime is how long the mail server may take to let us in.
+const mailTime = 30 * time.Second
+
+// checkMail tells whether the mail server of the configuration, if there is one, lets us in.
+func checkMail(ctx context.Context, c config.Config) []compute.Finding {
+	if c.SMTP.Host == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, mailTime)
+	defer cancel()
+	f := compute.Finding{OK: true, What: "mail server", Info: c.SMTP.Host}
+	post, err := newPost(c, slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = post.Check(ctx)
+	}
+	if err != nil {
+		f.OK, f.Info, f.Hint = false, f.Info+": "+err.Error(), "correct [smtp] in the configuration; without it no mails are sent"
+	}
+	return []compute.Finding{f}
 }
 
 func checkAgent(c config.Config) compute.Finding {

@@ -51,3 +51,18 @@ func TestDoctorLooksForTheBucket(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 }
+
+// A mail server that does not let us in is found before the first invitation, and its password is not told.
+func TestDoctorAsksTheMailServer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("not-to-be-told\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Config: config.Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Provider: config.Sim, PublicURL: "http://127.0.0.1:8080",
+		SMTP: config.SMTP{Host: "127.0.0.1", Port: 1, Security: "starttls", Username: "oriel", PasswordFile: file, From: "oriel@example.com"}}}
+	found := Doctor(t.Context(), cfg)
+	last := found[len(found)-1]
+	if last.What != "mail server" || last.OK || last.Hint == "" || !strings.HasPrefix(last.Info, "127.0.0.1: ") || strings.Contains(last.Info, "not-to-be-told") {
+		t.Errorf("%+v", last)
+	}
+}

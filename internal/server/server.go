@@ -139,7 +139,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 		operations.Agents, engine.Agents = agents.Client, agents
 		s.attend = &attend.Attendant{Store: s.store, Agents: agents, Log: s.log}
 	}
-	post, err := s.post()
+	post, err := newPost(s.cfg.Config, s.log)
 	if err != nil {
 		return s, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/api"
 	"github.com/oriel-project/oriel/internal/api/iam"
+	"github.com/oriel-project/oriel/internal/config"
 	"github.com/oriel-project/oriel/internal/keyring"
 	"github.com/oriel-project/oriel/internal/keys"
 	"github.com/oriel-project/oriel/internal/mail"
@@ -85,9 +87,9 @@ func (s *Server) keyring(ctx context.Context) (*keyring.Ring, error) {
 	return keyring.Open(ctx, keyring.Config{Store: s.store, Fixed: fixed, Log: s.log})
 }
 
-// post makes what sends mails; nil when no mail server is configured.
-func (s *Server) post() (*mail.Post, error) {
-	c := s.cfg.SMTP
+// newPost makes what sends mails; nil when no mail server is configured.
+func newPost(cfg config.Config, log *slog.Logger) (*mail.Post, error) {
+	c := cfg.SMTP
 	if c.Host == "" {
 		return nil, nil
 	}
@@ -106,7 +108,7 @@ func (s *Server) post() (*mail.Post, error) {
 		secret = strings.TrimSuffix(secret, "\r")
 	}
 	return mail.New(mail.Config{Host: c.Host, Port: c.Port, Security: c.Security, CAFile: c.CAFile, Username: c.Username, Password: secret, From: c.From,
-		Language: c.Language, PublicURL: s.cfg.PublicURL, Log: s.log})
+		Language: c.Language, PublicURL: cfg.PublicURL, Log: log})
 }
 
 // endpoints gives the networks behind each streaming VPC endpoint.

@@ -110,7 +110,8 @@ var operations = []operation{
 	{
 		name: "create-image", does: "Makes an image of this machine. It disconnects you and stops the image builder.",
 		usage: []string{
-			"--name NAME                    at most 100 of a-z A-Z 0-9 _ - . and not beginning with aws, appstream or amazon",
+			"--name NAME                    at most 100 of a-z A-Z 0-9 _ - .",
+			"                               not beginning with aws, appstream or amazon",
 			"[--description TEXT]           at most 256 characters",
 			"[--display-name TEXT]          at most 256 characters",
 			"[--enable-dynamic-app-catalog | --no-enable-dynamic-app-catalog]",
@@ -125,7 +126,7 @@ var operations = []operation{
 		root: true, run: (*Tool).createImage,
 	},
 	{
-		name: "create-package", does: "Makes the package of an app block, on an app block builder. It disconnects you and stops the app block builder.",
+		name: "create-package", does: "Makes the package of an app block, on its builder. It disconnects you and stops it.",
 		root: true, run: (*Tool).createPackage,
 	},
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -313,6 +314,11 @@ func TestHelp(t *testing.T) {
 		for _, o := range operations {
 			if code != 0 || !strings.Contains(out, "\n  "+o.name+"\n") {
 				t.Errorf("%q: %d, without %s", args, code, o.name)
+			}
+			for line := range strings.Lines(out) {
+				if n := utf8.RuneCountInString(line) - 1; n > 90 { // the terminal of an image builder is a little wider
+					t.Errorf("%q: a line of %d characters: %s", args, n, line)
+				}
 			}
 			for flag := range o.flags {
 				if !strings.Contains(out, "--"+flag) {

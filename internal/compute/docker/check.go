@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -36,7 +38,7 @@ func (p *Provider) Check(ctx context.Context) []compute.Finding {
 		{OK: true, What: "container engine", Info: fmt.Sprintf("%s %s at %s, API %s", name, h.version, p.config.Host, h.api)},
 		p.checkDriver(h),
 		p.checkDisk("container engine's disk", h.root),
-		p.checkDisk("server's disk", p.config.DataDir),
+		p.checkDisk("server's disk", existing(p.config.DataDir)),
 		p.checkLimits(h),
 		p.checkWall(ctx, false),
 		p.checkWall(ctx, true),
@@ -64,6 +66,17 @@ func (p *Provider) checkDisk(what, dir string) compute.Finding {
 		f.Hint = fmt.Sprintf("make room: images and machines need at least %d GiB", minFree>>30)
 	}
 	return f
+}
+
+// existing gives the directory itself, or the one in which it will be made.
+func existing(dir string) string {
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return dir
 }
 
 func (p *Provider) checkLimits(h *host) compute.Finding {
