@@ -25,6 +25,7 @@ type Session struct {
 	Stack, StackID  string
 	Title           string // what people are shown: the stack's display name, else its name
 	UserID          string
+	Person          string `json:",omitzero"` // of the user pool: the ID of the user's record, since another can have the name after him
 	AuthType        types.AuthenticationType
 	InstanceID      string // of the instance's record
 	Application     string // started when the session begins; "" for none
@@ -37,6 +38,7 @@ type Session struct {
 	IdleTimeout     time.Duration // without keyboard and mouse until the stream is ended; 0: never
 	AwayTimeout     time.Duration // without a stream until the session is
 	MaxEnd          time.Time     // when it ends in any case
+	Dismissed       bool          // MaxEnd is an administrator's wish
 	Network         *types.NetworkAccessConfiguration
 	Connected       bool           // a browser shows it
 	ConnectedOnce   bool           // one ever did
@@ -62,7 +64,7 @@ type EndCode string
 // The reasons.
 const (
 	EndByUser       EndCode = "user"     // its person ended it
-	EndByAdmin      EndCode = "admin"    // ExpireSession
+	EndByAdmin      EndCode = "admin"    // ExpireSession, or its user was disabled or deleted
 	EndAway         EndCode = "away"     // disconnected for the fleet's DisconnectTimeoutInSeconds
 	EndDuration     EndCode = "duration" // the fleet's MaxUserDurationInSeconds is over
 	EndFleetStopped EndCode = "fleet"    // StopFleet, or the fleet is gone
@@ -133,6 +135,15 @@ func (s *Session) End(code EndCode, now time.Time) {
 	if s.Connected {
 		s.Connected, s.Away = false, now
 	}
+}
+
+// Dismiss has the session end at a time, if it would not end before, and tells whether that is news.
+func (s *Session) Dismiss(at time.Time) bool {
+	sooner := at.Before(s.MaxEnd)
+	if sooner {
+		s.MaxEnd, s.Dismissed = at, true
+	}
+	return sooner
 }
 
 // Seat is what a session's place on its instance shall be like: what its agent is told.
@@ -207,6 +218,8 @@ func PlanSession(s SessionSnapshot, now time.Time) Decision[Session] {
 	switch {
 	case lost:
 		return endSession(session, EndInstanceLost, now)
+	case !now.Before(session.MaxEnd) && session.Dismissed:
+		return endSession(session, EndByAdmin, now)
 	case !now.Before(session.MaxEnd):
 		return endSession(session, EndDuration, now)
 	case session.State == SessionActive && !session.Connected && !now.Before(session.Away.Add(away)):

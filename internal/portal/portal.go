@@ -11,7 +11,8 @@
 //
 // A user is known by a cookie with a secret, of which the server keeps a hash with the user: signing out, another password, DisableUser and DeleteUser
 // make it worthless at once. What a form asks for is refused when it comes from another site, by the browser's own word (Sec-Fetch-Site, Origin); the cookie is
-// not sent from there anyway (SameSite).
+// not sent from there anyway (SameSite). Another cookie outlives signing out: in the browsers that have it, wrong passwords are counted by themselves, so that nobody can keep
+// a user from signing in by guessing.
 //
 // Whether somebody has a user is not told to anybody: not by words, and not by the time that an answer takes.
 package portal
@@ -56,13 +57,13 @@ type Config struct {
 
 // People is what the portal asks for; *service.Service has it. Refusals are *service.SignInRefusal.
 type People interface {
-	SignIn(ctx context.Context, account, region, name, password string, source netip.Addr) (cookie string, v service.Visitor, err error)
+	SignIn(ctx context.Context, account, region, name, password, known string, source netip.Addr) (service.SignedIn, error)
 	SignOut(ctx context.Context, cookie string) error
 	Visitor(ctx context.Context, cookie string) (service.Visitor, error)
 	ChoosePassword(ctx context.Context, cookie, old, chosen string, source netip.Addr) (next string, err error)
 	ForgotPassword(ctx context.Context, account, region, name, language string, source netip.Addr) error
 	CheckReset(ctx context.Context, link string) (appstream.User, error)
-	ResetPassword(ctx context.Context, link, chosen string, source netip.Addr) error
+	ResetPassword(ctx context.Context, link, chosen string, source netip.Addr) (known string, err error)
 	Offers(ctx context.Context, u appstream.User) ([]service.Offer, error)
 }
 
@@ -191,29 +192,36 @@ func (p *Portal) goHome(w http.ResponseWriter, at place) {
 	http.Redirect(w, at.Request, at.path(""), http.StatusSeeOther)
 }
 
-// The cookie.
+// The cookies. Over HTTPS their names say that they have come so.
+const (
+	visitCookie   = "oriel-portal"  // service.SignedIn.Cookie
+	browserCookie = "oriel-browser" // service.SignedIn.Known
+)
 
-func (p *Portal) cookieName(r *http.Request) string {
+func (p *Portal) cookieName(r *http.Request, name string) string {
 	if p.TrustedProxies.Secure(r) {
-		return "__Host-oriel-portal"
+		return "__Host-" + name
 	}
-	return "oriel-portal"
+	return name
 }
 
 // setCookie gives the browser a cookie; an empty one takes it away.
-func (p *Portal) setCookie(w http.ResponseWriter, r *http.Request, value string) {
-	c := &http.Cookie{Name: p.cookieName(r), Value: value, Path: "/portal", MaxAge: int(appstream.VisitTime / time.Second), HttpOnly: true, SameSite: http.SameSiteLaxMode}
+func (p *Portal) setCookie(w http.ResponseWriter, r *http.Request, name, value string) {
+	c := &http.Cookie{Name: p.cookieName(r, name), Value: value, Path: "/portal", MaxAge: int(appstream.VisitTime / time.Second), HttpOnly: true, SameSite: http.SameSiteLaxMode}
 	if p.TrustedProxies.Secure(r) {
 		c.Secure, c.Path = true, "/" // as __Host- demands
 	}
-	if value == "" {
+	switch {
+	case value == "":
 		c.MaxAge = -1
+	case name == browserCookie:
+		c.MaxAge = int(appstream.BrowserTime / time.Second)
 	}
 	http.SetCookie(w, c)
 }
 
-func (p *Portal) cookie(r *http.Request) string {
-	c, err := r.Cookie(p.cookieName(r))
+func (p *Portal) cookie(r *http.Request, name string) string {
+	c, err := r.Cookie(p.cookieName(r, name))
 	if err != nil {
 		return ""
 	}
@@ -222,7 +230,7 @@ func (p *Portal) cookie(r *http.Request) string {
 
 // visitor gives who is signed in to this portal. Errors: *service.SignInRefusal.
 func (p *Portal) visitor(at place) (service.Visitor, error) {
-	v, err := p.People.Visitor(at.Context(), p.cookie(at.Request))
+	v, err := p.People.Visitor(at.Context(), p.cookie(at.Request, visitCookie))
 	if err == nil && (v.User.Account != at.account || v.User.Region != at.region) {
 		return service.Visitor{}, &service.SignInRefusal{Why: service.RefusedVisit}
 	}
@@ -333,8 +341,8 @@ func (p *Portal) signIn(w http.ResponseWriter, at place) {
 		p.render(w, at, http.StatusForbidden, "sign-in", form)
 		return
 	}
-	old := p.cookie(at.Request)
-	cookie, v, err := p.People.SignIn(at.Context(), at.account, at.region, form.Email, at.PostForm.Get("password"), at.source)
+	old := p.cookie(at.Request, visitCookie)
+	in, err := p.People.SignIn(at.Context(), at.account, at.region, form.Email, at.PostForm.Get("password"), p.cookie(at.Request, browserCookie), at.source)
 	if refusal, ok := errors.AsType[*service.SignInRefusal](err); ok {
 		p.Log.InfoContext(at.Context(), "portal: not signed in", "why", refusal.Why, "source", at.source)
 		form.Error, form.Wait = string(refusal.Why), refusal.Wait
@@ -349,9 +357,10 @@ func (p *Portal) signIn(w http.ResponseWriter, at place) {
 		p.fault(w, at, "sign a user out", err)
 		return
 	}
-	p.setCookie(w, at.Request, cookie)
+	p.setCookie(w, at.Request, visitCookie, in.Cookie)
+	p.setCookie(w, at.Request, browserCookie, in.Known)
 	to := at.path("")
-	if v.Limited {
+	if in.Limited {
 		to = at.path("/password")
 	}
 	http.Redirect(w, at.Request, to, http.StatusSeeOther)
@@ -372,11 +381,11 @@ func refusalStatus(w http.ResponseWriter, r *service.SignInRefusal) int {
 }
 
 func (p *Portal) signOut(w http.ResponseWriter, at place) {
-	if err := p.People.SignOut(at.Context(), p.cookie(at.Request)); err != nil {
+	if err := p.People.SignOut(at.Context(), p.cookie(at.Request, visitCookie)); err != nil {
 		p.fault(w, at, "sign a user out", err)
 		return
 	}
-	p.setCookie(w, at.Request, "")
+	p.setCookie(w, at.Request, visitCookie, "")
 	http.Redirect(w, at.Request, at.path("?done=out"), http.StatusSeeOther)
 }
 
@@ -412,7 +421,7 @@ func (p *Portal) choosePassword(w http.ResponseWriter, at place) {
 		p.render(w, at, http.StatusUnprocessableEntity, "password", form)
 		return
 	default:
-		cookie, err = p.People.ChoosePassword(at.Context(), p.cookie(at.Request), at.PostForm.Get("old"), chosen, at.source)
+		cookie, err = p.People.ChoosePassword(at.Context(), p.cookie(at.Request, visitCookie), at.PostForm.Get("old"), chosen, at.source)
 	}
 	refusal, refused := errors.AsType[*service.SignInRefusal](err)
 	switch {
@@ -424,7 +433,7 @@ func (p *Portal) choosePassword(w http.ResponseWriter, at place) {
 	case err != nil:
 		p.fault(w, at, "choose a password", err)
 	default:
-		p.setCookie(w, at.Request, cookie)
+		p.setCookie(w, at.Request, visitCookie, cookie)
 		http.Redirect(w, at.Request, at.path("?done=password"), http.StatusSeeOther)
 	}
 }
@@ -511,7 +520,7 @@ func (p *Portal) resetPassword(w http.ResponseWriter, at place) {
 		p.render(w, at, http.StatusUnprocessableEntity, "password", form)
 		return
 	}
-	err = p.People.ResetPassword(at.Context(), code, chosen, at.source)
+	known, err := p.People.ResetPassword(at.Context(), code, chosen, at.source)
 	if p.badLink(w, at, err) {
 		return
 	}
@@ -520,7 +529,8 @@ func (p *Portal) resetPassword(w http.ResponseWriter, at place) {
 		p.render(w, at, refusalStatus(w, refusal), "password", form)
 		return
 	}
-	p.setCookie(w, at.Request, "")
+	p.setCookie(w, at.Request, visitCookie, "")
+	p.setCookie(w, at.Request, browserCookie, known)
 	http.Redirect(w, at.Request, at.path("?done=password"), http.StatusSeeOther)
 }
 

@@ -41,6 +41,7 @@ type people struct {
 	asked   []string // who forgot his password
 	made    int
 	limited bool
+	known   string // what the last browser that signed in had of an earlier time
 	block   chan struct{}
 }
 
@@ -48,19 +49,20 @@ func user(name string) appstream.User {
 	return appstream.User{Meta: appstream.Meta{Key: appstream.Key{Account: "123456789012", Region: "us-west-2", Noun: appstream.NounUser, Name: name}, ID: "user-1"}, FirstName: "<Jane>"}
 }
 
-func (p *people) SignIn(_ context.Context, _, _, name, given string, _ netip.Addr) (string, service.Visitor, error) {
+func (p *people) SignIn(_ context.Context, _, _, name, given, known string, _ netip.Addr) (service.SignedIn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.known = known
 	if p.signIn != nil {
-		return "", service.Visitor{}, p.signIn
+		return service.SignedIn{}, p.signIn
 	}
 	if given != password {
-		return "", service.Visitor{}, &service.SignInRefusal{Why: service.RefusedWrong}
+		return service.SignedIn{}, &service.SignInRefusal{Why: service.RefusedWrong}
 	}
 	p.made++
 	cookie := "user-1." + strings.Repeat("A", p.made)
 	p.cookies[cookie] = service.Visitor{User: user(name), Limited: p.limited}
-	return cookie, p.cookies[cookie], nil
+	return service.SignedIn{Visitor: p.cookies[cookie], Cookie: cookie, Known: "user-1.known"}, nil
 }
 
 func (p *people) SignOut(_ context.Context, cookie string) error {
@@ -112,7 +114,9 @@ func (p *people) CheckReset(_ context.Context, link string) (appstream.User, err
 	return user(jane), nil
 }
 
-func (p *people) ResetPassword(context.Context, string, string, netip.Addr) error { return p.reset }
+func (p *people) ResetPassword(context.Context, string, string, netip.Addr) (string, error) {
+	return "user-1.known", p.reset
+}
 
 func (p *people) Offers(context.Context, appstream.User) ([]service.Offer, error) {
 	return p.offers, nil
@@ -179,7 +183,7 @@ func (f *fixture) in(limited bool) string {
 	f.t.Helper()
 	f.people.limited = limited
 	w := f.ask(home+"/sign-in", url.Values{"email": {jane}, "password": {password}}, "")
-	if len(w.Result().Cookies()) != 1 {
+	if len(w.Result().Cookies()) != 2 {
 		f.t.Fatalf("not signed in: %d %s", w.Code, w.Body)
 	}
 	return w.Result().Cookies()[0].Value
@@ -214,7 +218,24 @@ func TestCookie(t *testing.T) {
 		t.Errorf("the cookie over https: %+v", c)
 	}
 
+	// Another stays when one has signed out, is sent with the next attempt, and is set anew by it and by a link for another password.
+	known := w.Result().Cookies()[1]
+	if known.Name != "__Host-oriel-browser" || known.Value != "user-1.known" || !known.HttpOnly || !known.Secure || known.MaxAge != 180*24*3600 || known.SameSite != http.SameSiteLaxMode {
+		t.Errorf("the cookie of the browser: %+v", known)
+	}
+	w = f.ask(home+"/sign-in", form, "x; oriel-browser=user-1.known")
+	if c := w.Result().Cookies()[1]; f.people.known != "user-1.known" || c.Name != "oriel-browser" || c.Path != "/portal" || c.Secure {
+		t.Errorf("known as %q: %+v", f.people.known, c)
+	}
+	w = f.ask(home+"/reset", url.Values{"code": {"good.link"}, "new": {password}, "again": {password}}, "")
+	if c := w.Result().Cookies(); len(c) != 2 || c[0].MaxAge >= 0 || c[1].Name != "oriel-browser" || c[1].Value != "user-1.known" {
+		t.Errorf("after a reset: %+v", c)
+	}
+
 	w = f.ask(home+"/sign-out", url.Values{}, next.Value)
+	if c := w.Result().Cookies(); len(c) != 1 {
+		t.Errorf("after signing out: %+v", c)
+	}
 	if c := w.Result().Cookies()[0]; c.MaxAge >= 0 || c.Value != "" {
 		t.Errorf("after signing out: %+v", c)
 	}

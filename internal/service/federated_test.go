@@ -59,6 +59,49 @@ func TestFederatedSessions(t *testing.T) {
 	}
 }
 
+// Somebody who comes back sees what he is entitled to now, in the session that he has.
+func TestFederatedReturn(t *testing.T) {
+	f := newFixture(t)
+	f.pool(1, 0)
+	for name, app := range map[string]string{"lab": "Calc", "office": "Mail"} {
+		_, err := f.CreateEntitlement(as(me), &api.CreateEntitlementInput{StackName: new("desk"), Name: &name, AppVisibility: types.AppVisibilityAssociated,
+			Attributes: []types.EntitlementAttribute{{Name: new("groups"), Value: &name}}})
+		f.must(err)
+		_, err = f.AssociateApplicationToEntitlement(as(me), &api.AssociateApplicationToEntitlementInput{StackName: new("desk"), EntitlementName: &name, ApplicationIdentifier: &app})
+		f.must(err)
+	}
+	_, err := f.CreateEntitlement(as(me), &api.CreateEntitlementInput{StackName: new("desk"), Name: new("everything"), AppVisibility: types.AppVisibilityAll,
+		Attributes: []types.EntitlementAttribute{{Name: new("title"), Value: new("boss")}}})
+	f.must(err)
+	var first appstream.Session
+	for _, test := range []struct {
+		attributes map[string]string
+		calc, mail bool
+	}{
+		{map[string]string{"groups": "lab:office"}, true, true},
+		{map[string]string{"groups": "lab"}, true, false},
+		{map[string]string{"groups": "lab"}, true, false},
+		{map[string]string{"groups": "office"}, false, true},
+		{map[string]string{"title": "boss"}, true, true},
+		{map[string]string{"groups": "lab", "title": "clerk"}, true, false},
+	} {
+		claims := f.claims(jane)
+		claims.Federated, claims.Attributes = true, test.attributes
+		session, existing, err := f.OpenSession(t.Context(), claims, "")
+		f.must(err)
+		if existing != (first.ID != "") {
+			t.Fatal("it is another session")
+		}
+		kept := f.editSession(session.ID, func(*appstream.Session) {})
+		for _, s := range []appstream.Session{session, kept} {
+			if s.Sees("Calc") != test.calc || s.Sees("Mail") != test.mail {
+				t.Errorf("with %v: Calc %t, Mail %t", test.attributes, s.Sees("Calc"), s.Sees("Mail"))
+			}
+		}
+		first = session
+	}
+}
+
 func TestFederatedRefusals(t *testing.T) {
 	f := newFixture(t)
 	f.pool(1, 0)

@@ -54,5 +54,6 @@ func (s *Service) CreateInvitation(ctx context.Context, in *CreateInvitationInpu
 	if err != nil {
 		return nil, err
 	}
+	s.triesOf.Clear(k.ARN()) // what was guessed was another password
 	return &CreateInvitationOutput{UserName: in.UserName, TemporaryPassword: &temporary, Expires: &u.Temporary, PortalURL: new(appstream.PortalURL(c.BaseURL, c.Account, c.Region))}, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/oriel-project/oriel/internal/store"
 )
 
-// write has a letter sent to a user, if mails are sent at all. One of the kind that is still to be sent is enough.
+// write has a letter sent to a user, if mails are sent at all. One of the kind that is still to be sent is enough, and is tried at once.
 func (s *Service) write(tx store.Tx, u *appstream.User, kind appstream.LetterKind, stack, language string, now time.Time) error {
 	if !s.cfg.Mail {
 		return nil
@@ -20,7 +20,7 @@ func (s *Service) write(tx store.Tx, u *appstream.User, kind appstream.LetterKin
 	l.EnterQueued(now)
 	switch err := tx.Get(k, &appstream.Letter{}); {
 	case err == nil:
-		return nil
+		return tx.Wake(k, now)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
@@ -44,6 +44,15 @@ func unsend(tx store.Tx, u *appstream.User, kind appstream.LetterKind, now time.
 	return remove(tx, &l, now, why)
 }
 
+// unsendAll takes back all letters to a user.
+func unsendAll(tx store.Tx, u *appstream.User, now time.Time, why string) error {
+	letters, err := store.List[appstream.Letter](tx, store.Query{Noun: appstream.NounLetter, Region: u.Region, Accounts: []string{u.Account}, Prefix: u.ID + "/"})
+	for n := range letters {
+		err = errors.Join(err, remove(tx, &letters[n], now, why))
+	}
+	return err
+}
+
 // What follows is what the post asks for when it sends a letter. A user who is gone, or may not sign in, gets none: the error is of kind ResourceNotFound.
 
 // Invite gives a user who has not chosen a password yet a temporary one.
@@ -60,6 +69,9 @@ func (s *Service) Invite(ctx context.Context, userID string) (u appstream.User, 
 		u.Invite(hash, now)
 		return nil
 	}, &u)
+	if err == nil {
+		s.triesOf.Clear(u.ARN()) // what was guessed was another password
+	}
 	return u, temporary, err
 }
 
@@ -67,7 +79,7 @@ func (s *Service) Invite(ctx context.Context, userID string) (u appstream.User, 
 func (s *Service) MakeReset(ctx context.Context, userID string) (u appstream.User, secret string, err error) {
 	secret = newSecret()
 	err = s.changeUser(ctx, userID, func(now time.Time) error {
-		u.Reset, u.ResetUntil = hashSecret(secret), now.Add(appstream.ResetTime)
+		u.AddReset(hashSecret(secret), now)
 		return nil
 	}, &u)
 	return u, u.ID + "." + secret, err

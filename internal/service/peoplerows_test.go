@@ -42,6 +42,11 @@ func userRows() []row {
 			}
 		}, in: create(func(*api.CreateUserInput) {}), want: appstream.LimitExceeded, says: "Limit: 50"},
 		{name: "resend", in: create(func(in *api.CreateUserInput) { in.MessageAction = types.MessageActionResend }), want: appstream.OperationNotPermitted, says: "does not exist"},
+		{name: "resend to a disabled user", given: func(f *fixture) {
+			one(f)
+			_, err := f.DisableUser(as(me), &api.DisableUserInput{UserName: new(ann), AuthenticationType: pool})
+			f.must(err)
+		}, in: create(func(in *api.CreateUserInput) { in.MessageAction = types.MessageActionResend }), want: appstream.OperationNotPermitted, says: "EnableUser"},
 		{name: "taken", given: one, in: create(func(*api.CreateUserInput) {}), want: appstream.ResourceAlreadyExists, says: ann + " already exists"},
 		{name: "type", in: create(func(in *api.CreateUserInput) { in.AuthenticationType = "API" }), want: appstream.InvalidParameterValue, says: "Cannot create a user with 'API' authentication type"},
 
@@ -95,6 +100,16 @@ func userStackRows() []row {
 			}
 		}},
 		{name: "type", given: both, in: &api.BatchAssociateUserStackInput{UserStackAssociations: saml}, want: appstream.InvalidParameterCombination, says: "UserStackAssociations[0].AuthenticationType is SAML"},
+		{name: "a fleet in a directory", given: func(f *fixture) {
+			both(f)
+			_, err := f.directory("corp.example.com")
+			f.must(err)
+			f.fleet("joined", appstream.FleetStopped, func(in *api.CreateFleetInput) {
+				in.DomainJoinInfo = &types.DomainJoinInfo{DirectoryName: new("corp.example.com")}
+			})
+			f.associate("joined", "other")
+		}, in: &api.BatchAssociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{entry(ann, "desk"), entry(ann, "other")}},
+			want: appstream.OperationNotPermitted, says: "The stack other has the fleet joined, which is joined to the directory corp.example.com"},
 		{name: "entries", in: &api.BatchAssociateUserStackInput{UserStackAssociations: slicesOf(26, batch[0])}, want: appstream.Validation, says: "less than or equal to 25"},
 		{name: "success", given: assigned, in: &api.BatchDisassociateUserStackInput{UserStackAssociations: batch}, then: func(t *testing.T, f *fixture, out any) {
 			if got := failures(out.(*api.BatchDisassociateUserStackOutput).Errors); got != want {

@@ -39,10 +39,10 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		case err != nil:
 			return err
 		}
-		auth := types.AuthenticationTypeApi
+		auth, person := types.AuthenticationTypeApi, ""
 		if c.UserPool {
 			auth = userPool
-			if err := mayUse(tx, key(who, appstream.NounUser, c.UserID), stack.Name); err != nil {
+			if person, err = mayUse(tx, key(who, appstream.NounUser, c.UserID), stack.Name); err != nil {
 				return err
 			}
 		}
@@ -53,7 +53,7 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 				return err
 			}
 		}
-		have, err := sessionsOf(tx, &fleet, c.UserID, auth)
+		have, err := sessionsOf(tx, &fleet, c.UserID, person, auth)
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,11 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 			return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyElsewhere, have[0].Stack, "You have a session already, by another link (stack "+have[0].Stack+"). End it first, and open this link again.")
 		case len(have) > 0:
 			session, existing = have[0], true
-			return nil
+			if session.Filtered == !all && slices.Equal(session.Entitled, entitled) {
+				return nil
+			}
+			session.Filtered, session.Entitled = !all, entitled // what he is entitled to has changed
+			return tx.Put(&session)
 		case fleet.State != appstream.FleetRunning:
 			return appstream.ErrorFor(appstream.ResourceNotAvailable, appstream.WhyStopped, fleet.Name, "The fleet "+fleet.Name+" is "+fleet.State+". Try again when it is RUNNING.")
 		}
@@ -71,7 +75,7 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 			return err
 		}
 		session = newSession(&fleet, &stack, c, locale, now)
-		session.AuthType, session.Filtered, session.Entitled = auth, !all, entitled
+		session.Person, session.AuthType, session.Filtered, session.Entitled = person, auth, !all, entitled
 		session.InstanceID = instance.ID
 		if err := seat(tx, &instance, session.ID, now); err != nil {
 			return err
@@ -130,12 +134,12 @@ func (s *Service) place(tx store.Tx, fleet *appstream.Fleet, now time.Time) (app
 // userPool is how those have signed in who come by the portal.
 const userPool = types.AuthenticationTypeUserpool
 
-// sessionsOf gives the sessions of a user on a fleet that are not over. Two kinds of users may have the same name.
-func sessionsOf(tx store.Tx, fleet *appstream.Fleet, user string, auth types.AuthenticationType) ([]appstream.Session, error) {
+// sessionsOf gives the sessions of a user on a fleet that are not over. Two kinds of users may have the same name, and of the pool one after the other.
+func sessionsOf(tx store.Tx, fleet *appstream.Fleet, user, person string, auth types.AuthenticationType) ([]appstream.Session, error) {
 	list, err := store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: fleet.Region, Accounts: []string{fleet.Account},
 		Prefix: appstream.SessionPrefix(fleet.Name, user), States: []string{appstream.SessionPending, appstream.SessionActive}})
 	return slices.DeleteFunc(list, func(s appstream.Session) bool {
-		return s.UserID != user || s.FleetID != fleet.ID || s.AuthType != auth
+		return s.UserID != user || s.Person != person || s.FleetID != fleet.ID || s.AuthType != auth
 	}), err
 }
 

@@ -60,41 +60,51 @@ type Visitor struct {
 	Limited bool // he has to choose a password first
 }
 
-// SignIn signs a user of a pool in. The cookie is the secret by which his browser is known from then on. Errors: *SignInRefusal. A user who does not exist
-// costs the same time and gives the same error as a wrong password.
-func (s *Service) SignIn(ctx context.Context, account, region, name, given string, source netip.Addr) (cookie string, v Visitor, err error) {
+// SignedIn is what a browser keeps of signing in: two secrets.
+type SignedIn struct {
+	Visitor
+	Cookie string // is signed in with it
+	Known  string // is known with it, signed in or not, as one in which the user has proved who he is: others' wrong passwords do not make him wait there
+}
+
+// SignIn signs a user of a pool in. known is what the browser has of an earlier time, or "". Errors: *SignInRefusal. A user who does not exist costs the same time and gives
+// the same error as a wrong password.
+func (s *Service) SignIn(ctx context.Context, account, region, name, given, known string, source netip.Addr) (in SignedIn, err error) {
 	k := appstream.Key{Account: account, Region: region, Noun: appstream.NounUser, Name: name}
 	now := time.Now().UTC()
+	var u appstream.User
+	if err := s.cfg.Store.View(ctx, func(tx store.Tx) error { return ignoreMissing(tx.Get(k, &u)) }); err != nil {
+		return in, err
+	}
 	who, where := k.ARN(), lockout.Address(source)
-	if wait := s.triesFrom.Try(where, now); wait > 0 {
-		return "", v, &SignInRefusal{Why: RefusedForNow, Wait: wait}
+	id, browser, ok := split(known)
+	if ok && id == u.ID && u.Knows(hashSecret(browser), now) {
+		who, where = who+" by "+hashSecret(browser), "" // it is counted by itself
+	} else {
+		browser = newSecret()
+	}
+	if where != "" {
+		if wait := s.triesFrom.Try(where, now); wait > 0 {
+			return in, &SignInRefusal{Why: RefusedForNow, Wait: wait}
+		}
 	}
 	if wait := s.triesOf.Try(who, now); wait > 0 {
 		s.triesFrom.Forgive(where) // it was not looked at
-		return "", v, &SignInRefusal{Why: RefusedForNow, Wait: wait}
+		return in, &SignInRefusal{Why: RefusedForNow, Wait: wait}
 	}
-	var u appstream.User
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error { return ignoreMissing(tx.Get(k, &u)) })
-	var ok bool
-	if err == nil {
-		ok, err = s.cfg.Passwords.Check(ctx, u.Password, given)
-	}
+	ok, err = s.cfg.Passwords.Check(ctx, u.Password, given)
 	if err != nil || ok {
 		s.triesFrom.Forgive(where)
 	}
 	switch {
-	case errors.Is(err, password.ErrBusy):
-		s.triesOf.Forgive(who)
-		return "", v, &SignInRefusal{Why: RefusedForNow, Wait: busyTime}
 	case err != nil:
 		s.triesOf.Forgive(who)
-		return "", v, err
+		return in, busy(err)
 	case !ok:
-		return "", v, &SignInRefusal{Why: RefusedWrong}
+		return in, &SignInRefusal{Why: RefusedWrong}
 	}
 	s.triesOf.Clear(who)
-	checked := u.Password
-	secret := newSecret()
+	checked, secret := u.Password, newSecret()
 	err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		switch err := tx.Find(u.ID, &u); {
 		case errors.Is(err, store.ErrNotFound), err == nil && u.Password != checked: // meanwhile
@@ -106,15 +116,16 @@ func (s *Service) SignIn(ctx context.Context, account, region, name, given strin
 		case !u.Temporary.IsZero() && !now.Before(u.Temporary):
 			return &SignInRefusal{Why: RefusedOld}
 		}
-		v.Limited = !u.Temporary.IsZero()
-		u.SignIn(appstream.Visit{Hash: hashSecret(secret), Until: now.Add(appstream.VisitTime), Limited: v.Limited}, now)
-		v.User = u
+		limited := !u.Temporary.IsZero()
+		u.SignIn(appstream.Visit{Hash: hashSecret(secret), Until: now.Add(appstream.VisitTime), Limited: limited}, now)
+		u.Know(hashSecret(browser), now)
+		in = SignedIn{Visitor: Visitor{User: u, Limited: limited}, Cookie: u.ID + "." + secret, Known: u.ID + "." + browser}
 		return errors.Join(tx.Put(&u), tx.AddAudit(s.portalAudit(&u, now, "oriel:SignIn", source)))
 	})
 	if err != nil {
-		return "", v, err
+		return SignedIn{}, err
 	}
-	return u.ID + "." + secret, v, nil
+	return in, nil
 }
 
 // portalAudit is the line of the audit log about what a user did at the portal.
@@ -193,19 +204,19 @@ func (s *Service) ChoosePassword(ctx context.Context, cookie, old, chosen string
 	}
 	u := v.User
 	if !v.Limited {
-		now := time.Now()
-		if wait := s.triesOf.Try(u.ARN(), now); wait > 0 {
+		who := u.ARN() + " signed in" // those who are not cannot make him wait
+		if wait := s.triesOf.Try(who, time.Now()); wait > 0 {
 			return "", &SignInRefusal{Why: RefusedForNow, Wait: wait}
 		}
 		ok, err := s.cfg.Passwords.Check(ctx, u.Password, old)
 		if err != nil {
-			s.triesOf.Forgive(u.ARN())
+			s.triesOf.Forgive(who)
 			return "", busy(err)
 		}
 		if !ok {
 			return "", &SignInRefusal{Why: RefusedWrong}
 		}
-		s.triesOf.Clear(u.ARN())
+		s.triesOf.Clear(who)
 	}
 	hash, err := s.acceptable(ctx, &u, chosen)
 	if err != nil {
@@ -260,17 +271,16 @@ func (s *Service) choose(tx store.Tx, u *appstream.User, hash string, now time.T
 	return errors.Join(tx.Put(u), tx.AddAudit(s.portalAudit(u, now, "oriel:ChoosePassword", source)))
 }
 
-// ForgotPassword has a link sent to a user of a pool by which he can choose another password. Whether there is such a user, nobody is told. One who asked a moment ago
-// gets no other link, and nobody does where no mails are sent.
+// ForgotPassword has a link sent to a user of a pool by which he can choose another password. Whether there is such a user, nobody is told. One who has asked a while
+// ago gets no other link, and nobody does where no mails are sent.
 func (s *Service) ForgotPassword(ctx context.Context, account, region, name, language string, source netip.Addr) error {
 	k := appstream.Key{Account: account, Region: region, Noun: appstream.NounUser, Name: name}
 	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		var u appstream.User
 		now := time.Now().UTC()
-		if err := tx.Get(k, &u); err != nil || u.Disabled || !s.cfg.Mail || now.Sub(u.ResetAsked) < appstream.ResetPause {
+		if err := tx.Get(k, &u); err != nil || u.Disabled || !s.cfg.Mail || !u.AskReset(now) {
 			return ignoreMissing(err)
 		}
-		u.ResetAsked = now
 		return errors.Join(tx.Put(&u), s.write(tx, &u, appstream.LetterReset, "", language, now), tx.AddAudit(s.portalAudit(&u, now, "oriel:ForgotPassword", source)))
 	})
 }
@@ -287,33 +297,36 @@ func reset(tx store.Tx, link string, u *appstream.User, now time.Time) error {
 		return &SignInRefusal{Why: RefusedLink}
 	}
 	err := findUser(tx, id, u)
-	if appstream.KindOf(err) == appstream.ResourceNotFound || err == nil && (u.Reset != hashSecret(secret) || !now.Before(u.ResetUntil)) {
+	if appstream.KindOf(err) == appstream.ResourceNotFound || err == nil && !u.Resetting(hashSecret(secret), now) {
 		return &SignInRefusal{Why: RefusedLink}
 	}
 	return err
 }
 
-// ResetPassword chooses another password by a link, which is of no use any more then. The user is signed out everywhere. Errors: *SignInRefusal.
-func (s *Service) ResetPassword(ctx context.Context, link, chosen string, source netip.Addr) error {
+// ResetPassword chooses another password by a link, which is of no use any more then. The user is signed out everywhere; his browser is known from then on
+// (SignedIn.Known). Errors: *SignInRefusal.
+func (s *Service) ResetPassword(ctx context.Context, link, chosen string, source netip.Addr) (known string, err error) {
 	u, err := s.CheckReset(ctx, link)
 	if err != nil {
-		return err
+		return "", err
 	}
 	hash, err := s.acceptable(ctx, &u, chosen)
 	if err != nil {
-		return err
+		return "", err
 	}
+	browser := newSecret()
 	err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		now := time.Now().UTC()
 		if err := reset(tx, link, &u, now); err != nil {
 			return err
 		}
-		return s.choose(tx, &u, hash, now, source, func(*appstream.User) {})
+		return s.choose(tx, &u, hash, now, source, func(u *appstream.User) { u.Know(hashSecret(browser), now) })
 	})
-	if err == nil {
-		s.triesOf.Clear(u.ARN())
+	if err != nil {
+		return "", err
 	}
-	return err
+	s.triesOf.Clear(u.ARN())
+	return u.ID + "." + browser, nil
 }
 
 // Offer is a stack that a user can use, with a fleet of it.
@@ -340,7 +353,7 @@ type OfferedApplication struct{ Name, Title, Icon string } // Icon: of the blob 
 // Offers gives what a user can use, in the order of the stacks' titles.
 func (s *Service) Offers(ctx context.Context, u appstream.User) (list []Offer, err error) {
 	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		fleets, err := store.List[appstream.Fleet](tx, store.Query{Noun: appstream.NounFleet, Region: u.Region, Accounts: []string{u.Account}})
+		fleets, err := fleetsIn(tx, u.Key)
 		if err != nil {
 			return err
 		}
@@ -374,7 +387,7 @@ func (s *Service) Offers(ctx context.Context, u appstream.User) (list []Offer, e
 func (s *Service) offer(tx store.Tx, u *appstream.User, stack *appstream.Stack, f *appstream.Fleet) (o Offer, err error) {
 	o = Offer{Stack: stack.Name, Fleet: f.Name, FleetID: f.ID, Title: titleOf(stack), Description: value(stack.View.Description), Desktop: f.View.StreamView == "DESKTOP",
 		Open: f.State == appstream.FleetRunning}
-	have, err := sessionsOf(tx, f, u.Name, userPool)
+	have, err := sessionsOf(tx, f, u.Name, u.ID, userPool)
 	if err != nil {
 		return o, err
 	}
@@ -400,13 +413,13 @@ func ignoreKind(err error, kind appstream.Kind) error {
 	return err
 }
 
-// mayUse tells whether a user may use a stack.
-func mayUse(tx store.Tx, k appstream.Key, stack string) error {
+// mayUse refuses a user who may not use a stack, and gives the ID of one who may.
+func mayUse(tx store.Tx, k appstream.Key, stack string) (id string, err error) {
 	var u appstream.User
 	if err := tx.Get(k, &u); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("read the user: %w", err)
+		return "", fmt.Errorf("read the user: %w", err)
 	} else if err != nil || u.Disabled || !u.Has(stack) {
-		return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyWithdrawn, stack, "These applications are not yours to use any more. Ask your administrator.")
+		return "", appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyWithdrawn, stack, "These applications are not yours to use any more. Ask your administrator.")
 	}
-	return nil
+	return u.ID, nil
 }

@@ -40,7 +40,8 @@ func (f *fixture) signIn(name, password string, from ...netip.Addr) (string, ser
 	if len(from) > 0 {
 		source = from[0]
 	}
-	return f.SignIn(f.t.Context(), me, "us-west-2", name, password, source)
+	in, err := f.SignIn(f.t.Context(), me, "us-west-2", name, password, "", source)
+	return in.Cookie, in.Visitor, err
 }
 
 // confirmed makes a user who has chosen a password, and signs him in.
@@ -123,7 +124,7 @@ func TestFirstSignIn(t *testing.T) {
 	}
 	_, _, err = f.signIn("Jane@example.com", chosen)
 	wantWhy(t, "with another case", err, service.RefusedWrong)
-	_, _, err = f.SignIn(t.Context(), me, "eu-west-1", jane, chosen, home)
+	_, err = f.SignIn(t.Context(), me, "eu-west-1", jane, chosen, "", home)
 	wantWhy(t, "in another region", err, service.RefusedWrong)
 
 	u := f.readUser(jane)
@@ -199,6 +200,82 @@ func TestLockOut(t *testing.T) {
 		f.must(err)
 		// The administrator's operations are not concerned.
 		f.invite(jane)
+		f.must(f.store.Close())
+	})
+}
+
+// Nobody can lock somebody else out: not of a browser that he has signed in with, nor of the one in which he opens a link for another password, nor when he changes his
+// password, and an invitation lets him in anywhere.
+func TestLockOutOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, mails)
+		f.confirmed(jane)
+		id := f.readUser(jane).ID
+		in := func(password, known string) (service.SignedIn, error) {
+			return f.SignIn(t.Context(), me, "us-west-2", jane, password, known, home)
+		}
+		mine, err := in(chosen, "")
+		f.must(err)
+		lockOut := func() {
+			t.Helper()
+			for n := range 40 { // from her own address too
+				f.signIn(jane, "wrong", netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}))
+				f.signIn(fmt.Sprintf("u%d@example.com", n), "wrong")
+			}
+			_, err := in(chosen, "")
+			wantWhy(t, "an unknown browser", err, service.RefusedForNow)
+		}
+		lockOut()
+		for _, forged := range []string{id + ".", id + "." + strings.Repeat("A", 26), "x." + mine.Known, mine.Cookie} {
+			_, err = in(chosen, forged)
+			wantWhy(t, "a browser that says it is known", err, service.RefusedForNow)
+		}
+		again, err := in(chosen, mine.Known)
+		f.must(err)
+		if again.Known != mine.Known || again.Cookie == mine.Cookie {
+			t.Errorf("the browser is known as another: %+v", again)
+		}
+		_, err = in(chosen, "")
+		wantWhy(t, "an unknown browser still", err, service.RefusedForNow)
+		_, err = f.SignIn(t.Context(), me, "us-west-2", "john@example.com", chosen, mine.Known, home)
+		wantWhy(t, "her browser with another name", err, service.RefusedForNow)
+		for range 4 {
+			_, err := f.ChoosePassword(t.Context(), again.Cookie, "wrong", "another horse", home)
+			wantWhy(t, "a wrong old password", err, service.RefusedWrong)
+		}
+		cookie, err := f.ChoosePassword(t.Context(), again.Cookie, chosen, "another horse", home)
+		f.must(err)
+		for range 5 { // who is signed in guesses no faster
+			_, err := f.ChoosePassword(t.Context(), cookie, "wrong", "a third horse", home)
+			wantWhy(t, "a wrong old password", err, service.RefusedWrong)
+		}
+		_, err = f.ChoosePassword(t.Context(), cookie, "another horse", "a third horse", home)
+		wantWhy(t, "the sixth", err, service.RefusedForNow)
+
+		// A known browser guesses no faster than others.
+		for range 5 {
+			_, err = in("wrong", mine.Known)
+			wantWhy(t, "a known browser", err, service.RefusedWrong)
+		}
+		_, err = in("another horse", mine.Known)
+		wantWhy(t, "a known browser after five", err, service.RefusedForNow)
+
+		_, link, err := f.MakeReset(t.Context(), id)
+		f.must(err)
+		known, err := f.ResetPassword(t.Context(), link, "a third horse", home)
+		f.must(err)
+		lockOut()
+		_, err = in("a third horse", known)
+		f.must(err)
+
+		temporary := f.invite(jane)
+		last, err := f.SignIn(t.Context(), me, "us-west-2", jane, temporary, "", netip.MustParseAddr("203.0.113.9"))
+		f.must(err)
+		lockOut()
+		time.Sleep(appstream.BrowserTime)
+		lockOut()
+		_, err = in(temporary, last.Known)
+		wantWhy(t, "a browser of long ago", err, service.RefusedForNow)
 		f.must(f.store.Close())
 	})
 }
@@ -290,6 +367,18 @@ func (f *fixture) letters() (list []string) {
 	return list
 }
 
+// dropLetters has all letters be sent.
+func (f *fixture) dropLetters() {
+	f.t.Helper()
+	f.must(f.store.Update(f.t.Context(), func(tx store.Tx) error {
+		letters, err := store.List[appstream.Letter](tx, store.Query{Noun: appstream.NounLetter})
+		for n := range letters {
+			err = errors.Join(err, tx.AddEvent(store.Event{At: time.Now(), ID: letters[n].ID, Key: letters[n].Key, From: letters[n].State}), tx.Delete(&letters[n]))
+		}
+		return err
+	}))
+}
+
 func TestLetters(t *testing.T) {
 	f := newFixture(t, mails)
 	f.stack("one")
@@ -316,9 +405,34 @@ func TestLetters(t *testing.T) {
 	if got := strings.Join(f.letters(), ", "); got != "reset, stack one, welcome" {
 		t.Errorf("letters: %s", got)
 	}
+	// A notification that was not wanted at first can be had later, once.
+	f.dropLetters()
+	associate("two", true)
+	associate("two", true)
+	associate("one", true)
+	if got := strings.Join(f.letters(), ", "); got != "stack two" {
+		t.Errorf("letters after another notification: %s", got)
+	}
+	f.dropLetters()
+	f.user(jane, func(in *api.CreateUserInput) { in.MessageAction = types.MessageActionResend })
+	f.must(f.store.Update(t.Context(), func(tx store.Tx) error { // the mail server did not take it
+		letters, err := store.List[appstream.Letter](tx, store.Query{Noun: appstream.NounLetter})
+		letters[0].Due = time.Now().Add(15 * time.Minute)
+		return errors.Join(err, tx.Put(&letters[0]))
+	}))
+	f.user(jane, func(in *api.CreateUserInput) { in.MessageAction = types.MessageActionResend })
+	if due, err := f.store.NextDue(t.Context()); err != nil || due.After(time.Now()) {
+		t.Errorf("RESEND waits until %s, %v", due, err)
+	}
+	f.must(f.ForgotPassword(t.Context(), me, "us-west-2", "quiet@example.com", "de", home))
 	f.invite(jane) // what would be mailed later must not make it void
-	if got := strings.Join(f.letters(), ", "); got != "reset, stack one" {
+	if got := strings.Join(f.letters(), ", "); got != "reset" {
 		t.Errorf("letters after an invitation: %s", got)
+	}
+	_, err := f.DeleteUser(as(me), &api.DeleteUserInput{UserName: new("quiet@example.com"), AuthenticationType: pool})
+	f.must(err)
+	if got := f.letters(); len(got) != 0 {
+		t.Errorf("letters to a user who is gone: %v", got)
 	}
 	silent := newFixture(t)
 	silent.user(jane)
@@ -328,7 +442,7 @@ func TestLetters(t *testing.T) {
 	}
 }
 
-// A link for another password is good once, for a day, and the newest of several.
+// A link for another password is good once, for a day; of several any, and then none is.
 func TestReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, mails)
@@ -339,16 +453,22 @@ func TestReset(t *testing.T) {
 			f.must(err)
 			return link
 		}
-		reset := func(link, password string) error { return f.ResetPassword(t.Context(), link, password, home) }
+		reset := func(link, password string) error {
+			_, err := f.ResetPassword(t.Context(), link, password, home)
+			return err
+		}
 		old := link()
 		good := link()
-		wantWhy(t, "an older link", reset(old, "another horse"), service.RefusedLink)
+		if _, err := f.CheckReset(t.Context(), old); err != nil {
+			t.Errorf("an older link: %v", err)
+		}
 		for _, forged := range []string{"", ".", id + ".", id + ".A", strings.ToLower(good), good + "A"} {
 			wantWhy(t, "the link "+forged, reset(forged, "another horse"), service.RefusedLink)
 		}
 		wantWhy(t, "a weak password", reset(good, "short"), service.RefusedWeak)
 		f.must(reset(good, "another horse"))
 		wantWhy(t, "the link again", reset(good, "a third horse"), service.RefusedLink)
+		wantWhy(t, "an older link then", reset(old, "a third horse"), service.RefusedLink)
 		if f.visits(cookie) != service.RefusedVisit {
 			t.Error("a reset leaves visits")
 		}
@@ -365,6 +485,35 @@ func TestReset(t *testing.T) {
 		wantWhy(t, "of a disabled user", reset(disabled, "a third horse"), service.RefusedLink)
 		_, _, err = f.MakeReset(t.Context(), id)
 		refused(t, err, appstream.ResourceNotFound, "disabled")
+		f.must(f.store.Close())
+	})
+}
+
+// Whoever has links sent to somebody all the time neither fills his mailbox nor makes the link void that he is about to use.
+func TestResetFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, mails)
+		f.user(jane)
+		f.dropLetters()
+		id, mine, sent := f.readUser(jane).ID, "", 0
+		for start := time.Now(); time.Since(start) < appstream.ResetTime; time.Sleep(time.Minute) {
+			f.must(f.ForgotPassword(t.Context(), me, "us-west-2", jane, "", home))
+			if len(f.letters()) == 0 {
+				continue
+			}
+			f.dropLetters()
+			_, link, err := f.MakeReset(t.Context(), id)
+			f.must(err)
+			if sent++; sent == 1 {
+				mine = link
+			}
+			if _, err := f.CheckReset(t.Context(), mine); err != nil && time.Since(start) < time.Hour {
+				t.Fatalf("the link is void after %s", time.Since(start))
+			}
+		}
+		if sent > 30 {
+			t.Errorf("%d mails in a day", sent)
+		}
 		f.must(f.store.Close())
 	})
 }
@@ -441,6 +590,63 @@ func TestSessionsOfUsers(t *testing.T) {
 	if offers, _ := f.Offers(t.Context(), f.readUser(jane)); len(offers) != 0 {
 		t.Errorf("offers: %+v", offers)
 	}
+}
+
+// Who is disabled or deleted can go on with what he has for an hour, and one who is created again in his name is another person.
+func TestSessionsOfUsersWhoGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.pool(4, 0)
+		other := "john@example.com"
+		open := func(name string) appstream.Session {
+			claims := f.claims(name)
+			claims.UserPool, claims.Expires = true, time.Now().Add(time.Minute)
+			session, _, err := f.OpenSession(t.Context(), claims, "")
+			f.must(err)
+			return session
+		}
+		read := func(id string) appstream.Session { return f.editSession(id, func(*appstream.Session) {}) }
+		for _, name := range []string{jane, other} {
+			f.user(name)
+			f.assign(name, "desk")
+		}
+		johns, byURL := open(other), f.open(jane)
+		mine := open(jane)
+		if left := time.Until(mine.MaxEnd); left < 2*time.Hour {
+			t.Fatalf("the session ends in %s anyway", left)
+		}
+		_, err := f.DeleteUser(as(me), &api.DeleteUserInput{UserName: new(jane), AuthenticationType: pool})
+		f.must(err)
+		gone := read(mine.ID)
+		if left := time.Until(gone.MaxEnd); left != time.Hour || gone.Due.After(time.Now()) {
+			t.Errorf("the session of a user who is gone ends in %s; looked at in %s", left, time.Until(gone.Due))
+		}
+		if read(johns.ID).MaxEnd != johns.MaxEnd || read(byURL.ID).MaxEnd != byURL.MaxEnd {
+			t.Error("other people's sessions end")
+		}
+		f.user(jane)
+		f.assign(jane, "desk")
+		again := open(jane)
+		if again.ID == mine.ID {
+			t.Error("another person of the same name has the session of the one who is gone")
+		}
+		time.Sleep(30 * time.Minute)
+		for range 2 { // the second time changes nothing
+			_, err = f.DisableUser(as(me), &api.DisableUserInput{UserName: new(jane), AuthenticationType: pool})
+			f.must(err)
+			if left := time.Until(read(again.ID).MaxEnd); left != time.Hour {
+				t.Errorf("the session of a user who is disabled ends in %s", left)
+			}
+			if left := time.Until(read(mine.ID).MaxEnd); left != 30*time.Minute {
+				t.Errorf("the session that was to end in half an hour ends in %s", left)
+			}
+		}
+		d := appstream.PlanSession(appstream.SessionSnapshot{Session: read(again.ID), Instance: new(f.findInstance(again.InstanceID))}, time.Now().Add(time.Hour))
+		if d.Next.State != appstream.SessionExpired || d.Next.EndCode != appstream.EndByAdmin {
+			t.Errorf("after the hour: %s %s", d.Next.State, d.Next.EndCode)
+		}
+		f.must(f.store.Close())
+	})
 }
 
 // No text of a cookie or a link lets anybody in but the one that was given out.

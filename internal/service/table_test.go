@@ -114,7 +114,7 @@ var cannotOccur = []struct {
 	{"UpdateStack", appstream.ResourceInUse, "sessions keep the settings that they began with, so a stack can be updated while it is in use"},
 	{"UpdateStack", appstream.IncompatibleImage, "no setting of a stack asks anything of an image"},
 	{"UpdateStack", appstream.LimitExceeded, "nothing of a stack is counted that the model does not bound"},
-	{"BatchAssociateUserStack BatchDisassociateUserStack", appstream.OperationNotPermitted, "what is refused is refused by entry"},
+	{"BatchDisassociateUserStack", appstream.OperationNotPermitted, "what is refused is refused by entry"},
 	{"DescribeUsers", appstream.InvalidParameterCombination, "no two members exclude one another"},
 	{"DescribeUsers", appstream.ResourceNotFound, "it names nothing"},
 	{"CreateDirectoryConfig UpdateDirectoryConfig", appstream.InvalidRole, "a directory config has no role"},

@@ -32,6 +32,8 @@ func (s *Service) CreateUser(ctx context.Context, in *aws.CreateUserInput) (*aws
 				return appstream.Errorf(appstream.OperationNotPermitted, "The user %s does not exist, so there is nothing to send again. Leave MessageAction out to create it.", k.Name)
 			case err != nil:
 				return err
+			case u.Disabled:
+				return appstream.Errorf(appstream.OperationNotPermitted, "The user %s is disabled. Call EnableUser, and send it again.", k.Name)
 			case u.State != appstream.UserUnconfirmed:
 				return appstream.Errorf(appstream.OperationNotPermitted, "The user %s is %s: a password was chosen already. A new one can be chosen at the portal.", k.Name, u.State)
 			}
@@ -102,7 +104,10 @@ func (s *Service) EnableUser(ctx context.Context, in *aws.EnableUserInput) (*aws
 	return &aws.EnableUserOutput{}, nil
 }
 
-// DisableUser keeps a user from signing in, and signs him out of the portal. His sessions on fleets go on.
+// stayTime is how long sessions go on of a user who is disabled or deleted: about as long as AppStream's cookies.
+const stayTime = time.Hour
+
+// DisableUser keeps a user from signing in, and signs him out of the portal. His sessions on fleets end within stayTime.
 func (s *Service) DisableUser(ctx context.Context, in *aws.DisableUserInput) (*aws.DisableUserOutput, error) {
 	if err := s.enable(ctx, "DisableUser", "disable", in.AuthenticationType, in.UserName, false); err != nil {
 		return nil, err
@@ -115,19 +120,43 @@ func (s *Service) enable(ctx context.Context, op, verb string, auth types.Authen
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, "appstream:"+op, k, func(tx store.Tx, _ time.Time) error {
+	return s.change(ctx, "appstream:"+op, k, func(tx store.Tx, now time.Time) error {
 		var u appstream.User
 		if err := get(tx, k, &u); err != nil || u.Disabled == !enabled {
 			return err
 		}
 		if u.Disabled = !enabled; u.Disabled {
-			u.Visits, u.Reset = nil, "" // he is signed out everywhere
+			u.Visits, u.Resets = nil, nil // he is signed out everywhere
+			if err := dismiss(tx, &u, now); err != nil {
+				return err
+			}
 		}
 		return tx.Put(&u)
 	})
 }
 
-// DeleteUser takes a user out of the pool, with his associations. His sessions on fleets go on.
+// dismiss has the sessions of a user end within stayTime.
+func dismiss(tx store.Tx, u *appstream.User, now time.Time) error {
+	fleets, err := fleetsIn(tx, u.Key)
+	for n := range fleets {
+		sessions, failed := sessionsOf(tx, &fleets[n], u.Name, u.ID, userPool)
+		err = errors.Join(err, failed)
+		for n := range sessions {
+			if sessions[n].Dismiss(now.Add(stayTime)) {
+				sessions[n].Due = now // the engine looks when its time is over
+				err = errors.Join(err, tx.Put(&sessions[n]))
+			}
+		}
+	}
+	return err
+}
+
+// fleetsIn gives the fleets of the account and region that a key is of.
+func fleetsIn(tx store.Tx, k appstream.Key) ([]appstream.Fleet, error) {
+	return store.List[appstream.Fleet](tx, store.Query{Noun: appstream.NounFleet, Region: k.Region, Accounts: []string{k.Account}})
+}
+
+// DeleteUser takes a user out of the pool, with his associations and what was to be mailed to him. His sessions on fleets end within stayTime.
 func (s *Service) DeleteUser(ctx context.Context, in *aws.DeleteUserInput) (*aws.DeleteUserOutput, error) {
 	k, err := userKey(ctx, "delete", in.AuthenticationType, in.UserName)
 	if err != nil {
@@ -138,7 +167,7 @@ func (s *Service) DeleteUser(ctx context.Context, in *aws.DeleteUserInput) (*aws
 		if err := get(tx, k, &u); err != nil {
 			return err
 		}
-		return remove(tx, &u, now, "DeleteUser")
+		return errors.Join(dismiss(tx, &u, now), unsendAll(tx, &u, now, "DeleteUser"), remove(tx, &u, now, "DeleteUser"))
 	})
 	if err != nil {
 		return nil, err

@@ -12,12 +12,14 @@ import (
 )
 
 // BatchAssociateUserStack lets users of the pool use stacks. Each entry is done or refused by itself; associating what is associated already is no
-// error.
+// error. A stack with a fleet that is joined to a directory is not for users of the pool, and nothing of a batch with one is done.
 func (s *Service) BatchAssociateUserStack(ctx context.Context, in *aws.BatchAssociateUserStackInput) (*aws.BatchAssociateUserStackOutput, error) {
 	failed, err := s.eachUserStack(ctx, "BatchAssociateUserStack", in.UserStackAssociations, func(tx store.Tx, u *appstream.User, a types.UserStackAssociation, now time.Time) error {
-		had := u.Has(value(a.StackName))
-		u.Associate(value(a.StackName), value(a.SendEmailNotification))
-		if err := tx.Put(u); err != nil || had || !value(a.SendEmailNotification) {
+		if err := joined(tx, key(appstream.CallerFrom(ctx), appstream.NounStack, value(a.StackName))); err != nil {
+			return err
+		}
+		told := u.Associate(value(a.StackName), value(a.SendEmailNotification))
+		if err := tx.Put(u); err != nil || told || !value(a.SendEmailNotification) {
 			return err
 		}
 		return s.write(tx, u, appstream.LetterStack, value(a.StackName), "", now)
@@ -26,6 +28,18 @@ func (s *Service) BatchAssociateUserStack(ctx context.Context, in *aws.BatchAsso
 		return nil, err
 	}
 	return &aws.BatchAssociateUserStackOutput{Errors: failed}, nil
+}
+
+// joined refuses a stack with a fleet that is joined to a directory.
+func joined(tx store.Tx, stack appstream.Key) error {
+	fleets, err := store.List[appstream.Fleet](tx, store.Query{Noun: appstream.NounFleet, Region: stack.Region, Accounts: []string{stack.Account}, LinksTo: stack.ARN()})
+	for n := range fleets {
+		if join := fleets[n].View.DomainJoinInfo; err == nil && join != nil && value(join.DirectoryName) != "" {
+			err = appstream.Errorf(appstream.OperationNotPermitted, "The stack %s has the fleet %s, which is joined to the directory %s. Users of the user pool cannot be associated with it.",
+				stack.Name, fleets[n].Name, *join.DirectoryName)
+		}
+	}
+	return err
 }
 
 // BatchDisassociateUserStack takes stacks away from users of the pool. Disassociating what is not associated is no error.
@@ -118,7 +132,9 @@ func (s *Service) DescribeUserStackAssociations(ctx context.Context, in *aws.Des
 			of(&u)
 			return nil
 		}
-		return walk(tx, store.Query{Noun: appstream.NounUser, Region: c.Region, Accounts: []string{c.Account}, After: store.Position{Name: p.after.Name}}, func(u *appstream.User) bool {
+		q := store.Query{Noun: appstream.NounUser, Region: c.Region, Accounts: []string{c.Account}, After: store.Position{Name: p.after.Name},
+			LinksTo: key(c, appstream.NounStack, stack).ARN()}
+		return walk(tx, q, func(u *appstream.User) bool {
 			of(u)
 			return len(list) <= p.size
 		})
