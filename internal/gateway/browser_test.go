@@ -37,7 +37,7 @@ type desktop struct {
 // startDesktop needs Debian's tigervnc-standalone-server, openbox, xterm, xclip, x11-utils and x11-xserver-utils.
 func startDesktop(t *testing.T) *desktop {
 	dir := t.TempDir()
-	const display = ":87"
+	display := ":" + strconv.Itoa(100+os.Getpid()%50_000) // that no other test has
 	d := &desktop{socket: filepath.Join(dir, "rfb"), conns: map[net.Conn]bool{},
 		env: append(os.Environ(), "DISPLAY="+display, "HOME="+dir, "XAUTHORITY=")}
 	start := func(name string, args ...string) {

@@ -609,7 +609,8 @@ func TestSessionInBrowser(t *testing.T) {
 		t.Skip("ORIEL_TEST_BROWSER is not set")
 	}
 	p := newPerson(t)
-	env := append(os.Environ(), "DISPLAY=:88", "XAUTHORITY=")
+	display := ":" + strconv.Itoa(100+os.Getpid()%50_000) // that no other test has
+	env := append(os.Environ(), "DISPLAY="+display, "XAUTHORITY=")
 	start := func(name string, args ...string) {
 		cmd := exec.CommandContext(t.Context(), name, args...)
 		cmd.Env, cmd.Dir = env, t.TempDir()
@@ -621,7 +622,7 @@ func TestSessionInBrowser(t *testing.T) {
 			cmd.Wait()
 		})
 	}
-	start("Xvnc", ":88", "-rfbport", "-1", "-rfbunixpath", p.display, "-SecurityTypes", "None", "-geometry", "1280x720", "-depth", "24",
+	start("Xvnc", display, "-rfbport", "-1", "-rfbunixpath", p.display, "-SecurityTypes", "None", "-geometry", "1280x720", "-depth", "24",
 		"-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize")
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		root := exec.Command("xsetroot", "-solid", "#2b3440")

@@ -30,6 +30,18 @@ export function tool(name: string, label: string, run: () => void): HTMLButtonEl
   return button;
 }
 
+/** Has screen readers say something when they come to it. */
+export function say(text: string): void {
+  $("said").textContent = text;
+}
+
+/** Removes an element. If the focus is in it, it goes on to another one instead of being lost. */
+export function discard(element: Element, heir: HTMLElement): void {
+  const had = element.contains(document.activeElement);
+  element.remove();
+  if (had) heir.focus();
+}
+
 export const pause = (ms: number, signal?: AbortSignal) =>
   new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, ms);

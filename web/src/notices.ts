@@ -12,6 +12,8 @@ export interface Slip {
   /** What it says after the countdown. */
   after?: string;
   action?: { text: string; run?: () => void; href?: string };
+  /** Something ends if nobody does anything: screen readers say it at once. */
+  urgent?: boolean;
   /** For so long it is shown, in milliseconds; without it until it is dropped or dismissed. */
   lasts?: number;
 }
@@ -39,7 +41,8 @@ export class Notices {
     if (slip.until !== undefined) {
       const time = make("span", { className: "countdown" });
       time.setAttribute("aria-hidden", "true"); // or it would be said every second
-      text.append(" ", time, slip.after ? ` ${slip.after}` : "");
+      const left = make("span", { className: "unseen" }, clock(Math.ceil((slip.until - performance.now()) / 1000)));
+      text.append(" ", time, left, slip.after ? ` ${slip.after}` : "");
       this.#count(item, name, time, slip.until);
     }
     if (slip.action) item.append(this.#action(name, slip.action));
@@ -47,7 +50,7 @@ export class Notices {
     close.setAttribute("aria-label", words.dismiss);
     item.append(close);
     this.#shown.set(name, item);
-    $("notices").append(item);
+    $(slip.urgent ? "alarms" : "slips").append(item);
     if (slip.lasts) setTimeout(() => this.#shown.get(name) === item && !item.matches(":hover, :focus-within") && this.drop(name), slip.lasts);
   }
 

@@ -32,6 +32,8 @@ declare module "@novnc/novnc" {
     clipboardPasteFrom(text: string): void;
     sendKey(keysym: number, code: string | null, down?: boolean): void;
 
+    _canvas: HTMLCanvasElement;
+    _cursor: { _canvas: HTMLCanvasElement };
     _keyboard: { _target: HTMLElement; _allKeysUp(): void };
     _mousePos: { x?: number; y?: number };
     _handleMouseMove(x: number, y: number): void;

@@ -34,7 +34,9 @@ export class Prints {
     }
     this.#known = new Set(prints.map((print) => print.id));
     $("prints-none").hidden = prints.length > 0;
-    $("prints-list").replaceChildren(
+    const list = $("prints-list");
+    const focused = list.contains(document.activeElement);
+    list.replaceChildren(
       ...[...prints].sort((a, b) => Date.parse(b.printed) - Date.parse(a.printed)).map((print) => {
         const text = make("span", { className: "row-text" }, make("bdi", {}, print.title), make("small", {}, `${size(print.size)} · ${date(print.printed)}`));
         const link = make("a", { className: "row-main", href: printAddress(print.id), download: "", title: words.download },
@@ -44,6 +46,7 @@ export class Prints {
         return row;
       }),
     );
+    if (focused) (list.querySelector<HTMLElement>("a") ?? $("files")).focus();
   }
 
   async #remove(print: Print): Promise<void> {

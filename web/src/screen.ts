@@ -21,6 +21,10 @@ export class Screen extends RFB {
   constructor(target: HTMLElement, channel: Channel, private field: HTMLElement) {
     super(target, channel, { shared: true });
     this._keyboard._target = field; // before noVNC listens there, once it is connected
+    this._canvas.role = "img"; // for whom the field does not come first: fingers that feel for what is there
+    this._canvas.setAttribute("aria-labelledby", "desktop-name");
+    this._canvas.setAttribute("aria-describedby", "way-out");
+    this._cursor._canvas.ariaHidden = "true";
     this.background = "transparent";
     this.qualityLevel = 8; // from here on colours are not subsampled, which text needs
     this.compressionLevel = 2;

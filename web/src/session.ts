@@ -358,7 +358,7 @@ class Session implements Subject {
   #endsIn(seconds: number): void {
     const until = performance.now() + seconds * 1000;
     this.#notices.show("ending", {
-      icon: "clock", tone: "wait", text: words.endsIn(duration(seconds)), until, lasts: 60_000,
+      icon: "clock", tone: "wait", text: words.endsIn(duration(seconds)), until, lasts: 60_000, urgent: true,
     });
     const chip = $("ends");
     clearInterval(this.#endTimer);
@@ -375,7 +375,7 @@ class Session implements Subject {
     const stir = () => this.stage.screen()?.stir();
     this.#notices.show("idle", {
       icon: "clock", tone: "wait", text: words.idleIn, until: performance.now() + seconds * 1000,
-      after: matchMedia("(pointer: coarse)").matches ? words.touchToStay : words.moveToStay, action: { text: words.iAmHere, run: stir },
+      after: matchMedia("(pointer: coarse)").matches ? words.touchToStay : words.moveToStay, urgent: true, action: { text: words.iAmHere, run: stir },
     });
     // The mouse may be on the toolbar or a panel, of which the desktop knows nothing.
     const here = new AbortController();

@@ -1,6 +1,9 @@
 import { $, memory } from "./dom";
 
-/** The toolbar: comes when the pointer is at the top edge or the keyboard goes there, and leaves by itself. */
+/**
+ * The toolbar: comes when the pointer is at the top edge or the keyboard goes there, and leaves by itself. For Tab it is one stop, as toolbars are; the arrow keys go
+ * about in it.
+ */
 export class Toolbar {
   #edge = $("edge");
   #bar = $("bar");
@@ -29,10 +32,15 @@ export class Toolbar {
       this.rest(5000);
     });
     // What is to be seen under the toolbar leaves it room: it has as many rows as the window makes it have.
-    new ResizeObserver(() => this.#edge.parentElement?.style.setProperty("--bar", `${this.#bar.offsetTop + this.#bar.offsetHeight}px`)).observe(this.#bar);
+    new ResizeObserver(() => {
+      this.#edge.parentElement?.style.setProperty("--bar", `${this.#bar.offsetTop + this.#bar.offsetHeight}px`);
+      this.#place();
+    }).observe(this.#bar);
+    addEventListener("resize", () => this.#place());
 
     for (const tool of this.#bar.querySelectorAll<HTMLButtonElement>("[data-panel]")) {
       const panel = $<HTMLDialogElement>(tool.dataset["panel"] ?? "");
+      panel.tabIndex = -1; // it can have the focus when nothing is left in it that could
       tool.onclick = () => (panel.open ? panel.close() : this.open(panel, tool));
       panel.addEventListener("close", () => {
         tool.setAttribute("aria-expanded", "false");
@@ -46,6 +54,8 @@ export class Toolbar {
       });
     }
     this.#bar.addEventListener("keydown", (event) => this.#move(event));
+    this.#bar.addEventListener("focusin", (event) => this.#stop(event.target as HTMLElement));
+    this.#stop(this.#tools()[0]);
     // A press on the desktop closes what is open and goes on to the desktop.
     $("desktop").addEventListener("pointerdown", () => {
       this.closePanels();
@@ -86,20 +96,34 @@ export class Toolbar {
     const used = hovered || this.#bar.contains(document.activeElement) || document.querySelector("dialog[open]");
     if (this.#pin.checked || this.#kept || used) return;
     this.#edge.dataset["shown"] = "false";
+    delete this.#edge.dataset["greeting"];
     this.#grip.setAttribute("aria-expanded", "false");
+  }
+
+  /** Shows the toolbar at the beginning, with the way that leads to it from the desktop, which has all other keys. */
+  greet(): void {
+    this.#edge.dataset["greeting"] = "true";
+    this.rest(5000);
   }
 
   focus(): void {
     this.show();
-    this.#tools()[0]?.focus();
+    const tools = this.#tools();
+    (tools.find((tool) => tool.tabIndex === 0) ?? tools[0])?.focus();
   }
 
   open(panel: HTMLDialogElement, tool: HTMLButtonElement): void {
     this.closePanels();
     panel.show();
     tool.setAttribute("aria-expanded", "true");
-    // Below its button, as far as the window lets it be.
-    const box = tool.getBoundingClientRect();
+    this.#place();
+  }
+
+  /** Puts the open panel below its button, as far as the window lets it be. */
+  #place(): void {
+    const panel = document.querySelector<HTMLDialogElement>("dialog.panel[open]");
+    const box = panel && document.querySelector(`[data-panel=${panel.id}]`)?.getBoundingClientRect();
+    if (!box) return;
     const half = panel.offsetWidth / 2 + 8;
     panel.style.top = `${this.#bar.getBoundingClientRect().bottom + 10}px`; // the toolbar has two rows in a narrow window
     panel.style.maxHeight = `calc(100dvh - ${this.#bar.getBoundingClientRect().bottom + 20}px)`;
@@ -112,6 +136,11 @@ export class Toolbar {
 
   #tools(): HTMLButtonElement[] {
     return [...this.#bar.querySelectorAll<HTMLButtonElement>("button:not([hidden])")];
+  }
+
+  /** Makes a tool the one that Tab stops at. */
+  #stop(here: HTMLElement | undefined): void {
+    for (const tool of this.#bar.querySelectorAll("button")) tool.tabIndex = tool === here ? 0 : -1;
   }
 
   #move(event: KeyboardEvent): void {

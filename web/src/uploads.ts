@@ -1,4 +1,4 @@
-import { $, icon, make, tool } from "./dom";
+import { $, discard, icon, make, say, tool } from "./dom";
 import { size } from "./form";
 import { refusal } from "./info";
 import type { Notices } from "./notices";
@@ -67,7 +67,7 @@ export class Uploads {
       make("span", { className: "row-text", role: "alert" }, make("bdi", {}, words.taken(upload.name))),
       button(words.replace, go(() => undefined)),
       button(words.keepBoth, go(() => (upload.name = this.#free(upload)))),
-      tool("close", words.doNotUpload(upload.name), () => upload.row.remove()),
+      tool("close", words.doNotUpload(upload.name), () => this.#remove(upload)),
     );
   }
 
@@ -81,12 +81,14 @@ export class Uploads {
   }
 
   #enqueue(upload: Upload): void {
+    const answered = upload.row.contains(document.activeElement);
     upload.row.className = "row";
     upload.row.replaceChildren(
       make("span", { className: "picture" }, icon("upload")),
       make("span", { className: "row-text" }, make("bdi", {}, upload.name), make("small", {}, words.waiting)),
       tool("close", words.cancelUpload(upload.name), () => this.#cancel(upload)),
     );
+    if (answered) upload.row.querySelector("button")?.focus();
     this.#queue.push(upload);
     this.#next();
   }
@@ -139,7 +141,9 @@ export class Uploads {
     upload.row.classList.add("done");
     upload.row.querySelector("small")?.replaceChildren(words.uploaded);
     upload.row.querySelector("progress")?.remove();
-    upload.row.querySelector(".tool")?.remove();
+    const cancel = upload.row.querySelector(".tool");
+    if (cancel) discard(cancel, $("files-upload"));
+    say(upload.row.querySelector(".row-text")?.textContent ?? "");
     setTimeout(() => upload.row.remove(), 4000);
     this.place.done(upload.path);
   }
@@ -150,13 +154,17 @@ export class Uploads {
       make("span", { className: "picture" }, icon("alert")),
       make("span", { className: "row-text", role: "alert" }, make("bdi", {}, message)),
       ...(retry ? [make("button", { type: "button", className: "button", onclick: () => this.#enqueue(upload) }, words.tryAgain)] : []),
-      tool("close", words.dismiss, () => upload.row.remove()),
+      tool("close", words.dismiss, () => this.#remove(upload)),
     );
     if (!this.place.open()) this.notices.show("uploads", { icon: "alert", tone: "bad", text: message, lasts: 12_000 });
   }
 
+  #remove(upload: Upload): void {
+    discard(upload.row, $("files-upload"));
+  }
+
   #cancel(upload: Upload): void {
-    upload.row.remove();
+    this.#remove(upload);
     this.#queue = this.#queue.filter((other) => other !== upload);
     if (this.#current?.upload === upload) this.#current.request.abort();
   }

@@ -1,4 +1,4 @@
-import { $ } from "./dom";
+import { $, say } from "./dom";
 
 /** What lies over the desktop while there is none to be seen. */
 export interface Look {
@@ -27,11 +27,16 @@ export interface Action {
 export type PageState = "connecting" | "connected" | "reconnecting" | "waiting" | "imaging" | "ended";
 
 export function setState(state: PageState): void {
+  if (state === "connected") said = "";
   document.documentElement.dataset["state"] = state;
 }
 
-/** Shows a look. Only what differs is touched, so that screen readers say only that. */
+let said = "";
+
+/** Shows a look, and has screen readers say it: not again when nothing but a number has changed, which is a countdown. */
 export function show(state: PageState, look: Look): void {
+  const words = [look.title, look.text, look.reason].filter(Boolean).join(". ");
+  if (words.replace(/\d+/g, "") !== said.replace(/\d+/g, "")) say((said = words));
   $("card").dataset["tone"] = look.tone;
   $("emblem").dataset["icon"] = look.icon;
   put($("veil-title"), look.title);
@@ -46,12 +51,15 @@ export function show(state: PageState, look: Look): void {
       const li = document.createElement("li");
       li.textContent = text;
       li.dataset["step"] = step;
+      if (step === "now") li.setAttribute("aria-current", "step");
       return li;
     }),
   );
 
   offer(look.actions ?? (look.action ? [look.action] : []));
   setState(state);
+  // Tab goes on from here to what can be done; a key that was meant for the desktop does nothing.
+  if (state === "ended" && !document.activeElement?.closest("#veil, dialog")) $("card").focus({ preventScroll: true });
 }
 
 let offered: Action[] = [];

@@ -2,7 +2,7 @@
 import type { Channel, End } from "./channel";
 import { Clipboard } from "./clipboard";
 import { Display } from "./display";
-import { $ } from "./dom";
+import { $, say } from "./dom";
 import { milliseconds } from "./form";
 import { Keyboard } from "./keyboard";
 import { Screen } from "./screen";
@@ -59,7 +59,8 @@ async function stream(channel: Channel): Promise<End & { steady: boolean }> {
       setState("connected");
       ghost.drop();
       focusDesktop();
-      toolbar.rest(3500);
+      toolbar.greet();
+      say($("desktop-name").textContent ?? "");
       subject.shown();
     });
     // A display that speaks no RFB, or breaks off: noVNC says so, and closes the channel in its own time.

@@ -51,7 +51,7 @@ export class WindowList {
     $("windows-none").hidden = windows.length > 0;
     const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("#windows-list [data-window]")?.dataset["window"];
     $("windows-list").replaceChildren(...windows.map((w) => this.#row(w)));
-    if (focused) document.querySelector<HTMLElement>(`[data-window="${focused}"] button`)?.focus();
+    if (focused) (document.querySelector<HTMLElement>(`[data-window="${focused}"] button`) ?? $("windows-list").querySelector("button") ?? this.#panel).focus();
   }
 
   #row(w: AppWindow): HTMLElement {

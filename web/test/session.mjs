@@ -6,13 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
+import { barriers } from "./access.mjs";
 
 const control = (what, body) =>
   fetch(`${process.env.ORIEL_CONTROL}/${what}`, body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }).then((r) => r.text());
 const behind = async () => JSON.parse(await control("state"));
 const address = `${process.env.ORIEL_SERVER}/stream/s1`;
-const shots = process.env.ORIEL_SCREENSHOTS;
-if (shots) mkdirSync(shots, { recursive: true });
 const local = mkdtempSync(join(tmpdir(), "oriel-"));
 
 const browser = await chromium.launch({
@@ -782,148 +781,172 @@ const tests = {
   },
 };
 
-/** Every screen, to be looked at: in both colours, wide and narrow. */
-async function gallery(only) {
+/** Every screen of the viewer: held to what every page is held to, and kept as a picture. */
+async function screens(only) {
   const { folder } = await behind();
-  for (const [colorScheme, size] of [["dark", "wide"], ["light", "wide"], ["dark", "narrow"], ["light", "narrow"]]) {
-    const c = await context({ colorScheme, ...(size === "narrow" && phone) });
-    const page = await c.newPage();
-    const take = async (name, prepare) => {
-      if (only.length && !only.some((o) => name.includes(o))) return;
-      await prepare();
-      await page.waitForTimeout(500);
-      await page.screenshot({ path: join(shots, `${name}-${size}-${colorScheme}.png`) });
-    };
-    const panel = (name) => press(page, `[data-panel=${name}]`);
-    await take("preparing", () => begin(page, "DESKTOP", { state: "PENDING" }));
-    for (const style of ["red", "light-blue", "blue", "pink"]) {
-      const themed = async (view, info) => {
-        await control(`reset?view=${view}`);
-        await control("theme", theme(style));
-        await control("info", info);
-        await page.goto(address);
-      };
-      await take(`theme-${style}-preparing`, () => themed("DESKTOP", { state: "PENDING" }));
-      await take(`theme-${style}-home`, async () => {
-        await themed("APP", {});
-        await shown(page, "#home .app");
-      });
-      await take(`theme-${style}-ended`, async () => {
-        await themed("DESKTOP", { redirectURL: "https://portal.example.com/studio", feedbackURL: "https://example.com/feedback" });
-        await state(page, "connected");
-        await control("info", { state: "EXPIRED", endCode: "user", reason: "You ended it." });
-        await control("close?code=4011");
-        await state(page, "ended");
-      });
-    }
-    await take("home", () => begin(page, "APP"));
-    await take("home-large", () => begin(page, "APP", { apps: 16 }));
-    await take("home-starting", async () => {
-      await begin(page, "APP", {}, [terminal]);
-      await press(page, "#home-tool");
-      await page.route("**/launch", () => undefined);
-      await page.click("[data-name=app-1]");
-      await page.mouse.move(5, 600);
+  const c = await context({ hasTouch: true }); // so that there is a touch keyboard to be raised
+  const page = await c.newPage();
+  const look = async (name, prepare) => {
+    if (only.length && !only.some((o) => name.includes(o))) return;
+    await prepare();
+    problems.push(...(await barriers(page, name)));
+  };
+  const panel = (name) => press(page, `[data-panel=${name}]`);
+  const themed = async (style, view, info) => {
+    await control(`reset?view=${view}`);
+    await control("theme", theme(style));
+    await control("info", info);
+    await page.goto(address);
+  };
+  const ended = async (endCode) => {
+    await control("info", { state: "EXPIRED", endCode, reason: "It is over." });
+    await control("close?code=4011");
+    await state(page, "ended");
+  };
+  await look("preparing", () => begin(page, "DESKTOP", { state: "PENDING", reason: "The instance is being started." }));
+  await look("theme-pink-preparing", () => themed("pink", "DESKTOP", { state: "PENDING" }));
+  for (const style of ["red", "blue"]) {
+    await look(`theme-${style}-home`, async () => {
+      await themed(style, "APP", {});
+      await shown(page, "#home .app");
     });
-    await page.unroute("**/launch");
-    await take("windows", async () => {
-      await begin(page, "APP", {}, [editor, terminal, { id: 11, title: "Zeichenprogramm für Schaltpläne — Entwurf mit einem sehr langen Namen.kicad", class: "kicad" }]);
-      await panel("windows");
-    });
-    await take("applications", async () => {
-      await begin(page, "DESKTOP");
-      await panel("applications");
-    });
-    await take("files", async () => {
-      await begin(page, "DESKTOP");
-      rmSync(join(folder, "Aufnahme.wav"), { force: true });
-      for (const [name, bytes] of [["Budget 2026.ods", 48_231], ["Entwurf für Grace.odt", 1_204_331], ["履歴書.pdf", 733_000], ["تقرير.txt", 902]]) writeFileSync(join(folder, name), Buffer.alloc(bytes));
-      await control("prints", [{ id: "p1", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
-      await panel("files");
-      await control("slow?is=400000");
-      await page.setInputFiles("#files-pick", [{ name: "Aufnahme.wav", mimeType: "audio/wav", buffer: Buffer.alloc(4_000_000) }, { name: "Budget 2026.ods", mimeType: "x/y", buffer: Buffer.alloc(10) }]);
-      await page.waitForTimeout(1500);
-    });
-    await take("files-delete", async () => {
-      await begin(page, "DESKTOP");
-      writeFileSync(join(folder, "Budget 2026.ods"), Buffer.alloc(2000));
-      await panel("files");
-      await page.click("[aria-label='Delete Budget 2026.ods']");
-    });
-    await take("files-drop", async () => {
-      await begin(page, "DESKTOP");
-      await page.evaluate(() => {
-        const transfer = new DataTransfer();
-        transfer.items.add(new File(["x"], "x"));
-        dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, cancelable: true }));
-      });
-    });
-    await take("typing", async () => {
-      await begin(page, "DESKTOP");
-      await page.mouse.click(250, 300);
-      await until("an empty edge", () => page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
-      const keys = await c.newCDPSession(page);
-      await keys.send("Input.imeSetComposition", { text: "にほん", selectionStart: 3, selectionEnd: 3 });
-    });
-    await take("sound", async () => {
-      await begin(page, "DESKTOP");
-      await panel("sound");
-    });
-    await take("clipboard", async () => {
-      await begin(page, "DESKTOP", { rules: { copyOut: false, copyInMax: 4096 } });
-      await panel("clipboard");
-    });
-    await take("leave", async () => {
-      await begin(page, "DESKTOP");
-      await panel("leaving");
-    });
-    await take("end", async () => {
-      await begin(page, "DESKTOP");
-      await panel("leaving");
-      await page.click("#end");
-    });
-    await take("notices", async () => {
-      await begin(page, "DESKTOP");
-      await page.waitForTimeout(500);
-      await control("prints", [{ id: "p2", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
-      await control("notice", { notice: "ending", in: 299 });
-      await control("notice", { notice: "idle", in: 60 });
-      await control("notice", { notice: "clipboard", direction: "in", reason: "length", max: 4096 });
-      await press(page, "#name");
-    });
-    await take("disconnected", async () => {
-      await begin(page, "DESKTOP");
-      await panel("leaving");
-      await page.click("#leave");
-    });
-    await take("elsewhere", async () => {
-      await begin(page, "DESKTOP");
-      await control("close?code=4012");
-      await says(page, "#veil-title", /another window/);
-    });
-    await take("idle", async () => {
-      await begin(page, "DESKTOP");
-      await control("close?code=4013");
-      await says(page, "#veil-title", /nobody/);
-    });
-    for (const endCode of ["user", "admin", "away", "duration", "fleet", "instance", "start"]) {
-      await take(`ended-${endCode}`, async () => {
-        await begin(page, "DESKTOP", { feedbackURL: "https://example.com/feedback", ...(endCode === "user" && { redirectURL: "https://portal.example.com/studio" }) });
-        await control("info", { state: "EXPIRED", endCode, reason: "It is over." });
-        await control("close?code=4011");
-        await says(page, "#veil-title", /./);
-        await state(page, "ended");
-      });
-    }
-    await c.close();
   }
+  await look("theme-light-blue-ended", async () => {
+    await themed("light-blue", "DESKTOP", { redirectURL: "https://portal.example.com/studio", feedbackURL: "https://example.com/feedback" });
+    await state(page, "connected");
+    await ended("user");
+    await page.click("text=Stay here");
+  });
+  await look("desktop", async () => {
+    await begin(page, "DESKTOP");
+    await press(page, "#name");
+  });
+  await look("home-large", async () => {
+    await begin(page, "APP", { apps: 16 });
+    await shown(page, "#apps-search");
+  });
+  await look("home-empty", async () => {
+    await begin(page, "APP", { apps: 0 });
+    await shown(page, "#apps-none");
+  });
+  await look("home-starting", async () => {
+    await begin(page, "APP", {}, [terminal]);
+    await press(page, "#home-tool");
+    await page.route("**/launch", () => undefined);
+    await page.click("[data-name=app-1]");
+    await page.mouse.move(5, 600);
+  });
+  await page.unroute("**/launch");
+  await look("windows", async () => {
+    await begin(page, "APP", {}, [editor, terminal, { id: 11, title: "Zeichenprogramm für Schaltpläne — Entwurf mit einem sehr langen Namen.kicad", class: "kicad" }]);
+    await panel("windows");
+    await shown(page, "#windows-list .row");
+  });
+  await look("no-windows", async () => {
+    await begin(page, "DESKTOP");
+    await panel("windows");
+    await shown(page, "#windows-none");
+  });
+  await look("applications", async () => {
+    await begin(page, "DESKTOP");
+    await panel("applications");
+    await shown(page, "#applications .app");
+  });
+  await look("no-files", async () => {
+    await begin(page, "DESKTOP");
+    await panel("files");
+    await shown(page, "#files-none");
+    await page.click("#files-new");
+    await page.fill("#files-new-name", "a/b");
+    await page.keyboard.press("Enter");
+    await shown(page, "#files-error");
+  });
+  await look("files", async () => {
+    await begin(page, "DESKTOP");
+    for (const [name, bytes] of [["Budget 2026.ods", 48_231], ["Entwurf für Grace.odt", 1_204_331], ["履歴書.pdf", 733_000], ["تقرير.txt", 902]]) writeFileSync(join(folder, name), Buffer.alloc(bytes));
+    mkdirSync(join(folder, "Bilder & Töne"), { recursive: true });
+    await control("prints", [{ id: "p1", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
+    await panel("files");
+    await control("slow?is=400000");
+    await page.setInputFiles("#files-pick", [{ name: "Aufnahme.wav", mimeType: "audio/wav", buffer: Buffer.alloc(8_000_000) }, { name: "Budget 2026.ods", mimeType: "x/y", buffer: Buffer.alloc(10) }]);
+    await says(page, "#uploads", /of 8 MB/);
+  });
+  await look("files-delete", async () => {
+    await begin(page, "DESKTOP");
+    await panel("files");
+    await page.click("[aria-label='Delete Budget 2026.ods']");
+  });
+  await look("files-failed", async () => {
+    await begin(page, "DESKTOP");
+    await control(`refuse?what=${encodeURIComponent("PUT /files/")}&words=${encodeURIComponent("The disk of the session is full.")}`);
+    await panel("files");
+    await drop(page, [["small.txt", "text"]]);
+    await shown(page, "#uploads .failed");
+  });
+  await look("files-drop", async () => {
+    await begin(page, "DESKTOP");
+    await page.evaluate(() => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File(["x"], "x"));
+      dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, cancelable: true }));
+    });
+  });
+  for (const name of ["sound", "keyboard", "display", "leaving"]) {
+    await look(name, async () => {
+      await begin(page, "DESKTOP");
+      await until("the panels", () => page.evaluate(() => document.querySelector("#details").children.length > 0));
+      await panel(name);
+    });
+  }
+  await look("clipboard", async () => {
+    await begin(page, "DESKTOP", { rules: { copyOut: false, copyInMax: 4096 } });
+    await panel("clipboard");
+  });
+  await look("ending", async () => {
+    await begin(page, "DESKTOP");
+    await panel("leaving");
+    await page.click("#end");
+  });
+  await look("notices", async () => {
+    await begin(page, "DESKTOP");
+    await until("a question for news", async () => (await behind()).waiting > 0);
+    await control("prints", [{ id: "p2", title: "Rechnung 2026-11", size: 48_213, printed: new Date().toISOString() }]);
+    await control("notice", { notice: "ending", in: 299 });
+    await control("notice", { notice: "idle", in: 60 });
+    await control("notice", { notice: "clipboard", direction: "in", reason: "length", max: 4096 });
+    await shown(page, "[data-slip=clipboard]");
+    await press(page, "#name");
+  });
+  await look("disconnected", async () => {
+    await begin(page, "DESKTOP");
+    await panel("leaving");
+    await page.click("#leave");
+    await state(page, "ended");
+  });
+  await look("elsewhere", async () => {
+    await begin(page, "DESKTOP");
+    await control("close?code=4012");
+    await says(page, "#veil-title", /another window/);
+  });
+  for (const endCode of ["user", "instance"]) {
+    await look(`ended-${endCode}`, async () => {
+      await begin(page, "DESKTOP", { feedbackURL: "https://example.com/feedback" });
+      await ended(endCode);
+    });
+  }
+  await look("reconnecting", async () => {
+    await begin(page, "DESKTOP");
+    await page.route("**/info*", (route) => route.abort());
+    await control("close?code=4004");
+    await says(page, "#veil-text", /Next attempt/);
+  });
+  await page.unroute("**/info*");
+  await c.close();
 }
 
 let failed = 0;
 const only = process.argv.slice(2);
-if (shots) {
-  await gallery(only);
-} else {
+if (!process.env.ORIEL_SCREENSHOTS) {
   const t = { context: await context() };
   t.page = await t.context.newPage();
   for (const [name, run] of Object.entries(tests)) {
@@ -941,6 +964,13 @@ if (shots) {
       console.log(`FAIL  ${name}: ${problem}`);
     }
   }
+}
+{
+  const began = Date.now();
+  await screens(only);
+  for (const problem of problems) console.log(`FAIL  ${problem}`);
+  failed += problems.length;
+  console.log(`${problems.length ? "FAIL" : "ok   "} every screen (${Date.now() - began} ms)`);
 }
 await browser.close();
 process.exit(failed ? 1 : 0);
