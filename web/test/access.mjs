@@ -102,7 +102,8 @@ async function examine({ rules, least, dark }) {
     }
     if (!e.matches(controls) || style.display === "inline") continue;
     const target = e.matches("[type=radio], [type=checkbox]") ? (e.closest("label") ?? e).getBoundingClientRect() : box;
-    const enough = e.matches("a:not(.button, .tool, .row-main), #grip") ? 24 : least; // links in lines of text, and what must not cover the desktop
+    // Links stand in lines of text; the grip must cover nothing of the desktop, and the toolbar comes without it too, when the mouse is at the edge.
+    const enough = e.matches("#grip") ? 10 : e.matches("a:not(.button, .tool, .row-main)") ? 24 : least;
     if (Math.round(target.width) < enough || Math.round(target.height) < enough) found.push(`${say(e)} is only ${Math.round(target.width)} × ${Math.round(target.height)}`);
   }
   return found;

@@ -1,7 +1,7 @@
 // Looks at a person's session through a real browser. TestSessionInBrowser in internal/web starts it, is the gateway at
 // ORIEL_SERVER and does at ORIEL_CONTROL what happens behind the viewer's back. Arguments are parts of the tests' names.
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
@@ -784,6 +784,7 @@ const tests = {
 /** Every screen of the viewer: held to what every page is held to, and kept as a picture. */
 async function screens(only) {
   const { folder } = await behind();
+  for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
   const c = await context({ hasTouch: true }); // so that there is a touch keyboard to be raised
   const page = await c.newPage();
   const look = async (name, prepare) => {

@@ -126,7 +126,6 @@ var german = map[string]string{
 	"applications":        "Anwendungen",
 	"applications_of":     "Anwendungen von %s",
 	"desktop_of":          "Desktop von %s",
-	"keyboard_of":         "Tastatur von %s",
 	"search_applications": "Anwendungen durchsuchen",
 	"search":              "Suchen",
 	"back_to_windows":     "Zurück zu den Fenstern",

@@ -126,7 +126,6 @@ var english = map[string]string{
 	"applications":        "Applications",
 	"applications_of":     "Applications of %s",
 	"desktop_of":          "Desktop of %s",
-	"keyboard_of":         "Keyboard of %s",
 	"search_applications": "Search the applications",
 	"search":              "Search",
 	"back_to_windows":     "Back to the windows",
