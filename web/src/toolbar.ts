@@ -108,8 +108,7 @@ export class Toolbar {
 
   focus(): void {
     this.show();
-    const tools = this.#tools();
-    (tools.find((tool) => tool.tabIndex === 0) ?? tools[0])?.focus();
+    this.#tools()[0]?.focus();
   }
 
   open(panel: HTMLDialogElement, tool: HTMLButtonElement): void {
