@@ -175,6 +175,9 @@ func (c *getObjectCommand) Run(ctx context.Context) error {
 	_, err = io.Copy(to, object)
 	if to != os.Stdout {
 		err = cmp.Or(err, to.Close())
+		if info, statErr := os.Lstat(c.File); err != nil && statErr == nil && info.Mode().IsRegular() {
+			err = errors.Join(err, os.Remove(c.File)) // half an object is none
+		}
 	}
 	return err
 }

@@ -66,6 +66,8 @@ func (c *Config) Check() error {
 	c.checkRates(&k)
 	c.Archives.check(&k, "archives")
 	c.Objects.check(&k, "objects")
+	same := c.Objects.Bucket == c.Archives.Bucket && c.Objects.Endpoint == c.Archives.Endpoint && c.Objects.Prefix == c.Archives.Prefix
+	k.must(c.Objects.Bucket == "" || !same, "objects.prefix", "the archives are in s3://%s/%s too; give one of them another prefix", c.Objects.Bucket, c.Objects.Prefix)
 	c.checkImages(&k)
 	c.checkNetworks(&k)
 	c.checkTypes(&k)

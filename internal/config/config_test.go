@@ -138,6 +138,7 @@ func TestRefusals(t *testing.T) {
 		{"archives: region", "[archives]\nbucket = 'oriel'\nregion = 'a b'", "archives.region: "},
 		{"objects without a bucket", "[objects]\nregion = 'eu-central-1'", "objects.bucket: name the bucket that the other settings of [objects]"},
 		{"objects: bucket", "[objects]\nbucket = 'My_Bucket'", "objects.bucket: \"My_Bucket\" cannot name a bucket"},
+		{"objects where archives are", "[archives]\nbucket = 'oriel'\nprefix = 'lab'\n[objects]\nbucket = 'oriel'\nprefix = 'lab/'", "objects.prefix: the archives are in s3://oriel/lab/ too"},
 		{"archives: credentials", "[archives]\nbucket = 'oriel'\ncredentials = 'nowhere'", "nowhere: no such file"},
 		{"unknown rate", "[rates]\nreads = 1", "there is no key rates.reads; did you mean read?"},
 		{"duration", "\n\nsim_delay = '2 parrots'", "oriel.toml:3:"},

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"io/fs"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -17,10 +18,7 @@ func (s *Service) object(ctx context.Context, member string, from *types.S3Locat
 		return nil, at, err
 	}
 	data, err := objects.Read(ctx, s.cfg.Objects, at, max)
-	if errors.Is(err, objects.ErrNotFound) {
-		err = missingObject(appstream.ResourceNotFound, at, member)
-	}
-	return data, at, err
+	return data, at, refusedObject(err, appstream.ResourceNotFound, at, member)
 }
 
 // hasObject refuses an object that a member names and that is not there, with OperationNotPermitted: the model gives CreateAppBlock no
@@ -30,10 +28,7 @@ func (s *Service) hasObject(ctx context.Context, member string, named *types.S3L
 	if err == nil {
 		_, err = s.cfg.Objects.Stat(ctx, at)
 	}
-	if errors.Is(err, objects.ErrNotFound) {
-		return missingObject(appstream.OperationNotPermitted, at, member)
-	}
-	return err
+	return refusedObject(err, appstream.OperationNotPermitted, at, member)
 }
 
 // location is the object of the caller that a member names.
@@ -45,6 +40,13 @@ func location(ctx context.Context, member string, named *types.S3Location) (obje
 	return at, nil
 }
 
-func missingObject(kind appstream.Kind, at objects.Location, member string) error {
-	return appstream.Errorf(kind, "The object %.300s of %s for account %s does not exist. Put it there with oriel objects put.", at, member, at.Account)
+// refusedObject says what the caller can do about an object that cannot be read; missing is the kind of error for one that is not there.
+func refusedObject(err error, missing appstream.Kind, at objects.Location, member string) error {
+	switch {
+	case errors.Is(err, objects.ErrNotFound):
+		return appstream.Errorf(missing, "The object %.300s of %s for account %s does not exist. Put it there with oriel objects put.", at, member, at.Account)
+	case errors.Is(err, fs.ErrPermission):
+		return appstream.Errorf(appstream.OperationNotPermitted, "The server may not read the object %.300s of %s for account %s. Let its user read it, or put it there with oriel objects put.", at, member, at.Account)
+	}
+	return err
 }

@@ -2,10 +2,13 @@ package service_test
 
 import (
 	"bytes"
+	"context"
 	"image"
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"io"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/objects"
+	"github.com/oriel-project/oriel/internal/service"
 	"github.com/oriel-project/oriel/internal/theme"
 )
 
@@ -154,6 +158,13 @@ func TestLifeOfATheme(t *testing.T) {
 	}
 }
 
+// barred are objects that the server may put and not read.
+type barred struct{ objects.Store }
+
+func (barred) Open(context.Context, objects.Location) (io.ReadCloser, objects.Info, error) {
+	return nil, objects.Info{}, fs.ErrPermission
+}
+
 // themeRows are the rows of the table that are about themes.
 func themeRows() []row {
 	brand := func(f *fixture) {
@@ -203,6 +214,8 @@ func themeRows() []row {
 			in: themeInput(logo(inBrand("theirs.png"))), want: appstream.ResourceNotFound, says: "brand/theirs.png"},
 		{name: "out of the bucket", given: func(f *fixture) { brand(f); f.object(other, "theirs.png", drawing(f.t, "png", 10, 10)) },
 			in: themeInput(logo(inBrand("../../" + other + "/brand/theirs.png"))), want: appstream.ResourceNotFound, says: "does not exist"},
+		{name: "an object that the server may not read", setup: func(c *service.Config) { c.Objects = barred{c.Objects} }, given: brand, in: themeInput(),
+			want: appstream.OperationNotPermitted, says: "The server may not read the object brand/logo.jpg of OrganizationLogoS3Location"},
 		{name: "no key", given: brand, in: themeInput(logo(&types.S3Location{S3Bucket: new("brand")})), want: appstream.Validation, says: "OrganizationLogoS3Location.S3Key"},
 		{name: "too wide", given: having("wide.png", picture("png", 1001, 10)), in: themeInput(logo(inBrand("wide.png"))),
 			want: appstream.OperationNotPermitted, says: "1001 × 10 pixels, and may have 1000 × 500"},
