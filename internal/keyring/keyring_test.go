@@ -386,12 +386,12 @@ func TestTraces(t *testing.T) {
 	}
 	var got []string
 	err = f.store.View(t.Context(), func(tx store.Tx) error {
-		lines, err := tx.Audits(0)
+		lines, err := tx.Audits(store.LogQuery{})
 		for _, l := range slices.Backward(lines) {
 			got = append(got, l.Operation+" "+l.Resource+" "+l.Result)
 		}
 		for _, id := range []string{id, fresh} {
-			events, err := tx.Events(id, 0)
+			events, err := tx.Events(store.LogQuery{ID: id})
 			if err != nil {
 				return err
 			}

@@ -85,7 +85,7 @@ func TestJobsOnTheWire(t *testing.T) {
 	}
 	var lines []store.Audit
 	err := s.store.View(t.Context(), func(tx store.Tx) (err error) {
-		lines, err = tx.Audits(0)
+		lines, err = tx.Audits(store.LogQuery{})
 		return err
 	})
 	if text := fmt.Sprint(lines); err != nil || strings.Contains(text, "s3cret") || !strings.Contains(text, "oriel:StartImageBuilderJob") {

@@ -148,7 +148,7 @@ func TestRates(t *testing.T) {
 		t.Error("the metrics do not count what was throttled")
 	}
 	if err := s.store.View(ctx, func(tx store.Tx) error {
-		lines, err := tx.Audits(0)
+		lines, err := tx.Audits(store.LogQuery{})
 		if len(lines) > 0 {
 			t.Errorf("the audit log has %+v", lines)
 		}

@@ -362,7 +362,7 @@ func TestKeys(t *testing.T) {
 	// The audit log has what was changed and what was refused, and not what was looked at or never signed.
 	clientWith(s.URL(), "NOBODY", "x", "us-east-1").DescribeImages(ctx, &sdk.DescribeImagesInput{})
 	var lines []store.Audit
-	if err := s.store.View(ctx, func(tx store.Tx) (err error) { lines, err = tx.Audits(10); return err }); err != nil {
+	if err := s.store.View(ctx, func(tx store.Tx) (err error) { lines, err = tx.Audits(store.LogQuery{Limit: 10}); return err }); err != nil {
 		t.Fatal(err)
 	}
 	var got []string

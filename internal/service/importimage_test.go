@@ -183,7 +183,7 @@ func TestDryRunOfAnImport(t *testing.T) {
 		t.Errorf("the dry run has left %d image builders", len(list))
 	}
 	f.must(f.store.View(t.Context(), func(tx store.Tx) error {
-		lines, err := tx.Audits(10)
+		lines, err := tx.Audits(store.LogQuery{Limit: 10})
 		if err == nil && (len(lines) != 1 || lines[0].Operation != "appstream:CreateImportedImage" || lines[0].Result != "DryRun") {
 			t.Errorf("audit = %+v", lines)
 		}

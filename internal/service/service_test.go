@@ -560,7 +560,7 @@ func TestAudit(t *testing.T) {
 	_, err = f.DeleteImageBuilder(as(me), &api.DeleteImageBuilderInput{Name: new("hello")})
 	f.must(err)
 	var lines []store.Audit
-	f.must(f.store.View(context.Background(), func(tx store.Tx) error { lines, err = tx.Audits(10); return err }))
+	f.must(f.store.View(context.Background(), func(tx store.Tx) error { lines, err = tx.Audits(store.LogQuery{Limit: 10}); return err }))
 	if len(lines) != 2 || lines[0].Operation != "appstream:DeleteImageBuilder" || lines[0].Principal != "arn:aws:iam::"+me+":root" ||
 		lines[0].Resource != "arn:aws:appstream:us-west-2:"+me+":image-builder/hello" || lines[0].RequestID != "r-1" {
 		t.Errorf("audit = %+v", lines)

@@ -305,7 +305,7 @@ func TestExpireSession(t *testing.T) {
 func (f *fixture) audits() (list []store.Audit) {
 	f.t.Helper()
 	f.must(f.store.View(context.Background(), func(tx store.Tx) (err error) {
-		list, err = tx.Audits(0)
+		list, err = tx.Audits(store.LogQuery{})
 		return err
 	}))
 	return list

@@ -538,7 +538,7 @@ func TestInvitationRefusals(t *testing.T) {
 		t.Errorf("the invitation: %+v", out)
 	}
 	f.must(f.store.View(t.Context(), func(tx store.Tx) error {
-		lines, err := tx.Audits(1)
+		lines, err := tx.Audits(store.LogQuery{Limit: 1})
 		if len(lines) != 1 || lines[0].Operation != "oriel:CreateInvitation" || lines[0].Resource != "arn:aws:appstream:us-west-2:"+me+":user/"+jane ||
 			strings.Contains(fmt.Sprint(lines), *out.TemporaryPassword) {
 			t.Errorf("audit: %+v", lines)

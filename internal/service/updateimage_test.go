@@ -189,7 +189,7 @@ func TestDryRunOfAnUpdate(t *testing.T) {
 		t.Errorf("dry runs have left %d image builders", len(list))
 	}
 	f.must(f.store.View(t.Context(), func(tx store.Tx) error {
-		lines, err := tx.Audits(1)
+		lines, err := tx.Audits(store.LogQuery{Limit: 1})
 		if err == nil && (lines[0].Operation != "appstream:CreateUpdatedImage" || lines[0].Result != "DryRun") {
 			t.Errorf("audit = %+v", lines[0])
 		}

@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -79,13 +80,15 @@ type Tx interface {
 	// the zero time is one.
 	Wake(key appstream.Key, at time.Time) error
 
-	// AddEvent and AddAudit append to the two logs, which nothing changes or removes.
+	// AddEvent and AddAudit append to the two logs, whose lines nothing changes. They give the line its number, whatever it has.
 	AddEvent(Event) error
 	AddAudit(Audit) error
-	// Events gives the newest events of a record ID, the newest first; Audits the newest audit lines of all. A limit
-	// of 0 is none.
-	Events(id string, limit int) ([]Event, error)
-	Audits(limit int) ([]Audit, error)
+	// Events and Audits give lines of the logs: the newest first, or the oldest first of those behind LogQuery.After.
+	Events(LogQuery) ([]Event, error)
+	Audits(LogQuery) ([]Audit, error)
+	// Trim removes the oldest lines of a log: at most limit of those that are from before a time, or that have more than most newer ones. The newest
+	// line stays in any case, so that numbers are not given again. It tells how many are gone.
+	Trim(log Log, before time.Time, most int64, limit int) (int, error)
 
 	// Setting reads a value that SetSetting wrote, for what the server must keep beside records (its own keys, its
 	// installation's name). Errors: ErrNotFound.
@@ -136,17 +139,46 @@ type Change struct {
 	Lagged  bool // changes were missed; all other fields are zero
 }
 
-// Event is one change of state of one record.
+// Log names one of the two logs.
+type Log string
+
+// The logs.
+const (
+	EventLog Log = "event"
+	AuditLog Log = "audit"
+)
+
+// LogQuery selects lines of a log. What is zero selects all.
+type LogQuery struct {
+	Account *string // of the event's resource; of the principal of an audit line
+
+	// Of events alone.
+	ID     string // of the record
+	Region string
+	Noun   appstream.Noun
+	Name   string
+
+	// Of audit lines alone.
+	Resource string // one of those that the line names
+
+	Before int64 // only lines with smaller numbers
+	After  int64 // only lines with greater numbers, the oldest first
+	Limit  int   // 0: no limit
+}
+
+// Event is a change of state of one record, or a step of long work between two of them.
 type Event struct {
+	N        int64 // its number in the log: later commits have greater ones
 	At       time.Time
 	ID       string // of the record
 	Key      appstream.Key
-	From, To string // "" for the creation and the removal
-	Why      string
+	From, To string // "" for the creation and the removal; both are "" for a step
+	Why      string // of a step: what it is
 }
 
 // Audit is one line of the audit log: who asked for what, and what came of it.
 type Audit struct {
+	N         int64 // its number in the log
 	At        time.Time
 	Principal string // ARN
 	Source    string // IP address
@@ -154,4 +186,12 @@ type Audit struct {
 	Resource  string // ARN, several joined by spaces
 	Result    string // "" for success, else the error's kind
 	RequestID string
+}
+
+// Account is the account of the principal: the fifth part of its ARN.
+func (a *Audit) Account() string {
+	if part := strings.SplitN(a.Principal, ":", 6); len(part) == 6 {
+		return part[4]
+	}
+	return ""
 }

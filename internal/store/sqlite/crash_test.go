@@ -110,7 +110,7 @@ func TestKilled(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				events, err := tx.Events(b.ID, 10)
+				events, err := tx.Events(store.LogQuery{ID: b.ID, Limit: 10})
 				if err != nil || len(events) != 1 || b.Version != 2 || b.State != appstream.BuilderRunning || len(b.ImageRef) != n%5000 {
 					t.Errorf("%s: %d events, version %d, state %s, %d bytes, %v", name, len(events), b.Version, b.State, len(b.ImageRef), err)
 				}

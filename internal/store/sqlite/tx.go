@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -342,39 +343,122 @@ func (t *tx) AddAudit(a store.Audit) error {
 	if err := t.readyToWrite(); err != nil {
 		return err
 	}
-	_, err := t.c.exec(`INSERT INTO audit (at, principal, source, operation, resource, result, request) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		micros(a.At), a.Principal, a.Source, a.Operation, a.Resource, a.Result, a.RequestID)
+	_, err := t.c.exec(`INSERT INTO audit (at, account, principal, source, operation, resource, result, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		micros(a.At), a.Account(), a.Principal, a.Source, a.Operation, a.Resource, a.Result, a.RequestID)
 	return t.fault(err)
 }
 
-// Events implements store.Tx. A limit of 0 or less gives all.
-func (t *tx) Events(id string, limit int) ([]store.Event, error) {
+// Events implements store.Tx.
+func (t *tx) Events(q store.LogQuery) ([]store.Event, error) {
 	if err := t.ready(); err != nil {
 		return nil, err
 	}
+	var w where
+	w.account(q.Account)
+	w.equal("name", q.Name)
+	w.equal("id", q.ID)
+	w.equal("region", q.Region)
+	w.equal("noun", string(q.Noun))
 	var list []store.Event
-	err := t.c.query(`SELECT at, account, region, noun, name, "from", "to", why FROM event WHERE id = ? ORDER BY n DESC LIMIT +?`,
-		[]any{id, atMost(limit)}, func(row []driver.Value) error {
-			key := appstream.Key{Account: text(row[1]), Region: text(row[2]), Noun: appstream.Noun(text(row[3])), Name: text(row[4])}
-			list = append(list, store.Event{At: timeOf(row[0]), ID: id, Key: key, From: text(row[5]), To: text(row[6]), Why: text(row[7])})
-			return nil
-		})
+	err := t.c.query(`SELECT at, account, region, noun, name, "from", "to", why, id, n FROM event`+w.ending(q), w.args, func(row []driver.Value) error {
+		key := appstream.Key{Account: text(row[1]), Region: text(row[2]), Noun: appstream.Noun(text(row[3])), Name: text(row[4])}
+		n, _ := row[9].(int64)
+		list = append(list, store.Event{N: n, At: timeOf(row[0]), ID: text(row[8]), Key: key, From: text(row[5]), To: text(row[6]), Why: text(row[7])})
+		return nil
+	})
 	return list, t.fault(err)
 }
 
-// Audits implements store.Tx. A limit of 0 or less gives all.
-func (t *tx) Audits(limit int) ([]store.Audit, error) {
+// Audits implements store.Tx.
+func (t *tx) Audits(q store.LogQuery) ([]store.Audit, error) {
 	if err := t.ready(); err != nil {
 		return nil, err
 	}
+	var w where
+	w.account(q.Account)
+	if q.Resource != "" {
+		w.add("instr(' ' || resource || ' ', ' ' || ? || ' ') > 0", q.Resource)
+	}
 	var list []store.Audit
-	err := t.c.query(`SELECT at, principal, source, operation, resource, result, request FROM audit ORDER BY n DESC LIMIT +?`,
-		[]any{atMost(limit)}, func(row []driver.Value) error {
-			list = append(list, store.Audit{At: timeOf(row[0]), Principal: text(row[1]), Source: text(row[2]), Operation: text(row[3]),
-				Resource: text(row[4]), Result: text(row[5]), RequestID: text(row[6])})
+	err := t.c.query(`SELECT at, principal, source, operation, resource, result, request, n FROM audit`+w.ending(q), w.args, func(row []driver.Value) error {
+		n, _ := row[7].(int64)
+		list = append(list, store.Audit{N: n, At: timeOf(row[0]), Principal: text(row[1]), Source: text(row[2]), Operation: text(row[3]),
+			Resource: text(row[4]), Result: text(row[5]), RequestID: text(row[6])})
+		return nil
+	})
+	return list, t.fault(err)
+}
+
+// where is a condition of a query of a log.
+type where struct {
+	terms []string
+	args  []any
+}
+
+func (w *where) add(term string, arg any) { w.terms, w.args = append(w.terms, term), append(w.args, arg) }
+
+func (w *where) account(a *string) {
+	if a != nil {
+		w.add("account = ?", *a)
+	}
+}
+
+func (w *where) equal(column, value string) {
+	if value != "" {
+		w.add(column+" = ?", value)
+	}
+}
+
+// ending gives what follows the table in the query.
+func (w *where) ending(q store.LogQuery) string {
+	if q.Before > 0 {
+		w.add("n < ?", q.Before)
+	}
+	order := " ORDER BY n DESC"
+	if q.After > 0 {
+		w.add("n > ?", q.After)
+		order = " ORDER BY n"
+	}
+	condition := ""
+	if len(w.terms) > 0 {
+		condition = " WHERE " + strings.Join(w.terms, " AND ")
+	}
+	w.args = append(w.args, atMost(q.Limit))
+	return condition + order + " LIMIT +?"
+}
+
+// Trim implements store.Tx.
+func (t *tx) Trim(log store.Log, before time.Time, most int64, limit int) (int, error) {
+	if err := t.readyToWrite(); err != nil {
+		return 0, err
+	}
+	if log != store.EventLog && log != store.AuditLog {
+		return 0, fmt.Errorf("sqlite: there is no log %q", log)
+	}
+	table := string(log)
+	// What is to go is the beginning of the log: up to the last line of the first so many that is too old or too many.
+	var first, last, newest int64
+	err := t.c.query("SELECT ifnull(min(n), 0), ifnull(max(n), 0), (SELECT ifnull(max(n), 0) FROM "+table+") FROM (SELECT n FROM "+table+" ORDER BY n LIMIT +?)",
+		[]any{int64(max(limit, 0))}, func(row []driver.Value) error {
+			first, _ = row[0].(int64)
+			last, _ = row[1].(int64)
+			newest, _ = row[2].(int64)
 			return nil
 		})
-	return list, t.fault(err)
+	if err != nil || newest == 0 {
+		return 0, t.fault(err)
+	}
+	cut := first // lines before it go
+	err = t.c.query("SELECT ifnull(min(n), ?) FROM "+table+" WHERE n <= ? AND n > ? AND at >= ?",
+		[]any{last + 1, last, newest - most, before.UnixMicro()}, func(row []driver.Value) error {
+			cut, _ = row[0].(int64)
+			return nil
+		})
+	if err != nil {
+		return 0, t.fault(err)
+	}
+	n, err := t.c.exec("DELETE FROM "+table+" WHERE n < ?", min(cut, newest))
+	return int(n), t.fault(err)
 }
 
 // atMost gives the argument of LIMIT, where -1 is no limit.

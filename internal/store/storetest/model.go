@@ -157,7 +157,7 @@ func testModel(t *testing.T, open func(t testing.TB) store.Store) {
 					rt.Fatalf("Count of %q gives %d, %v, the model says %d", a, n, err, want)
 				}
 			}
-			events, err := tx.Events("all", 0)
+			events, err := tx.Events(store.LogQuery{ID: "all"})
 			if len(events) != m.events {
 				rt.Fatalf("%d events, the model says %d", len(events), m.events)
 			}

@@ -310,19 +310,85 @@ func testLogs(t *testing.T, s store.Store) {
 	wantErr(t, "Update", s.Update(t.Context(), func(tx store.Tx) error {
 		return errors.Join(tx.AddEvent(event(99)), tx.AddAudit(audit(99)), abort)
 	}), abort)
-	view(t, s, func(tx store.Tx) error {
-		events, err := tx.Events(b.ID, 3)
-		wantList(t, "the newest events", events, []store.Event{event(6), event(7), event(8)})
-		audits, err2 := tx.Audits(2)
-		wantList(t, "the newest audit lines", audits, []store.Audit{audit(6), audit(7)})
-		all, err3 := tx.Events(b.ID, 100)
-		if len(all) != 5 {
-			t.Errorf("%d events, want 5", len(all))
+	events := func(q store.LogQuery) (list []store.Event) {
+		t.Helper()
+		view(t, s, func(tx store.Tx) (err error) { list, err = tx.Events(q); return err })
+		return list
+	}
+	audits := func(q store.LogQuery) (list []store.Audit) {
+		t.Helper()
+		view(t, s, func(tx store.Tx) (err error) { list, err = tx.Audits(q); return err })
+		return list
+	}
+	unnumbered := func(list []store.Event) []store.Event {
+		list = slices.Clone(list)
+		for i := range list {
+			list[i].N = 0
 		}
-		none, err4 := tx.Events("unknown", 100)
-		wantList(t, "events of an unknown record", none, nil)
-		return errors.Join(err, err2, err3, err4)
-	})
+		return list
+	}
+	newest := events(store.LogQuery{ID: b.ID, Limit: 3})
+	wantList(t, "the newest events", unnumbered(newest), []store.Event{event(6), event(7), event(8)})
+	wantList(t, "events before one", unnumbered(events(store.LogQuery{ID: b.ID, Before: newest[2].N})), []store.Event{event(9), event(10)})
+	wantList(t, "events after one", unnumbered(events(store.LogQuery{ID: b.ID, After: newest[2].N, Limit: 1})), []store.Event{event(7)})
+	wantList(t, "events after the newest", events(store.LogQuery{ID: b.ID, After: newest[0].N}), nil)
+	wantList(t, "events of an unknown record", events(store.LogQuery{ID: "unknown"}), nil)
+	mine, all := alice, len(events(store.LogQuery{}))
+	for _, test := range []struct {
+		q    store.LogQuery
+		want int
+	}{{store.LogQuery{}, 10}, {store.LogQuery{Account: &mine}, 10}, {store.LogQuery{Account: new(bob)}, 0}, {store.LogQuery{Account: &mine, Name: "one", Noun: b.Noun, Region: b.Region}, 10},
+		{store.LogQuery{Account: &mine, Name: "two"}, 0}, {store.LogQuery{Noun: appstream.NounImage}, 0}, {store.LogQuery{Region: "eu-north-1"}, 0}} {
+		if n := len(events(test.q)); n != test.want {
+			t.Errorf("%+v selects %d events, want %d", test.q, n, test.want)
+		}
+	}
+	lines := audits(store.LogQuery{Limit: 2})
+	for i := range lines {
+		lines[i].N = 0
+	}
+	wantList(t, "the newest audit lines", lines, []store.Audit{audit(6), audit(7)})
+	for _, test := range []struct {
+		q    store.LogQuery
+		want int
+	}{{store.LogQuery{}, 5}, {store.LogQuery{Account: new("111111111111")}, 5}, {store.LogQuery{Account: new("222222222222")}, 0},
+		{store.LogQuery{Resource: b.ARN()}, 5}, {store.LogQuery{Resource: b.ARN()[:len(b.ARN())-1]}, 0}} {
+		if n := len(audits(test.q)); n != test.want {
+			t.Errorf("%+v selects %d audit lines, want %d", test.q, n, test.want)
+		}
+	}
+
+	trim := func(log store.Log, before time.Time, most int64, limit int) (n int) {
+		t.Helper()
+		update(t, s, func(tx store.Tx) (err error) { n, err = tx.Trim(log, before, most, limit); return err })
+		return n
+	}
+	const plenty = 1 << 40
+	for _, test := range []struct {
+		what   string
+		before time.Time
+		most   int64
+		limit  int
+		gone   int
+	}{
+		{"nothing that is too old", time.Time{}, plenty, 100, 0},
+		{"one that is not old is first", at(7), plenty, 100, 0}, // the first was written when the clock said 10
+		{"at most three at a time", at(100), plenty, 3, 3},
+		{"all but five", time.Time{}, 5, 100, 2},
+		{"all but the newest", at(100), plenty, 100, 4},
+		{"the newest stays", at(100), 0, 100, 0},
+	} {
+		if n := trim(store.EventLog, test.before, test.most, test.limit); n != test.gone {
+			t.Errorf("Trim, %s: %d gone, want %d", test.what, n, test.gone)
+		}
+	}
+	if n := trim(store.AuditLog, at(100), plenty, 100); n != 4 || len(audits(store.LogQuery{})) != 1 {
+		t.Errorf("Trim of the audit log: %d gone", n)
+	}
+	update(t, s, func(tx store.Tx) error { return tx.AddEvent(event(1)) })
+	if list := events(store.LogQuery{}); len(list) != 2 || list[0].N <= newest[0].N || all != 10 {
+		t.Errorf("after a Trim: %+v", list)
+	}
 }
 
 func testRollback(t *testing.T, s store.Store) {
@@ -348,7 +414,7 @@ func testRollback(t *testing.T, s store.Store) {
 			if got.Version != 1 || got.State != appstream.BuilderPending || !got.Due.IsZero() {
 				t.Errorf("after %s: version %d, state %s, due %v", how, got.Version, got.State, got.Due)
 			}
-			events, err := tx.Events(old.ID, 10)
+			events, err := tx.Events(store.LogQuery{ID: old.ID, Limit: 10})
 			wantList(t, "events after "+how, events, nil)
 			return err
 		})
@@ -444,6 +510,7 @@ func testReadOnlyView(t *testing.T, s store.Store) {
 		"Delete":     func(tx store.Tx) error { return tx.Delete(b) },
 		"Wake":       func(tx store.Tx) error { return tx.Wake(b.Key, epoch) },
 		"AddEvent":   func(tx store.Tx) error { return tx.AddEvent(store.Event{ID: b.ID}) },
+		"Trim":       func(tx store.Tx) error { _, err := tx.Trim(store.EventLog, epoch, 0, 1); return err },
 		"AddAudit":   func(tx store.Tx) error { return tx.AddAudit(store.Audit{}) },
 		"SetSetting": func(tx store.Tx) error { return tx.SetSetting("a", nil) },
 	} {
