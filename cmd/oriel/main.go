@@ -1,4 +1,4 @@
-// Command oriel is the server and what its administrator needs: serve, image, keys, users, objects, doctor, version. Every flag is also an
+// Command oriel is the server and what its administrator needs: serve, image, keys, events, audit, users, objects, doctor, version. Every flag is also an
 // environment variable: --listen is ORIEL_LISTEN.
 package main
 
@@ -18,6 +18,8 @@ type commands struct {
 	Serve    serveCommand    `cmd:"" help:"Run the server."`
 	Image    imageCommand    `cmd:"" help:"Make images."`
 	Keys     keysCommand     `cmd:"" help:"List, make, rotate, disable and remove the access keys of a running server."`
+	Events   eventsCommand   `cmd:"" help:"Show what has happened to resources, and how far long work is."`
+	Audit    auditCommand    `cmd:"" help:"Show who has asked for what."`
 	Users    usersCommand    `cmd:"" help:"Invite users of the pool without a mail server."`
 	Objects  objectsCommand  `cmd:"" help:"List, put, get and remove what S3 locations name: logos, reports and so on."`
 	AppBlock appBlockCommand `cmd:"" name:"app-block" help:"Make packages of app blocks."`

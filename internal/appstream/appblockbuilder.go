@@ -38,6 +38,7 @@ type AppBlockBuilder struct {
 type Packaging struct {
 	AppBlockID  string // the record of the app block that it is for
 	Bucket, Key string // the object that it becomes
+	Writing     bool   // the machine is stopped: the object is being written
 }
 
 // The states of an app block builder, as in the SDK.
@@ -246,6 +247,11 @@ func planPackaging(s AppBlockBuilderSnapshot, now time.Time) Decision[AppBlockBu
 		return Decision[AppBlockBuilder]{Next: b, Do: []Action{EnsureStopped{b.ID}}, Again: soon(m, now)}
 	case m.NextChange.After(now):
 		return Decision[AppBlockBuilder]{Next: b, Again: m.NextChange}
+	case !p.Writing:
+		writing := *p
+		writing.Writing = true
+		b.Packaging = &writing
+		return Decision[AppBlockBuilder]{Next: b, Again: now}
 	}
 	block := *s.AppBlock
 	from := block.State

@@ -36,6 +36,7 @@ func TestPlanAppBlockBuilder(t *testing.T) {
 		b.Enter(AppBlockBuilderRunning, t0)
 		b.Package(suite(), t0)
 	}
+	writing := func(b *AppBlockBuilder) { packaging(b); b.Packaging.Writing = true }
 	lasting := func(b *AppBlockBuilder) {
 		b.Problem = &Problem{Code: "SUBNET_NOT_FOUND", Message: "there is no such subnet", Lasting: true, Count: 1}
 	}
@@ -84,7 +85,8 @@ func TestPlanAppBlockBuilder(t *testing.T) {
 
 		{name: "packages a machine that runs", b: packager(AppBlockBuilderStopping, packaging), machine: running, do: "EnsureStopped abb-1", state: "STOPPING"},
 		{name: "packages one that stops", b: packager(AppBlockBuilderStopping, packaging), machine: Machine{Phase: MachineStopped, NextChange: t0.Add(time.Second)}, state: "STOPPING"},
-		{name: "packages", b: packager(AppBlockBuilderStopping, packaging), machine: stopped, do: packaged, state: "STOPPING"},
+		{name: "says that it packages", b: packager(AppBlockBuilderStopping, packaging), machine: stopped, state: "STOPPING"},
+		{name: "packages", b: packager(AppBlockBuilderStopping, writing), machine: stopped, do: packaged, state: "STOPPING"},
 		{name: "no package", b: packager(AppBlockBuilderStopping, packaging, lasting), machine: stopped, state: "STARTING", says: "The package could not be made: there is no such subnet"},
 		{name: "no package in time", b: packager(AppBlockBuilderStopping, packaging), machine: stopped, after: packagingTime, state: "STARTING", says: "not done within 1h0m0s"},
 		{name: "nothing to package", b: packager(AppBlockBuilderStopping, packaging), state: "STOPPING", says: "vanished"},

@@ -454,7 +454,9 @@ func (s *CompositionSnapshot) work(now time.Time) Decision[Composition] {
 		if j.Step >= 0 && j.Step < len(blocks) {
 			block = blocks[j.Step]
 		}
-		return s.fail(block, jobFailure(j), now)
+		d = s.fail(block, jobFailure(j), now)
+		d.Why = j.Problem // not the output: events and logs are for others' eyes
+		return d
 	default:
 		d.Again = now.Add(time.Second)
 	}

@@ -220,6 +220,9 @@ func planCapture(s ImageSnapshot, now time.Time) Decision[Image] {
 	case !capturing:
 		return failImage(i, now, types.ImageStateChangeReasonCodeImageBuilderNotAvailable,
 			"The image builder "+deref(i.View.ImageBuilderName)+" was deleted, stopped or failed before its disk was captured.")
+	case s.Machine.Phase == MachineStopped && !i.says(captureWords):
+		i.progress(captureWords)
+		return Decision[Image]{Next: i, Again: now}
 	case s.Machine.Phase == MachineStopped:
 		return Decision[Image]{Next: i, Do: []Action{EnsureCaptured{i.BuilderID, i.Ref}}, Again: soon(s.Machine, now)}
 	case s.Machine.NextChange.After(now):

@@ -41,6 +41,7 @@ type ImageBuilder struct {
 	Software      []Deployment `json:",omitempty"` // that is associated with it, by name
 	ImageSoftware []string     `json:",omitempty"` // what its image has
 	Jobs          int          // how many software jobs were asked of its machine
+	ClientJob     *ClientJob   `json:",omitzero"` // the last job that a client began on it since it runs; nil for none
 }
 
 // Links names the image builder's image and its directory config.
@@ -205,6 +206,8 @@ func (b *ImageBuilder) Job() string {
 		if d := b.current(); d != nil {
 			return d.Job
 		}
+	case b.State == BuilderRunning && b.ClientJob.Running():
+		return b.ClientJob.ID
 	}
 	return ""
 }
@@ -238,6 +241,10 @@ func PlanImageBuilder(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 			d.Wake = b.captureKeys() // the image says it too
 		}
 		return d
+	}
+	if b.ClientJob.Running() && jobless(b.State) {
+		b.ClientJob = b.ClientJob.follow(JobStatus{Answers: true})
+		s.Builder = b
 	}
 	d := planBuilder(s, now)
 	if d.Next.State != b.State || d.Remove || builderDeadlines[b.State] == 0 || d.Next.Deadline.After(b.Deadline) {
@@ -360,7 +367,13 @@ func planRunning(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	case m.Phase == MachineRunning && s.Agent.Answers:
 		b.View.NetworkAccessConfiguration = network(m)
 		b.SilentSince = time.Time{}
-		return Decision[ImageBuilder]{Next: b}
+		d := Decision[ImageBuilder]{Next: b}
+		if b.ClientJob.Running() {
+			if d.Next.ClientJob = b.ClientJob.follow(s.Job); d.Next.ClientJob.Running() {
+				d.Again = now.Add(time.Second)
+			}
+		}
+		return d
 	case m.Phase == MachineRunning && b.SilentSince.IsZero():
 		b.SilentSince = now
 		return Decision[ImageBuilder]{Next: b, Again: now.Add(silenceLimit)}

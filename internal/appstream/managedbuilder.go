@@ -26,6 +26,7 @@ type Making struct {
 	Work    []JobStep // what the machine does before its disk is captured; empty: it only boots
 	Test    []JobStep // what a machine of the new image must be able to do beside booting
 	Reads   bool      // the catalogue is that of the machine that tests: it is read first, and its applications are the test
+	Step    int       // how many steps of its state's job have begun
 	Done    bool      // what the builder does in its state is done: it waits for the image
 	Failure string    // why it cannot be done: the image's plan gives the image up
 
@@ -97,6 +98,7 @@ func planMaking(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		d := moveBuilder(b, BuilderPendingQualification, now, "the disk is captured")
 		d.Do, d.Again = []Action{EnsureGone{b.ID}}, now // once more: what an interrupted pass has left goes too
 		d.Next.ImageRef, d.Next.View.ImageArn, d.Next.View.Platform, d.Next.Boots, d.Next.Making.Done = image.Ref, new(image.ARN()), image.View.Platform, nil, false
+		d.Next.Making.Step = 0
 		return d
 	case b.Making.Done && testing:
 		wait.Wake = b.captureKeys()
@@ -146,16 +148,19 @@ func planWork(b ImageBuilder, s BuilderSnapshot, now time.Time) Decision[ImageBu
 	}
 	switch j := s.Job; {
 	case len(steps) == 0 || j.Succeeded():
-		b.Making.Done = true
+		b.Making.Done, b.Making.Step = true, len(steps)
 		b.progress("done")
 		return Decision[ImageBuilder]{Next: b, Again: now, Wake: b.captureKeys()}
 	case !j.Known:
 		b.progress(stepWords(steps, 0))
+		b.Making.Step = 1
 		return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureJobBegun{b.ID, Job{id, steps}}}, Again: now}
 	case j.Ended:
+		b.Making.Step = min(j.Step+1, len(steps))
 		return failMaking(b, now, jobFailure(j))
 	default:
 		b.progress(stepWords(steps, j.Step))
+		b.Making.Step = max(b.Making.Step, min(j.Step+1, len(steps)))
 		return Decision[ImageBuilder]{Next: b, Again: now.Add(time.Second)}
 	}
 }
@@ -256,8 +261,8 @@ func planManaged(s ImageSnapshot, now time.Time) Decision[Image] {
 	case s.Exists:
 		i.Made = true
 		return Decision[Image]{Next: i, Wake: i.BuilderKeys(), Again: again}
-	case b.Making.Done && s.Machine.Phase == MachineStopped && !i.says("capturing the disk"):
-		i.progress("capturing the disk")
+	case b.Making.Done && s.Machine.Phase == MachineStopped && !i.says(captureWords):
+		i.progress(captureWords)
 		return Decision[Image]{Next: i, Again: now}
 	case b.Making.Done && s.Machine.Phase == MachineStopped:
 		return Decision[Image]{Next: i, Do: []Action{EnsureCaptured{b.ID, i.Ref}}, Again: soon(s.Machine, now)}

@@ -134,6 +134,7 @@ func TestPlanImage(t *testing.T) {
 	copied := func(state string, edit ...func(*Image)) Image {
 		return image(state, append(edit, func(i *Image) { i.BuilderID, i.CopyOf, i.View.ImageBuilderName = "", "source", nil })...)
 	}
+	said := func(i *Image) { i.progress(captureWords) }
 	snapshotting := builder(BuilderSnapshotting, func(b *ImageBuilder) { b.CapturingID = "img-1" })
 	deleting := builder(BuilderDeleting)
 	stopped := Machine{Phase: MachineStopped}
@@ -145,7 +146,8 @@ func TestPlanImage(t *testing.T) {
 		remove   bool
 	}{
 		"a machine that runs is waited for":     {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: Machine{Phase: MachineRunning}}, 0, ImagePending, nil, false},
-		"a machine that is down is captured":    {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: stopped}, 0, ImagePending, []string{"EnsureCaptured"}, false},
+		"a machine that is down is captured":    {ImageSnapshot{Image: image(ImagePending, said), Builder: &snapshotting, Machine: stopped}, 0, ImagePending, []string{"EnsureCaptured"}, false},
+		"that is said first":                    {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: stopped}, 0, ImagePending, nil, false},
 		"a captured disk is AVAILABLE":          {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: stopped, Exists: true}, 0, ImageAvailable, nil, false},
 		"captured just before the builder went": {ImageSnapshot{Image: image(ImagePending), Exists: true}, 0, ImageAvailable, nil, false},
 		"the builder was deleted":               {ImageSnapshot{Image: image(ImagePending), Builder: &deleting, Machine: stopped}, 0, ImageFailed, nil, false},
@@ -164,7 +166,7 @@ func TestPlanImage(t *testing.T) {
 		"no space left for a copy":              {ImageSnapshot{Image: copied(ImageCopying, func(i *Image) { i.Problem = &Problem{Lasting: true, Message: "no space left"} })}, 0, ImageFailed, nil, false},
 		"a copy takes too long":                 {ImageSnapshot{Image: copied(ImageCopying)}, 4 * time.Hour, ImageFailed, nil, false},
 		"a failed copy cleans up":               {ImageSnapshot{Image: copied(ImageFailed)}, 0, ImageFailed, []string{"EnsureImageGone"}, false},
-		"an announced capture is waited for":    {ImageSnapshot{Image: image(ImagePending), Builder: &snapshotting, Machine: Machine{Phase: MachineStopped, NextChange: t0.Add(4 * time.Hour)}}, 3 * time.Hour, ImagePending, []string{"EnsureCaptured"}, false},
+		"an announced capture is waited for":    {ImageSnapshot{Image: image(ImagePending, said), Builder: &snapshotting, Machine: Machine{Phase: MachineStopped, NextChange: t0.Add(4 * time.Hour)}}, 3 * time.Hour, ImagePending, []string{"EnsureCaptured"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := PlanImage(test.snapshot, t0.Add(test.after))

@@ -106,6 +106,7 @@ type Deployment struct {
 	Name   string
 	Status types.SoftwareDeploymentStatus
 	Job    string               `json:",omitzero"`  // PENDING_…: the ID of its job
+	Begun  bool                 `json:",omitzero"`  // PENDING_…: that has begun
 	Error  []types.ErrorDetails `json:",omitempty"` // FAILED_TO_…: why
 }
 
@@ -212,7 +213,7 @@ func (b *ImageBuilder) Deploy(retry bool) bool {
 			continue
 		}
 		b.Jobs++
-		d.Job, d.Error, any = fmt.Sprint("_software-", b.Jobs), nil, true // no client may call a job of its own so
+		d.Job, d.Begun, d.Error, any = fmt.Sprint("_software-", b.Jobs), false, nil, true // no client may call a job of its own so
 	}
 	return any
 }
@@ -257,9 +258,9 @@ func (b *ImageBuilder) undeploy(why string) {
 	for n := range b.Software {
 		switch d := &b.Software[n]; d.Status {
 		case pendingIn:
-			d.Status, d.Job = stagedIn, ""
+			d.Status, d.Job, d.Begun = stagedIn, "", false
 		case pendingOut:
-			d.Status, d.Job = stagedOut, ""
+			d.Status, d.Job, d.Begun = stagedOut, "", false
 		}
 	}
 }
@@ -277,6 +278,16 @@ func (b *ImageBuilder) reset() {
 	}
 	slices.SortFunc(list, func(x, y Deployment) int { return cmp.Compare(x.Name, y.Name) })
 	b.Software = list
+}
+
+// began notes that the job of a software has begun.
+func (b *ImageBuilder) began(name string) {
+	b.Software = slices.Clone(b.Software)
+	for n := range b.Software {
+		if d := &b.Software[n]; d.Name == name {
+			d.Begun = true
+		}
+	}
 }
 
 // failed notes why a software could not be installed or removed.
@@ -328,6 +339,7 @@ func planSyncing(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		b.failed(current, b.deploymentError(job))
 		return next()
 	case job.Known:
+		b.began(current.Name)
 		return Decision[ImageBuilder]{Next: b, Again: now.Add(pollAfter(now.Sub(b.Since)))}
 	}
 	installer, err := s.Software[current.Name].InstallerFor(string(b.View.Platform))
@@ -339,6 +351,7 @@ func planSyncing(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		b.failed(current, fmt.Sprintf("There is no command any more to %s on %s.", step.Name, b.View.Platform))
 		return next()
 	}
+	b.began(current.Name)
 	return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureJobBegun{b.ID, Job{ID: current.Job, Steps: []JobStep{step}}}}, Again: now}
 }
 

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/oriel-project/oriel/internal/api/iam"
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -64,6 +65,12 @@ func (c *Config) Check() error {
 	}
 	k.must(c.Quotas.FleetApplications <= appstream.CatalogueSize, "quotas.fleet_applications", "%d is more than the %d applications that a catalogue can have", c.Quotas.FleetApplications, appstream.CatalogueSize)
 	c.checkRates(&k)
+	for _, r := range []struct {
+		key  string
+		kept Duration
+	}{{"events", c.Retention.Events}, {"audit", c.Retention.Audit}} {
+		k.must(r.kept == 0 || r.kept >= Duration(time.Hour), "retention."+r.key, "%s is less than an hour; \"0s\" keeps all", r.kept)
+	}
 	c.Archives.check(&k, "archives")
 	c.Objects.check(&k, "objects")
 	same := c.Objects.Bucket == c.Archives.Bucket && c.Objects.Endpoint == c.Archives.Endpoint && c.Objects.Prefix == c.Archives.Prefix

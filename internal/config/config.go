@@ -54,6 +54,7 @@ type Config struct {
 
 	Quotas        Quotas         `toml:"quotas"`
 	Rates         Rates          `toml:"rates"`
+	Retention     Retention      `toml:"retention"`
 	Archives      Bucket         `toml:"archives"` // where exported images are kept
 	Objects       Bucket         `toml:"objects"`  // where what S3 locations name is kept
 	SMTP          SMTP           `toml:"smtp"`
@@ -106,6 +107,12 @@ type Rates struct {
 	Write      float64            `toml:"write"`      // calls each second of every other operation; 0: no limit
 	Burst      Duration           `toml:"burst"`      // so long a rest saves calls up, which may then come at once
 	Operations map[string]float64 `toml:"operations"` // of particular operations, by name
+}
+
+// Retention says how long the lines of the logs are kept. Zero is for ever.
+type Retention struct {
+	Events Duration `toml:"events"` // default 2160h: 90 days
+	Audit  Duration `toml:"audit"`  // default 0
 }
 
 // Bucket says where something is kept when not in the data directory: in a bucket of Amazon S3 or of a server that speaks its protocol.
@@ -187,6 +194,7 @@ func Default() Config {
 		Account:   DefaultAccount,
 		LogLevel:  "info",
 		LogFormat: "auto",
+		Retention: Retention{Events: Duration(90 * 24 * time.Hour)},
 		Rates:     Rates{Read: 1000, Write: 200, Burst: Duration(10 * time.Second)},
 	}
 }

@@ -55,7 +55,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := strings.Split(strings.TrimPrefix(tomlfile.Hint(reflect.TypeFor[Config](), []string{"zzzzzzzzz"}), "; the keys here are "), ", ")
-	for _, table := range []string{"quotas", "rates", "archives", "objects", "smtp", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
+	for _, table := range []string{"quotas", "rates", "retention", "archives", "objects", "smtp", "image", "subnet", "endpoint", "instance_type", "software", "key"} {
 		known = append(known, strings.Split(strings.TrimPrefix(tomlfile.Hint(reflect.TypeFor[Config](), []string{table, "zzzzzzzzz"}), "; the keys here are "), ", ")...)
 	}
 	if len(known) < 40 {
@@ -160,6 +160,7 @@ func TestRefusals(t *testing.T) {
 		{"level", "log_level = 'loud'", "log_level: "},
 		{"format", "log_format = 'xml'", "log_format: "},
 		{"quota", "[quotas]\nimages = -1", "quotas.images: -1"},
+		{"retention", "[retention]\naudit = \"5s\"", "retention.audit: 5s is less than an hour"},
 		{"quota of instances", "[quotas]\nfleet_instances = 1000001", "quotas.fleet_instances: 1000001"},
 		{"quota of a catalogue", "[quotas]\nfleet_applications = 51", "quotas.fleet_applications: 51 is more than the 50"},
 		{"image under docker", "[[image]]\nname = 'x'", "image: images are configured for the provider sim only"},

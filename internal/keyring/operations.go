@@ -145,8 +145,8 @@ func (k *Key) view() *AccessKey {
 	return v
 }
 
-// administers tells whether the caller sees and changes the keys of all accounts: whether he signs with the server's own.
-func (r *Ring) administers(c appstream.Caller) bool {
+// Administers tells whether the caller sees what all accounts have, and changes their keys: whether he signs with the server's own.
+func (r *Ring) Administers(c appstream.Caller) bool {
 	k, ok := (*r.keys.Load())[c.AccessKeyID]
 	return ok && k.Origin == OwnKey
 }
@@ -154,7 +154,7 @@ func (r *Ring) administers(c appstream.Caller) bool {
 // find gives a key that the caller may see.
 func (r *Ring) find(c appstream.Caller, id string) (Key, bool) {
 	k, ok := (*r.keys.Load())[id]
-	return k, ok && (k.Account == c.Account || r.administers(c))
+	return k, ok && (k.Account == c.Account || r.Administers(c))
 }
 
 // principalOf gives the ARN of a user.
@@ -216,7 +216,7 @@ func (r *Ring) CreateAccessKey(ctx context.Context, in *CreateAccessKeyInput) (*
 	if err != nil {
 		return nil, err
 	}
-	if account != c.Account && !r.administers(c) {
+	if account != c.Account && !r.Administers(c) {
 		return nil, appstream.Errorf(appstream.OperationNotPermitted, "Only the server's own access key makes keys of other accounts than its own.")
 	}
 	document := value(in.PolicyDocument, "")
@@ -424,7 +424,7 @@ func (r *Ring) ListAccessKeys(ctx context.Context, in *ListAccessKeysInput) (*Li
 	if all && in.Account != nil {
 		return nil, appstream.Errorf(appstream.InvalidParameterCombination, "You must specify at most one of Account and AllAccounts.")
 	}
-	if (all || account != c.Account) && !r.administers(c) {
+	if (all || account != c.Account) && !r.Administers(c) {
 		return nil, appstream.Errorf(appstream.OperationNotPermitted, "Only the server's own access key sees keys of other accounts than its own.")
 	}
 	after, err := base64.RawURLEncoding.DecodeString(value(in.NextToken, ""))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -184,6 +185,9 @@ func TestAppBlockBuilderCrashAroundEveryAction(t *testing.T) {
 			w.setInject(nil)
 			if block, keys := w.suite(), w.packages(); block.State != types.AppBlockStateActive || len(keys) != 1 || *block.SourceS3Location.S3Key != keys[0] {
 				t.Errorf("crash %s: the app block is %s, the packages are %v", where, block.State, keys)
+			}
+			if steps, key := w.steps(appstream.NounAppBlockBuilder, "b"), w.packages()[0]; !slices.Equal(steps, []string{"begun: write the package " + key, "done: write the package " + key}) {
+				t.Errorf("its steps are %q", steps)
 			}
 			w.checkPackager()
 		})

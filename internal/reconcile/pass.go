@@ -240,6 +240,13 @@ func finish[R any, P interface {
 				return err
 			}
 		}
+		if s, ok := any(P(&d.Next)).(appstream.Stepped[R]); ok && !d.Remove {
+			for _, step := range s.Steps(rec) {
+				if err := tx.AddEvent(store.Event{At: now, ID: step.ID, Key: step.Key, Why: step.What}); err != nil {
+					return err
+				}
+			}
+		}
 		event := store.Event{At: now, ID: old.ID, Key: old.Key, From: old.State, To: next.State, Why: d.Why}
 		if d.Remove {
 			event.To = ""

@@ -46,12 +46,16 @@ type Config struct {
 	Sizes     map[string]appstream.InstanceType
 	Software  map[string]appstream.Software // what can be installed on image builders
 	Regions   []string                      // where public images are offered
+	Retention Retention                     // of the logs
 	Workers   int                           // how many passes at a time, beside those that wait for an agent; default 32
 	Log       *slog.Logger
 
 	// Observe is told about every pass: the noun, what came of it ("ok", "conflict" when the record changed meanwhile, "error") and how long it took. May be nil.
 	Observe func(noun appstream.Noun, outcome string, d time.Duration)
 }
+
+// Retention says how long the lines of the logs are kept. Zero is for ever, save that there are never more than maxEvents events.
+type Retention struct{ Events, Audit time.Duration }
 
 // Archives keeps images as archives.
 type Archives interface {
@@ -111,6 +115,7 @@ type Engine struct {
 	done  chan struct{} // says that there is a free slot again; one word is enough for many
 
 	sweeping sync.Mutex // one sweep at a time
+	trim     time.Time  // when the logs are trimmed next; with sweeping
 
 	mu     sync.Mutex
 	passes map[string]pass     // by record ID

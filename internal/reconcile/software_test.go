@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	appstreamapi "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/google/go-cmp/cmp"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute/sim"
 	"github.com/oriel-project/oriel/internal/store"
@@ -195,6 +196,11 @@ func TestCrashAroundEveryActionOfSoftware(t *testing.T) {
 			}
 			if len(work.count) != 4 {
 				t.Errorf("%d jobs: %v", len(work.count), work.count)
+			}
+			steps := []string{"begun: install Calc", "done: install Calc", "begun: install Draw", "failed: install Draw; DescribeSoftwareAssociations says why",
+				"begun: uninstall Calc", "done: uninstall Calc", "begun: install Word", "done: install Word"}
+			if d := cmp.Diff(steps, w.steps(appstream.NounImageBuilder, "hello")); d != "" {
+				t.Errorf("its steps (-want +got):\n%s", d)
 			}
 			w.check()
 		})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -37,8 +38,43 @@ func (e *Engine) sweepLoop(ctx context.Context) {
 func (e *Engine) Sweep(ctx context.Context) error {
 	e.sweeping.Lock()
 	defer e.sweeping.Unlock()
-	return errors.Join(e.offerPublicImages(ctx), e.sweepWaits(ctx), e.sweepMachines(ctx), e.sweepImages(ctx))
+	return errors.Join(e.offerPublicImages(ctx), e.sweepWaits(ctx), e.sweepMachines(ctx), e.sweepImages(ctx), e.sweepLogs(ctx))
 }
+
+// maxEvents is how many events there are at most, about 300 MB.
+const maxEvents = 1_000_000
+
+// trimAtOnce is how many lines of a log one sweep removes: others' writes wait for it.
+const trimAtOnce = 5000
+
+// sweepLogs removes lines of the logs that are too old or too many.
+func (e *Engine) sweepLogs(ctx context.Context) error {
+	now := time.Now()
+	if now.Before(e.trim) {
+		return nil
+	}
+	since := func(kept time.Duration) time.Time {
+		if kept == 0 {
+			return time.Time{}
+		}
+		return now.Add(-kept)
+	}
+	events, audits := 0, 0
+	err := e.Store.Update(ctx, func(tx store.Tx) (err error) {
+		events, err = tx.Trim(store.EventLog, since(e.Retention.Events), maxEvents, trimAtOnce)
+		if err == nil {
+			audits, err = tx.Trim(store.AuditLog, since(e.Retention.Audit), math.MaxInt64, trimAtOnce)
+		}
+		return err
+	})
+	if err == nil && max(events, audits) < trimAtOnce-1 { // nothing is left to remove
+		e.trim = now.Add(trimEvery)
+	}
+	return err
+}
+
+// trimEvery is how often the logs are looked at.
+const trimEvery = time.Hour
 
 // longestWait is how far ahead a record can be due, save those that are patient.
 const longestWait = 15 * time.Minute

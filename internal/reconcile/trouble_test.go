@@ -16,6 +16,7 @@ import (
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/compute/sim"
+	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/reconcile"
 	"github.com/oriel-project/oriel/internal/service"
 )
@@ -312,6 +313,31 @@ func (q *quiet) Status(ctx context.Context, _ string, wait time.Duration) appstr
 		return appstream.Agent{Answers: true, Problem: "the display does not start"}
 	}
 	return appstream.Agent{Answers: true, Ready: true}
+}
+
+// Events go when they are as old as the settings say, and audit lines stay.
+func TestOldEventsGo(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		lines := func() (events, audits int) {
+			w.must(w.store.View(w.ctx(), func(tx store.Tx) error {
+				list, err := tx.Events(store.LogQuery{})
+				log, err2 := tx.Audits(store.LogQuery{})
+				events, audits = len(list), len(log)
+				return errors.Join(err, err2)
+			}))
+			return events, audits
+		}
+		time.Sleep(89 * 24 * time.Hour)
+		if events, audits := lines(); events != 2 || audits != 1 {
+			t.Errorf("after 89 days there are %d events and %d audit lines", events, audits)
+		}
+		time.Sleep(25 * time.Hour)
+		if events, audits := lines(); events != 1 || audits != 1 { // the newest stays
+			t.Errorf("after 90 days there are %d events and %d audit lines", events, audits)
+		}
+	})
 }
 
 func TestSilentAgentIsRebooted(t *testing.T) {

@@ -139,7 +139,8 @@ func (w *world) start() {
 		machines = w.wrap(provider)
 	}
 	w.store, w.provider, w.archives, w.files, w.dead = st, provider, archives, files, dead // agents use them as soon as the engine runs
-	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject, &w.looks}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log}
+	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject, &w.looks}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log,
+		Retention: reconcile.Retention{Events: 90 * 24 * time.Hour}}
 	if reading := w.reading; reading != nil {
 		config.Catalogue = func(_ context.Context, machine string, _ types.PlatformType) (c appstream.Catalogue, err error) {
 			if err = inject("EnsureCatalogueRead", machine, sim.Before); err == nil {
@@ -522,6 +523,21 @@ func (w *world) check() {
 	if len(refs) > 0 {
 		w.t.Errorf("images without a record: %v", refs)
 	}
+}
+
+// steps are the steps of work on a resource, in their order.
+func (w *world) steps(noun appstream.Noun, name string) (list []string) {
+	w.t.Helper()
+	w.must(w.store.View(context.Background(), func(tx store.Tx) error {
+		events, err := tx.Events(store.LogQuery{Account: new(caller.Account), Noun: noun, Name: name, Forward: true})
+		for _, e := range events {
+			if e.From == "" && e.To == "" {
+				list = append(list, e.Why)
+			}
+		}
+		return err
+	}))
+	return list
 }
 
 func (w *world) history(tx store.Tx, head appstream.Meta, allowed map[string]bool) {

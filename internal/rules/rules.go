@@ -47,6 +47,7 @@ var directions = []direction{
 	{"internal/gateway/words", []string{"internal/language"}, "texts know nothing of what they are said of"},
 	{"internal/gateway", append([]string{"internal/web", "internal/proxy", "internal/rfb", "internal/picture", "internal/theme", "internal/language", "internal/gateway/words"}, contracts...), "the browser's side knows contracts, and no operation"},
 	{"internal/keyring", append([]string{"internal/api/iam", "internal/keys", "internal/service"}, contracts...), "it has the operations on keys, and knows no wire"},
+	{"internal/journal", []string{"internal/appstream", "internal/store"}, "it reads the logs, and knows no operation that writes them"},
 	{"internal/mail", append([]string{"internal/language"}, contracts...), "letters are about users, of whom it knows by an interface"},
 	{"internal/portal", append([]string{"internal/service", "internal/web", "internal/proxy", "internal/lockout", "internal/theme", "internal/language"}, contracts...), "pages for people: what they ask for is done by operations"},
 	{"internal/attend", append([]string{"internal/service"}, contracts...), "what agents ask for is done by operations"},

@@ -10,6 +10,7 @@ import (
 	"github.com/oriel-project/oriel/internal/api"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/gateway"
+	"github.com/oriel-project/oriel/internal/journal"
 	"github.com/oriel-project/oriel/internal/keyring"
 	"github.com/oriel-project/oriel/internal/service"
 	"github.com/oriel-project/oriel/internal/store"
@@ -21,6 +22,7 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 	if err != nil {
 		return nil, err
 	}
+	logs := journal.New(journal.Config{Store: s.store, Administers: ring.Administers})
 	// The wrappers hide AWS's operations from the prefix Oriel, and Oriel's from AWS's.
 	return api.New(api.Config{
 		Keys: func(_ context.Context, id string) (api.Key, bool, error) {
@@ -36,6 +38,7 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
 			Limits: service.Limits + service.ExtensionLimits},
 		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ keyring.Operations }{ring}, Resources: ring.Resources, Limits: keyring.Limits},
+		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ journal.Operations }{logs}, Resources: logs.Resources, Tags: svc.ResourceTags, Limits: journal.Limits},
 	)
 }
 

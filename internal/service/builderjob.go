@@ -126,6 +126,7 @@ func (s *Service) StartImageBuilderJob(ctx context.Context, in *StartImageBuilde
 	if err != nil {
 		return nil, err
 	}
+	s.noteJob(ctx, value(in.ImageBuilderName), func(b *appstream.ImageBuilder) bool { return b.JobBegun(id, len(in.Steps)) })
 	return &StartImageBuilderJobOutput{JobId: &id}, nil
 }
 
@@ -142,6 +143,11 @@ func (s *Service) DescribeImageBuilderJob(ctx context.Context, in *DescribeImage
 	}
 	if err != nil {
 		return nil, err
+	}
+	if status.State != agentapi.JobRunning { // the engine looks too, but perhaps not before the image builder is stopped
+		s.noteJob(ctx, value(in.ImageBuilderName), func(b *appstream.ImageBuilder) bool {
+			return b.JobFollowed(value(in.JobId), appstream.JobStatus{Answers: true, Known: true, Ended: true, Step: status.Step, Problem: status.Problem})
+		})
 	}
 	job := &ImageBuilderJob{JobId: in.JobId, State: new(JobRunning), StepIndex: new(int32(status.Step)), Output: appstream.Optional(status.Output)}
 	switch status.State {
@@ -163,10 +169,15 @@ func (s *Service) DescribeImageBuilderJob(ctx context.Context, in *DescribeImage
 
 // StopImageBuilderJob ends a job. One that the image builder does not know is no error.
 func (s *Service) StopImageBuilderJob(ctx context.Context, in *StopImageBuilderJobInput) (*StopImageBuilderJobOutput, error) {
-	err := s.onBuilder(ctx, "StopImageBuilderJob", value(in.ImageBuilderName), true, func(agent *agentapi.Client) error { return agent.EndJob(ctx, value(in.JobId)) })
+	end := func(b *appstream.ImageBuilder) bool { return b.JobEnded(value(in.JobId)) }
+	err := s.onBuilder(ctx, "StopImageBuilderJob", value(in.ImageBuilderName), true, func(agent *agentapi.Client) error {
+		s.noteJob(ctx, value(in.ImageBuilderName), end) // before: else the engine may find that the job is gone, and not know why
+		return agent.EndJob(ctx, value(in.JobId))
+	})
 	if err != nil {
 		return nil, err
 	}
+	s.noteJob(ctx, value(in.ImageBuilderName), end) // of a machine that is simulated
 	return &StopImageBuilderJobOutput{}, nil
 }
 
@@ -235,6 +246,40 @@ func (s *Service) onBuilder(ctx context.Context, operation, name string, audited
 	}
 	return &appstream.Error{Kind: appstream.Unavailable, Cause: err,
 		Message: "The agent of the image builder " + name + " does not answer. Try again, or restart the image builder."}
+}
+
+// noteJob writes what change notes on an image builder of the caller, with the events that are steps of its work, if that is news. What the image builder does
+// has happened already, so that a failure to note it is no failure of the operation.
+func (s *Service) noteJob(ctx context.Context, name string, change func(*appstream.ImageBuilder) bool) {
+	k := key(appstream.CallerFrom(ctx), appstream.NounImageBuilder, name)
+	var b appstream.ImageBuilder
+	err := s.cfg.Store.View(ctx, func(tx store.Tx) error { return get(tx, k, &b) })
+	if err == nil && !change(&b) {
+		return
+	}
+	if err == nil {
+		err = s.cfg.Store.Update(context.WithoutCancel(ctx), func(tx store.Tx) error {
+			if err := get(tx, k, &b); err != nil {
+				return err
+			}
+			before, now := b, time.Now().UTC()
+			if !change(&b) {
+				return nil
+			}
+			if b.ClientJob.Running() {
+				b.Due = now // the engine follows it
+			}
+			for _, step := range b.Steps(before) {
+				if err := tx.AddEvent(store.Event{At: now, ID: step.ID, Key: step.Key, Why: step.What}); err != nil {
+					return err
+				}
+			}
+			return tx.Put(&b)
+		})
+	}
+	if err != nil {
+		s.cfg.Log.Warn("cannot note how far a job is", "name", name, "err", err)
+	}
 }
 
 // printable makes what an agent says fit for a message.

@@ -16,6 +16,7 @@ import (
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/store"
 )
 
 // worker is an agent that takes jobs and files and does nothing with them.
@@ -159,6 +160,22 @@ func TestJobsOfImageBuilders(t *testing.T) {
 		t.Errorf("the audit log (-want +got):\n%s", diff)
 	}
 
+	// The events tell how far jobs came, and nothing of what they did. The end of a job that another has replaced is nobody's news.
+	var steps []string
+	f.must(f.store.View(t.Context(), func(tx store.Tx) error {
+		events, err := tx.Events(store.LogQuery{Name: someImage, Forward: true})
+		for _, e := range events {
+			if e.From == "" && e.To == "" {
+				steps = append(steps, strings.ReplaceAll(e.Why, *out.JobId, "two"))
+			}
+		}
+		return err
+	}))
+	wantSteps := []string{"begun: job one of 2 steps", "begun: step 1 of 2 of job one", "begun: job two of 2 steps", "begun: step 1 of 2 of job two"}
+	if diff := cmp.Diff(wantSteps, steps); diff != "" {
+		t.Errorf("the events (-want +got):\n%s", diff)
+	}
+
 	// Software waits for a client's job, which can be ended then, and nothing else can be done.
 	f.setState(someImage, appstream.BuilderPendingSyncingApps, appstream.BuilderSyncingApps)
 	_, err = f.StopImageBuilderJob(as(me), &service.StopImageBuilderJobInput{ImageBuilderName: new(someImage), JobId: new("two")})
@@ -243,5 +260,55 @@ func TestSimulatedJobs(t *testing.T) {
 	f.must(err)
 	if *put.Complete || *put.ReceivedBytes != 2 {
 		t.Errorf("a piece of a file: %v, %d bytes", *put.Complete, *put.ReceivedBytes)
+	}
+}
+
+// What comes of a job is an event, once, however often it is asked for; so is its end by StopImageBuilderJob.
+func TestEventsOfJobs(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(f *fixture, w *worker)
+		want string
+	}{
+		{"success", func(f *fixture, w *worker) { w.status = agentapi.JobStatus{State: agentapi.JobSucceeded, Step: 1} }, "begun: step 2 of 2 of job one, done: job one"},
+		{"failure", func(f *fixture, w *worker) {
+			w.status = agentapi.JobStatus{State: agentapi.JobFailed, Step: 1, Problem: "s3cret", Output: "s3cret"}
+		}, "begun: step 2 of 2 of job one, failed: step 2 of 2 of job one"},
+		{"stop", func(f *fixture, w *worker) {
+			w.status = agentapi.JobStatus{State: agentapi.JobFailed, Problem: "ended"}
+			_, err := f.StopImageBuilderJob(as(me), &service.StopImageBuilderJobInput{ImageBuilderName: new(someImage), JobId: new("one")})
+			f.must(err)
+		}, "failed: job one was ended by StopImageBuilderJob"},
+		{"repeated begin", func(f *fixture, w *worker) {
+			_, err := f.StartImageBuilderJob(as(me), aJob())
+			f.must(err)
+			w.status = agentapi.JobStatus{State: agentapi.JobRunning}
+		}, ""},
+	} {
+		var w worker
+		f := newFixture(t, withWorker(t, &w))
+		f.running(someImage)
+		_, err := f.StartImageBuilderJob(as(me), aJob())
+		f.must(err)
+		test.do(f, &w)
+		for range 2 {
+			_, err := f.DescribeImageBuilderJob(as(me), &service.DescribeImageBuilderJobInput{ImageBuilderName: new(someImage), JobId: new("one")})
+			f.must(err)
+		}
+		var steps []string
+		f.must(f.store.View(t.Context(), func(tx store.Tx) error {
+			events, err := tx.Events(store.LogQuery{Name: someImage, Forward: true})
+			for _, e := range events[1:] { // the first is the builder's creation
+				steps = append(steps, e.Why)
+			}
+			return err
+		}))
+		want := "begun: job one of 2 steps, begun: step 1 of 2 of job one"
+		if test.want != "" {
+			want += ", " + test.want
+		}
+		if got := strings.Join(steps, ", "); got != want {
+			t.Errorf("%s: %s; want %s", test.name, got, want)
+		}
 	}
 }

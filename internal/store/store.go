@@ -83,7 +83,7 @@ type Tx interface {
 	// AddEvent and AddAudit append to the two logs, whose lines nothing changes. They give the line its number, whatever it has.
 	AddEvent(Event) error
 	AddAudit(Audit) error
-	// Events and Audits give lines of the logs: the newest first, or the oldest first of those behind LogQuery.After.
+	// Events and Audits give lines of the logs: the newest first, if the query says nothing else.
 	Events(LogQuery) ([]Event, error)
 	Audits(LogQuery) ([]Audit, error)
 	// Trim removes the oldest lines of a log: at most limit of those that are from before a time, or that have more than most newer ones. The newest
@@ -161,9 +161,10 @@ type LogQuery struct {
 	// Of audit lines alone.
 	Resource string // one of those that the line names
 
-	Before int64 // only lines with smaller numbers
-	After  int64 // only lines with greater numbers, the oldest first
-	Limit  int   // 0: no limit
+	Before  int64 // only lines with smaller numbers; 0: all
+	Forward bool  // the oldest first, and
+	After   int64 // only lines with greater numbers
+	Limit   int   // 0: no limit
 }
 
 // Event is a change of state of one record, or a step of long work between two of them.
@@ -173,7 +174,18 @@ type Event struct {
 	ID       string // of the record
 	Key      appstream.Key
 	From, To string // "" for the creation and the removal; both are "" for a step
-	Why      string // of a step: what it is
+	Why      string // of a step: what it is; of what is longer than MaxWhy bytes, the beginning is kept
+}
+
+// MaxWhy bounds Event.Why.
+const MaxWhy = 2 << 10
+
+// Short gives Why, cut if it is too long.
+func (e *Event) Short() string {
+	if len(e.Why) <= MaxWhy {
+		return e.Why
+	}
+	return strings.ToValidUTF8(e.Why[:MaxWhy-len("…")], "") + "…"
 }
 
 // Audit is one line of the audit log: who asked for what, and what came of it.

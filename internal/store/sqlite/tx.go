@@ -334,7 +334,7 @@ func (t *tx) AddEvent(e store.Event) error {
 		return err
 	}
 	_, err := t.c.exec(`INSERT INTO event (at, id, account, region, noun, name, "from", "to", why) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		micros(e.At), e.ID, e.Key.Account, e.Key.Region, string(e.Key.Noun), e.Key.Name, e.From, e.To, e.Why)
+		micros(e.At), e.ID, e.Key.Account, e.Key.Region, string(e.Key.Noun), e.Key.Name, e.From, e.To, e.Short())
 	return t.fault(err)
 }
 
@@ -395,7 +395,9 @@ type where struct {
 	args  []any
 }
 
-func (w *where) add(term string, arg any) { w.terms, w.args = append(w.terms, term), append(w.args, arg) }
+func (w *where) add(term string, arg any) {
+	w.terms, w.args = append(w.terms, term), append(w.args, arg)
+}
 
 func (w *where) account(a *string) {
 	if a != nil {
@@ -415,7 +417,7 @@ func (w *where) ending(q store.LogQuery) string {
 		w.add("n < ?", q.Before)
 	}
 	order := " ORDER BY n DESC"
-	if q.After > 0 {
+	if q.Forward {
 		w.add("n > ?", q.After)
 		order = " ORDER BY n"
 	}

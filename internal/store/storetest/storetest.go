@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -330,8 +331,9 @@ func testLogs(t *testing.T, s store.Store) {
 	newest := events(store.LogQuery{ID: b.ID, Limit: 3})
 	wantList(t, "the newest events", unnumbered(newest), []store.Event{event(6), event(7), event(8)})
 	wantList(t, "events before one", unnumbered(events(store.LogQuery{ID: b.ID, Before: newest[2].N})), []store.Event{event(9), event(10)})
-	wantList(t, "events after one", unnumbered(events(store.LogQuery{ID: b.ID, After: newest[2].N, Limit: 1})), []store.Event{event(7)})
-	wantList(t, "events after the newest", events(store.LogQuery{ID: b.ID, After: newest[0].N}), nil)
+	wantList(t, "events after one", unnumbered(events(store.LogQuery{ID: b.ID, Forward: true, After: newest[2].N, Limit: 1})), []store.Event{event(7)})
+	wantList(t, "the oldest events", unnumbered(events(store.LogQuery{ID: b.ID, Forward: true, Limit: 2})), []store.Event{event(10), event(9)})
+	wantList(t, "events after the newest", events(store.LogQuery{ID: b.ID, Forward: true, After: newest[0].N}), nil)
 	wantList(t, "events of an unknown record", events(store.LogQuery{ID: "unknown"}), nil)
 	mine, all := alice, len(events(store.LogQuery{}))
 	for _, test := range []struct {
@@ -386,7 +388,13 @@ func testLogs(t *testing.T, s store.Store) {
 		t.Errorf("Trim of the audit log: %d gone", n)
 	}
 	update(t, s, func(tx store.Tx) error { return tx.AddEvent(event(1)) })
-	if list := events(store.LogQuery{}); len(list) != 2 || list[0].N <= newest[0].N || all != 10 {
+	update(t, s, func(tx store.Tx) error {
+		return tx.AddEvent(store.Event{ID: "long", Why: strings.Repeat("ü", store.MaxWhy)})
+	})
+	if long := events(store.LogQuery{ID: "long"})[0].Why; len(long) > store.MaxWhy || len(long) < store.MaxWhy-4 || !strings.HasSuffix(long, "ü…") {
+		t.Errorf("a long reason has %d bytes and ends with %q", len(long), long[len(long)-8:])
+	}
+	if list := events(store.LogQuery{}); len(list) != 3 || list[0].N <= newest[0].N || all != 10 {
 		t.Errorf("after a Trim: %+v", list)
 	}
 }
