@@ -51,7 +51,8 @@ type world struct {
 	reading  func(machine string) (appstream.Catalogue, error) // what engines read as the catalogue of a machine; nil: nothing
 	images   []compute.PublicImage                             // on offer
 
-	looks atomic.Int64 // how often engines have looked at an object
+	looks     atomic.Int64  // how often engines have looked at an object
+	retention time.Duration // of events; zero: for ever
 
 	store    *sqlite.Store
 	provider *sim.Provider
@@ -140,7 +141,7 @@ func (w *world) start() {
 	}
 	w.store, w.provider, w.archives, w.files, w.dead = st, provider, archives, files, dead // agents use them as soon as the engine runs
 	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject, &w.looks}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log,
-		Retention: reconcile.Retention{Events: 90 * 24 * time.Hour}}
+		Retention: reconcile.Retention{Events: w.retention}}
 	if reading := w.reading; reading != nil {
 		config.Catalogue = func(_ context.Context, machine string, _ types.PlatformType) (c appstream.Catalogue, err error) {
 			if err = inject("EnsureCatalogueRead", machine, sim.Before); err == nil {
