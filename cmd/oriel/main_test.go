@@ -53,11 +53,11 @@ func TestScripts(t *testing.T) {
 // TestLoad: a flag wins over the file, the file over the default.
 func TestLoad(t *testing.T) {
 	c, err := load(place{Config: "../../docs/oriel.example.toml", Listen: new("127.0.0.1:1"), Region: []string{"eu-west-1"}},
-		machines{}, serving{SimDelay: new(config.Duration(time.Second))})
+		machines{}, serving{SimDelay: new(config.Duration{Duration: time.Second})})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "127.0.0.1:1" || len(c.Region) != 1 || c.Region[0] != "eu-west-1" || time.Duration(c.SimDelay) != time.Second {
+	if c.Listen != "127.0.0.1:1" || len(c.Region) != 1 || c.Region[0] != "eu-west-1" || c.SimDelay.Duration != time.Second {
 		t.Errorf("a flag has not won: %+v", c.Config)
 	}
 	if c.Provider != config.Sim || c.Metrics != "127.0.0.1:9090" || len(c.TrustedProxies) != 2 || c.Config.LogLevel != "info" {

@@ -69,7 +69,7 @@ func (c *Config) Check() error {
 		key  string
 		kept Duration
 	}{{"events", c.Retention.Events}, {"audit", c.Retention.Audit}} {
-		k.must(r.kept == 0 || r.kept >= Duration(time.Hour), "retention."+r.key, "%s is less than an hour; \"0s\" keeps all", r.kept)
+		k.must(r.kept.Duration == 0 || r.kept.Duration >= time.Hour, "retention."+r.key, "%s is less than an hour; \"0s\" keeps all", r.kept)
 	}
 	c.Archives.check(&k, "archives")
 	c.Objects.check(&k, "objects")
@@ -130,7 +130,7 @@ func (c *Config) checkData(k *checker) {
 		*path = abs
 	}
 	k.must(c.Provider == Docker || c.Provider == Sim, "provider", "%q is none of docker, sim", c.Provider)
-	k.must(c.SimDelay >= 0 && c.SimDelay <= Duration(3600e9), "sim_delay", "%s is not between 0s and 1h", c.SimDelay)
+	k.must(c.SimDelay.Duration >= 0 && c.SimDelay.Duration <= time.Hour, "sim_delay", "%s is not between 0s and 1h", c.SimDelay)
 	if c.Engine != "" {
 		u, err := url.Parse(c.Engine)
 		k.must(err == nil && (u.Scheme == "unix" && u.Path != "" || u.Scheme == "tcp" && u.Host != ""), "engine",
@@ -153,7 +153,7 @@ func (c *Config) checkRates(k *checker) {
 	for _, name := range slices.Sorted(maps.Keys(c.Rates.Operations)) {
 		rate("operations."+name, c.Rates.Operations[name])
 	}
-	k.must(c.Rates.Burst >= 0 && c.Rates.Burst <= Duration(3600e9), "rates.burst", "%s is not between 0s and 1h", c.Rates.Burst)
+	k.must(c.Rates.Burst.Duration >= 0 && c.Rates.Burst.Duration <= time.Hour, "rates.burst", "%s is not between 0s and 1h", c.Rates.Burst)
 }
 
 // check checks a bucket of the table of that name.

@@ -167,21 +167,8 @@ type Key struct {
 	PolicyFile string `toml:"policy_file"` // and PolicyFile must be set. Relative to the file that names it
 }
 
-// Duration is a time.Duration that is written as 2s or 1m30s.
-type Duration time.Duration
-
-// UnmarshalText reads what time.ParseDuration reads.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
-		return fmt.Errorf("%q is not a duration; write it like 2s, 500ms or 1m30s", text)
-	}
-	*d = Duration(v)
-	return nil
-}
-
-// String gives it in the form that UnmarshalText reads.
-func (d Duration) String() string { return time.Duration(d).String() }
+// Duration is a time.Duration that is written as "2s" or "1m30s".
+type Duration = tomlfile.Duration
 
 // Default is what holds where nothing is set.
 func Default() Config {
@@ -189,13 +176,13 @@ func Default() Config {
 		Listen:    "127.0.0.1:8080",
 		Data:      defaultData(),
 		Provider:  Docker,
-		SimDelay:  Duration(2 * time.Second),
+		SimDelay:  Duration{Duration: 2 * time.Second},
 		Region:    []string{"us-east-1"},
 		Account:   DefaultAccount,
 		LogLevel:  "info",
 		LogFormat: "auto",
-		Retention: Retention{Events: Duration(90 * 24 * time.Hour)},
-		Rates:     Rates{Read: 1000, Write: 200, Burst: Duration(10 * time.Second)},
+		Retention: Retention{Events: Duration{Duration: 90 * 24 * time.Hour}},
+		Rates:     Rates{Read: 1000, Write: 200, Burst: Duration{Duration: 10 * time.Second}},
 	}
 }
 

@@ -97,7 +97,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Listen, want.Provider, want.SimDelay, want.Region = ":9000", Sim, Duration(90*time.Second), []string{"eu-west-1"}
+	want.Listen, want.Provider, want.SimDelay, want.Region = ":9000", Sim, Duration{Duration: 90 * time.Second}, []string{"eu-west-1"}
 	want.Quotas.ImageBuilders = 3
 	want.Rates.Read, want.Rates.Operations = 0, map[string]float64{"CreateFleet": 0.5}
 	want.Images = []Image{{Name: "Base", Platform: "DEBIAN_12", State: "AVAILABLE"}}
@@ -160,6 +160,8 @@ func TestRefusals(t *testing.T) {
 		{"level", "log_level = 'loud'", "log_level: "},
 		{"format", "log_format = 'xml'", "log_format: "},
 		{"quota", "[quotas]\nimages = -1", "quotas.images: -1"},
+		{"time without a unit", "sim_delay = 5", "oriel.toml:1: sim_delay: 5 has no unit; write \"5s\" for seconds"},
+		{"time of none", "[rates]\nburst = 0", "oriel.toml:2: rates.burst: 0 has no unit; write \"0s\" for seconds"},
 		{"retention", "[retention]\naudit = \"5s\"", "retention.audit: 5s is less than an hour"},
 		{"quota of instances", "[quotas]\nfleet_instances = 1000001", "quotas.fleet_instances: 1000001"},
 		{"quota of a catalogue", "[quotas]\nfleet_applications = 51", "quotas.fleet_applications: 51 is more than the 50"},

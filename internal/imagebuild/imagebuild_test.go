@@ -69,7 +69,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	c := config.Default()
-	c.Listen, c.Data, c.Provider, c.SimDelay = "127.0.0.1:0", t.TempDir(), config.Sim, config.Duration(5*time.Millisecond)
+	c.Listen, c.Data, c.Provider, c.SimDelay = "127.0.0.1:0", t.TempDir(), config.Sim, config.Duration{Duration: 5 * time.Millisecond}
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}

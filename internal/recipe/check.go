@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/oriel-project/oriel/internal/agentapi"
+	"github.com/oriel-project/oriel/internal/tomlfile"
 )
 
 // Bounds of a recipe; those of applications are the Image Assistant's.
@@ -225,6 +226,6 @@ func isPath(p string) bool {
 // isInside tells whether p can be the path of something in an image.
 func isInside(p string) bool { return isPath(p) && p[0] == '/' && path.Clean(p) == p && p != "/" }
 
-func isTime(d Duration) bool {
-	return d == 0 || time.Duration(d) >= time.Second && time.Duration(d) <= agentapi.MaxJobTime
+func isTime(d tomlfile.Duration) bool {
+	return d.Duration == 0 || d.Duration >= time.Second && d.Duration <= agentapi.MaxJobTime
 }

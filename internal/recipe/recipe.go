@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/oriel-project/oriel/internal/tomlfile"
 )
@@ -64,9 +63,9 @@ type File struct {
 
 // Command is done by root.
 type Command struct {
-	Run     string   `toml:"run"`
-	Name    string   `toml:"name"`    // for messages; default: its first line
-	Timeout Duration `toml:"timeout"` // default 1h
+	Run     string            `toml:"run"`
+	Name    string            `toml:"name"`    // for messages; default: its first line
+	Timeout tomlfile.Duration `toml:"timeout"` // default 1h
 }
 
 // Application is one that people can start.
@@ -81,22 +80,9 @@ type Application struct {
 
 // Test is what must be so before an image is made.
 type Test struct {
-	Launch   *[]string `toml:"launch"`   // applications that must draw a window; default: all of the catalogue
-	Commands []string  `toml:"commands"` // that must succeed
-	Timeout  Duration  `toml:"timeout"`  // of each; default 1m
-}
-
-// Duration is written like 10m.
-type Duration time.Duration
-
-// UnmarshalText reads a duration.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
-		return fmt.Errorf("%q is not a time; for example 90s or 10m", text)
-	}
-	*d = Duration(v)
-	return nil
+	Launch   *[]string         `toml:"launch"`   // applications that must draw a window; default: all of the catalogue
+	Commands []string          `toml:"commands"` // that must succeed
+	Timeout  tomlfile.Duration `toml:"timeout"`  // of each; default 1m
 }
 
 // maxFile is the size of the largest file that is read, in bytes.

@@ -73,7 +73,7 @@ func (r *Recipe) steps(catalogue []string) (list []Step) {
 		if name == "" {
 			name, _, _ = strings.Cut(strings.TrimSpace(c.Run), "\n")
 		}
-		list = append(list, Step{Name: short(name), Command: c.Run, Timeout: cmp.Or(time.Duration(c.Timeout), time.Hour), Line: r.lines.Of(entry("command", n))})
+		list = append(list, Step{Name: short(name), Command: c.Run, Timeout: cmp.Or(c.Timeout.Duration, time.Hour), Line: r.lines.Of(entry("command", n))})
 	}
 	for n, a := range r.Applications {
 		icon := ""
@@ -172,7 +172,7 @@ func (r *Recipe) tests(catalogue []string) (list []Step) {
 		}
 		line = func(name string) int { return own[name] }
 	}
-	timeout := cmp.Or(time.Duration(r.Test.Timeout), time.Minute)
+	timeout := cmp.Or(r.Test.Timeout.Duration, time.Minute)
 	for _, name := range apps {
 		list = append(list, Step{Name: short("test that " + name + " draws a window"), Application: name, Timeout: timeout, Line: line(name)})
 	}

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 func serve(data string) error {
 	c := config.Default()
-	c.Listen, c.Data, c.Provider, c.SimDelay = "127.0.0.1:0", data, config.Sim, config.Duration(10*time.Millisecond)
+	c.Listen, c.Data, c.Provider, c.SimDelay = "127.0.0.1:0", data, config.Sim, config.Duration{Duration: 10 * time.Millisecond}
 	c.Quotas = config.Quotas{ImageBuilders: 1000, Images: 1000}
 	if err := c.Check(); err != nil {
 		return err

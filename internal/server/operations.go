@@ -30,7 +30,7 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 			return api.Key{ID: k.ID, Secret: k.Secret, Account: k.Account, Principal: k.Principal, Policy: k.Policy}, ok, nil
 		},
 		Regions: s.cfg.Region, PublicURL: s.cfg.PublicURL, Audit: s.audit, Observe: s.metrics.Request,
-		Secure: secure, Rates: api.Rates{Read: s.cfg.Rates.Read, Write: s.cfg.Rates.Write, Operations: s.cfg.Rates.Operations, Burst: time.Duration(s.cfg.Rates.Burst)},
+		Secure: secure, Rates: api.Rates{Read: s.cfg.Rates.Read, Write: s.cfg.Rates.Write, Operations: s.cfg.Rates.Operations, Burst: s.cfg.Rates.Burst.Duration},
 		Generation: s.store.Generation, Log: s.log,
 	},
 		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -46,7 +45,7 @@ func newSim(c config.Config) (*sim.Provider, error) {
 		images = []compute.PublicImage{{Name: base.Name, Platform: base.Platform, DisplayName: base.DisplayName,
 			Description: base.Description, Released: base.Released}}
 	}
-	return sim.New(sim.Config{Dir: filepath.Join(c.Data, "sim"), Delay: time.Duration(c.SimDelay), Images: images})
+	return sim.New(sim.Config{Dir: filepath.Join(c.Data, "sim"), Delay: c.SimDelay.Duration, Images: images})
 }
 
 func newDocker(c Config, installation string) (*docker.Provider, error) {

@@ -133,7 +133,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	operations := service.Config{Store: s.store, Blobs: s.blobs, Objects: files, Secrets: secrets, Passwords: password.New(signInsAtOnce), Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
 	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: kept, Objects: files, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log,
-		Retention: reconcile.Retention{Events: time.Duration(cfg.Retention.Events), Audit: time.Duration(cfg.Retention.Audit)}}
+		Retention: reconcile.Retention{Events: cfg.Retention.Events.Duration, Audit: cfg.Retention.Audit.Duration}}
 	dialer, _ := s.provider.(compute.Dialer)
 	if dialer != nil {
 		agents := attend.Agents{Dialer: dialer}

@@ -27,7 +27,7 @@ import (
 func simConfig(t testing.TB, data string) Config {
 	t.Helper()
 	c := config.Default()
-	c.Listen, c.Data, c.Provider, c.SimDelay = "127.0.0.1:0", data, config.Sim, config.Duration(20*time.Millisecond)
+	c.Listen, c.Data, c.Provider, c.SimDelay = "127.0.0.1:0", data, config.Sim, config.Duration{Duration: 20 * time.Millisecond}
 	return Config{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler)}
 }
 

@@ -33,6 +33,11 @@ func Decode(text []byte, file string, v any) error {
 		}
 		return fmt.Errorf("%s:%d:%d: %s", file, row, column, strings.TrimPrefix(e.Error(), "toml: "))
 	}
+	if number, ok := errors.AsType[unitless](err); ok {
+		if name, line := number.find(text, reflect.TypeOf(v).Elem()); line > 0 {
+			return fmt.Errorf("%s:%d: %s: %w", file, line, name, number)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
@@ -43,7 +48,10 @@ func Decode(text []byte, file string, v any) error {
 type Lines map[string]int
 
 // NewLines reads the lines of a text. One that is no TOML has those up to where it is wrong.
-func NewLines(text []byte) Lines {
+func NewLines(text []byte) Lines { return walk(text, func(string, *unstable.Node) {}) }
+
+// walk reads the lines of a text, and calls visit with every value.
+func walk(text []byte, visit func(name string, n *unstable.Node)) Lines {
 	l := Lines{}
 	var ends []int // of lines
 	for n, b := range text {
@@ -66,6 +74,7 @@ func NewLines(text []byte) Lines {
 		value(name, n.Value())
 	}
 	value = func(name string, n *unstable.Node) {
+		visit(name, n)
 		switch n.Kind {
 		case unstable.Array:
 			i := 0
