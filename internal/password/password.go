@@ -11,9 +11,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
+	"golang.org/x/text/unicode/norm"
 )
 
 // What a hash costs: the least that OWASP advises, and what the size of a hash's parts is.
@@ -30,12 +30,6 @@ const (
 	maxMemory = 256 << 10
 	maxPasses = 16
 	maxHash   = 512
-)
-
-// Bounds of passwords that people choose, in characters.
-const (
-	Shortest = 10
-	Longest  = 128
 )
 
 var (
@@ -69,7 +63,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	defer leave()
 	random := make([]byte, salt)
 	rand.Read(random) // does not fail
-	return encode(random, argon2.IDKey([]byte(password), random, passes, memory, threads, keySize)), nil
+	return encode(random, argon2.IDKey(plain(password), random, passes, memory, threads, keySize)), nil
 }
 
 // Check tells whether a password has a hash. With an empty hash, for somebody who does not exist or has no password, it takes as long and
@@ -88,9 +82,12 @@ func (h *Hasher) Check(ctx context.Context, hash, password string) (bool, error)
 		return false, err
 	}
 	defer leave()
-	key := argon2.IDKey([]byte(password), c.salt, c.passes, c.memory, c.threads, uint32(len(c.key)))
+	key := argon2.IDKey(plain(password), c.salt, c.passes, c.memory, c.threads, uint32(len(c.key)))
 	return subtle.ConstantTimeCompare(key, c.key) == 1 && exists, nil
 }
+
+// plain gives what of a password is hashed. Keyboards write letters with accents in two ways, which look the same.
+func plain(password string) []byte { return norm.NFC.Bytes([]byte(password)) }
 
 // enter waits for a turn.
 func (h *Hasher) enter(ctx context.Context) (leave func(), err error) {
@@ -142,42 +139,6 @@ func decode(hash string) (c cost, err error) {
 		return c, ErrInvalid
 	}
 	return c, nil
-}
-
-// A Weakness is why a password cannot be chosen.
-type Weakness string
-
-// The weaknesses.
-const (
-	Short  Weakness = "short"  // fewer characters than Shortest
-	Long   Weakness = "long"   // more than Longest
-	Plain  Weakness = "plain"  // few different characters
-	Known  Weakness = "known"  // it is the person's address, or a part of it
-	Broken Weakness = "broken" // it is no text
-)
-
-// Weak tells why somebody of that e-mail address cannot choose a password; "" when he can.
-func Weak(password, address string) Weakness {
-	if !utf8.ValidString(password) {
-		return Broken
-	}
-	different := map[rune]bool{}
-	for _, r := range strings.ToLower(password) {
-		different[r] = true
-	}
-	lower := strings.ToLower(password)
-	local, domain, _ := strings.Cut(strings.ToLower(address), "@")
-	switch n := utf8.RuneCountInString(password); {
-	case n < Shortest:
-		return Short
-	case n > Longest:
-		return Long
-	case len(different) < 5:
-		return Plain
-	case lower == strings.ToLower(address), lower == local, lower == domain:
-		return Known
-	}
-	return ""
 }
 
 // letters are those of temporary passwords: none looks like another, and each is on every keyboard in the same place or is a digit.

@@ -26,6 +26,13 @@ func TestOnlyThePasswordHasItsHash(t *testing.T) {
 			t.Errorf("Check of %q: %v, %v", password, ok, err)
 		}
 	}
+	composed, err := h.Hash(t.Context(), "schöner Gruß")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := h.Check(t.Context(), composed, "scho\u0308ner Gruß"); !ok || err != nil {
+		t.Errorf("the same letters of another keyboard: %v, %v", ok, err)
+	}
 	for _, broken := range []string{"x", strings.Replace(hash, "m=19456", "m=999999999", 1), strings.Replace(hash, "p=1", "p=0", 1), strings.Replace(hash, "argon2id", "argon2i", 1), hash + "$", strings.Replace(hash, "t=2", "t=02", 1)} {
 		if _, err := h.Check(t.Context(), broken, "correct horse"); !errors.Is(err, ErrInvalid) {
 			t.Errorf("Check against %q: %v", broken, err)
@@ -85,8 +92,12 @@ func TestMemoryIsBounded(t *testing.T) {
 
 func TestWeakPasswords(t *testing.T) {
 	for password, want := range map[string]Weakness{
-		"correct horse": "", "пароль для меня": "", strings.Repeat("abcde", 26)[:Longest]: "", "short": Short, "123456789": Short, strings.Repeat("abcde", 26): Long,
+		"correct horse": "", strings.Repeat("ü", 3) + "bermorgen": "", "пароль для меня": "", strings.Repeat("abcde", 26)[:Longest]: "", "short": Short, "123456789": Short, strings.Repeat("abcde", 26): Long,
 		"aaaaaaaaaaaa": Plain, "abababABABAB": Plain, "Jane.Roe.Long@example.com": Known, "JANE.ROE.LONG": Known, "example.com": Known, "correct\xff horse": Broken,
+		"jane.roe.long123": Known, "Example2026!": Known, "!!example.com!!": Known,
+		"password123": Common, "Passw0rd2026!": Common, "P@$$w0rd!!": Common, "qwertyuiop": Common, "1234567890": Common, "0987654321": Common, "abcdefghijk": Common, "qwerty12345": Common,
+		"Summer2026!!": Common, "1q2w3e4r5t": Common, "letmeinletmein": Common, "123456abcdef": Common, "hallo12345": Common, "asdfghjkl;1": Common, "Willkommen1": Common,
+		"Summer in Rome": "", "passwords are dull": "", "hello48291038471": "", "my jane is here": "", "tr0ub4dor&3x": "", "k7wq-3mzp-x9fd-2hbt": "", "12345 potatoes": "",
 	} {
 		if got := Weak(password, "jane.roe.long@example.com"); got != want {
 			t.Errorf("Weak(%q) = %q, want %q", password, got, want)
@@ -116,4 +127,10 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%q costs %+v", text, c)
 		}
 	})
+}
+
+func FuzzWeak(f *testing.F) {
+	f.Add("Passw0rd2026!", "jane@example.com")
+	f.Add("\xff", "@")
+	f.Fuzz(func(t *testing.T, password, address string) { Weak(password, address) })
 }

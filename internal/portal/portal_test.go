@@ -337,7 +337,7 @@ func TestFirstSignIn(t *testing.T) {
 		t.Error("it asks for the temporary password once more")
 	}
 	f.want(f.ask(home+"/password", url.Values{"new": {"one horse and more"}, "again": {"another horse"}}, cookie), http.StatusUnprocessableEntity, "not the same")
-	for _, weak := range []weakness.Weakness{weakness.Short, weakness.Long, weakness.Plain, weakness.Known, weakness.Broken} {
+	for _, weak := range []weakness.Weakness{weakness.Short, weakness.Long, weakness.Plain, weakness.Known, weakness.Common, weakness.Broken} {
 		f.people.choose = &service.SignInRefusal{Why: service.RefusedWeak, Weak: weak}
 		f.want(f.ask(home+"/password", url.Values{"new": {"x"}, "again": {"x"}}, cookie), http.StatusUnprocessableEntity, words["en"]["weak_"+string(weak)])
 	}
@@ -477,6 +477,6 @@ func TestLanguages(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	fromElsewhere := regexp.MustCompile(`^(weak_(short|long|plain|known|broken)|wrong|wait|disabled|old|same)$`) // service.Refusal, password.Weakness
+	fromElsewhere := regexp.MustCompile(`^(weak_(short|long|plain|known|common|broken)|wrong|wait|disabled|old|same)$`) // service.Refusal, password.Weakness
 	languagetest.Check(t, words, fromElsewhere)
 }

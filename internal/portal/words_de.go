@@ -31,6 +31,7 @@ var german = map[string]string{
 	"weak_long":             "Das ist zu lang. Nehmen Sie höchstens 128 Zeichen.",
 	"weak_plain":            "Das ist zu leicht zu erraten: Es hat nur wenige verschiedene Zeichen.",
 	"weak_known":            "Das ist zu leicht zu erraten: Es ist Ihre Adresse oder ein Teil davon.",
+	"weak_common":           "Das ist zu leicht zu erraten: Es gehört zu dem, was als Erstes versucht wird.",
 	"weak_broken":           "Das hat Zeichen, die kein Text sind. Wählen Sie ein anderes.",
 	"forgotten_title":       "Passwort vergessen?",
 	"forgotten_intro":       "Nennen Sie uns Ihre Adresse, dann schicken wir Ihnen einen Link, mit dem Sie ein neues Passwort wählen können.",

@@ -31,6 +31,7 @@ var english = map[string]string{
 	"weak_long":             "That is too long. Take at most 128 characters.",
 	"weak_plain":            "That is too easy to guess: it has few different characters.",
 	"weak_known":            "That is too easy to guess: it is your address, or a part of it.",
+	"weak_common":           "That is too easy to guess: it is among the first that people try.",
 	"weak_broken":           "That has characters that are no text. Choose another one.",
 	"forgotten_title":       "Forgotten your password?",
 	"forgotten_intro":       "Tell us your address, and we send you a link by which you can choose a new password.",

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
@@ -128,7 +127,8 @@ func (s *Service) DescribeDirectoryConfigs(ctx context.Context, in *aws.Describe
 	return out, nil
 }
 
-// SealAnew seals with the newest key what was sealed with an older one, so that the older key can be taken out of the key file.
+// SealAnew seals with the newest key what was sealed with an older one, so that the older key can be taken out of the key file. What cannot be opened any more stays as it is, for
+// the key may come back; the log says what to do.
 func (s *Service) SealAnew(ctx context.Context) error {
 	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		list, err := store.List[appstream.DirectoryConfig](tx, store.Query{Noun: appstream.NounDirectory})
@@ -142,7 +142,9 @@ func (s *Service) SealAnew(ctx context.Context) error {
 			}
 			password, err := s.cfg.Secrets.Open(d.SealedFor(), d.Password)
 			if err != nil {
-				return fmt.Errorf("the password of %s: %w", d.ARN(), err)
+				s.cfg.Log.ErrorContext(ctx, "the password of a directory config cannot be read any more: put its key back into secrets.key, or send ServiceAccountCredentials again with update-directory-config",
+					"directory", d.ARN(), "err", err)
+				continue
 			}
 			d.Password = s.cfg.Secrets.Seal(d.SealedFor(), password)
 			if err := tx.Put(d); err != nil {

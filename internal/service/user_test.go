@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -466,6 +467,42 @@ func TestDirectoryConfigsKeepThePassword(t *testing.T) {
 	f.must(service.New(cfg).SealAnew(context.Background()))
 	if again := read(); again.Version != anew.Version {
 		t.Error("it was sealed anew without need")
+	}
+}
+
+// A key file that is lost takes the passwords with it and nothing else: the server starts, says which are to be sent again, and they can be.
+func TestLostKeys(t *testing.T) {
+	f := newFixture(t)
+	for _, name := range []string{"corp.example.com", "lab.example.com"} {
+		_, err := f.directory(name)
+		f.must(err)
+	}
+	var log strings.Builder
+	cfg := f.cfg
+	box, err := seal.Ensure(filepath.Join(t.TempDir(), "secrets.key"))
+	f.must(err)
+	cfg.Secrets, cfg.Log = box, slog.New(slog.NewTextHandler(&log, nil))
+	later := service.New(cfg)
+	f.must(later.SealAnew(t.Context()))
+	for _, says := range []string{"level=ERROR", "directory-config/corp.example.com", "directory-config/lab.example.com", "secrets.key", "update-directory-config"} {
+		if !strings.Contains(log.String(), says) {
+			t.Errorf("the log does not say %s:\n%s", says, log.String())
+		}
+	}
+	described, err := later.DescribeDirectoryConfigs(as(me), &api.DescribeDirectoryConfigsInput{})
+	f.must(err)
+	if len(described.DirectoryConfigs) != 2 {
+		t.Errorf("described: %v", described.DirectoryConfigs)
+	}
+	_, err = later.UpdateDirectoryConfig(as(me), &api.UpdateDirectoryConfigInput{DirectoryName: new("corp.example.com"),
+		ServiceAccountCredentials: &types.ServiceAccountCredentials{AccountName: new("joiner"), AccountPassword: new(directoryPassword)}})
+	f.must(err)
+	_, err = later.DeleteDirectoryConfig(as(me), &api.DeleteDirectoryConfigInput{DirectoryName: new("lab.example.com")})
+	f.must(err)
+	log.Reset()
+	f.must(later.SealAnew(t.Context()))
+	if log.Len() > 0 {
+		t.Errorf("with all sent again: %s", log.String())
 	}
 }
 
