@@ -303,7 +303,7 @@ const noticeGrace = 200 * time.Millisecond
 func (a *agent) permit(r *http.Request, uid int) error {
 	peer := peerOf(r)
 	switch {
-	case a.config.Role != agentapi.RoleImageBuilder:
+	case !a.config.Role.Builds():
 		return errors.New("this machine belongs to a fleet; it is changed by making a new image in an image builder")
 	case peer == nil || peer.Uid != 0 && int(peer.Uid) != uid && int(peer.Uid) != os.Geteuid():
 		return errors.New("only the administrator of the image builder may do this")

@@ -205,7 +205,7 @@ func (a *agent) routeJobs(mux *http.ServeMux) {
 		"PUT /v1/jobs/{id}": a.putJob, "GET /v1/jobs/{id}": a.getJob, "DELETE /v1/jobs/{id}": a.deleteJob,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if a.config.Role != agentapi.RoleImageBuilder {
+			if !a.config.Role.Builds() {
 				refuse(w, http.StatusConflict, errNoJobs)
 				return
 			}

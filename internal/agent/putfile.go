@@ -213,7 +213,7 @@ func (a *agent) putFile(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		reply(w, status)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		refuse(w, http.StatusInsufficientStorage, errors.New("the image builder's disk is full"))
+		refuse(w, http.StatusInsufficientStorage, errors.New("the machine's disk is full"))
 	default:
 		refuse(w, http.StatusUnprocessableEntity, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/oriel-project/oriel/internal/agent/sudo"
-	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
 // maxSudos bounds the commands that run as root at the same time.
@@ -41,7 +40,7 @@ func (a *agent) acceptSudo(c *net.UnixConn) {
 	case err != nil:
 		sudo.Refuse(c, "the caller is not known")
 		return
-	case a.config.Role != agentapi.RoleImageBuilder:
+	case !a.config.Role.Builds():
 		sudo.Refuse(c, "this machine belongs to a fleet, where nobody can become root; install software in an image builder")
 		return
 	case peer.Uid != 0 && peer.Uid != desktopUID && int(peer.Uid) != os.Geteuid():

@@ -17,10 +17,16 @@ type Role string
 const (
 	// RoleImageBuilder is an instance whose user may become root.
 	RoleImageBuilder Role = "imagebuilder"
+	// RoleAppBlockBuilder is one, too; what is installed on it becomes a package
+	// and not an image.
+	RoleAppBlockBuilder Role = "appblockbuilder"
 	// RoleFleet is an instance that streams applications and allows no
 	// administration from inside.
 	RoleFleet Role = "fleet"
 )
+
+// Builds tells whether the instance has an administrator who installs software.
+func (r Role) Builds() bool { return r == RoleImageBuilder || r == RoleAppBlockBuilder }
 
 // Limits of the display's size in pixels, each way.
 const (
@@ -90,8 +96,8 @@ func ParseConfig(text []byte) (Config, error) {
 func (c Config) check() error {
 	size := func(n int) bool { return n >= MinDisplay && n <= MaxDisplay }
 	switch {
-	case c.Role != RoleImageBuilder && c.Role != RoleFleet:
-		return fmt.Errorf("role %.32q is not one of %q, %q", c.Role, RoleImageBuilder, RoleFleet)
+	case !c.Role.Builds() && c.Role != RoleFleet:
+		return fmt.Errorf("role %.32q is not one of %q, %q, %q", c.Role, RoleImageBuilder, RoleAppBlockBuilder, RoleFleet)
 	case !size(c.Width) || !size(c.Height):
 		return fmt.Errorf("display size %d×%d is not within %d…%d", c.Width, c.Height, MinDisplay, MaxDisplay)
 	case c.MaxSessions < 0 || c.MaxSessions > MaxSessions:

@@ -157,7 +157,10 @@ func badID(id string) error {
 // agentConfig is what a machine's agent is told.
 func agentConfig(spec appstream.MachineSpec) agentapi.Config {
 	role := agentapi.RoleFleet
-	if spec.Sessions == 0 {
+	switch {
+	case spec.Resource.Noun == appstream.NounAppBlockBuilder:
+		role = agentapi.RoleAppBlockBuilder
+	case spec.Sessions == 0:
 		role = agentapi.RoleImageBuilder
 	}
 	return agentapi.Config{
