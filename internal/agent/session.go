@@ -111,7 +111,7 @@ func (s *session) begin() {
 	if !d.waitUntil(s.ctx, func() bool { return d.up }) {
 		return
 	}
-	s.runScripts(s.ctx, "SessionStart", config.Start)
+	s.runScripts(s.ctx, agentapi.SessionStart, config.Start)
 	if s.ctx.Err() != nil {
 		return
 	}
@@ -148,7 +148,7 @@ func (s *session) end() error {
 	if !s.ended {
 		s.ended = true
 		if s.programsStarted() {
-			s.runScripts(context.Background(), "SessionTermination", s.scripts.Termination)
+			s.runScripts(context.Background(), agentapi.SessionTermination, s.scripts.Termination)
 		}
 	}
 	if err := s.seat.endPrograms(s.agent); err != nil {

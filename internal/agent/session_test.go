@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -270,6 +271,16 @@ func TestSessionScripts(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	eventually(t, func() bool { return len(pids("987654")) == 0 })
+	logs, err := c.ScriptLogs(t.Context()) // though the session is over
+	if err != nil || len(logs) != 1 || logs[0].Event != "SessionStart" || logs[0].Number != 1 || !bytes.Equal(logs[0].Text, text) {
+		t.Errorf("%d logs, %v", len(logs), err)
+	}
+	if logs, err := w.client.Session("..").ScriptLogs(t.Context()); err == nil {
+		t.Errorf("of no session there are %v", logs)
+	}
+	if logs, err := w.client.Session("two").ScriptLogs(t.Context()); err != nil || len(logs) != 0 {
+		t.Errorf("%v, %v", logs, err)
+	}
 }
 
 func TestScriptThatHangs(t *testing.T) {

@@ -23,6 +23,7 @@ func (a *agent) routeSessions(mux *http.ServeMux) {
 	mux.HandleFunc("PUT /v1/sessions/{id}", a.putSession)
 	mux.HandleFunc("GET /v1/sessions/{id}", a.getSession)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", a.deleteSession)
+	mux.HandleFunc("GET /v1/sessions/{id}/script-logs", a.getScriptLogs)
 	mux.HandleFunc("GET /v1/sessions/{id}/display", a.getSessionDisplay)
 	mux.HandleFunc("PUT /v1/sessions/{id}/timezone", a.putTimeZone)
 	mux.HandleFunc("POST /v1/sessions/{id}/launch", a.postLaunch)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,11 +15,12 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agent/scripts"
 	"github.com/oriel-project/oriel/internal/agent/sudo"
+	"github.com/oriel-project/oriel/internal/agentapi"
 )
 
 const (
-	maxScriptLog = 1 << 20 // of one executable, in bytes
-	maxLogs      = 20      // sessions whose logs are kept
+	maxScriptLog = agentapi.MaxScriptLog
+	maxLogs      = 20 // sessions whose logs are kept
 )
 
 // runScripts runs the executables of an event, one after the other. What goes
@@ -27,7 +30,7 @@ func (s *session) runScripts(ctx context.Context, name string, event scripts.Eve
 	defer cancel()
 	for n, x := range event.Executables {
 		began := time.Now()
-		err := s.runScript(ctx, fmt.Sprintf("%s-%d.log", name, n+1), x)
+		err := s.runScript(ctx, logName(name, n), x)
 		s.log.Info("session script", "event", name, "executable", x.Path, "took", time.Since(began), "error", err)
 		switch {
 		case err == nil:
@@ -120,6 +123,41 @@ func (s *session) scriptOutput(name string, keep bool) (write *os.File, done cha
 		io.Copy(io.Discard, r)
 	}()
 	return w, done, nil
+}
+
+// getScriptLogs gives what the scripts of a session have written, as far as it
+// is kept. The session may be over.
+func (a *agent) getScriptLogs(w http.ResponseWriter, r *http.Request) {
+	if !agentapi.IsID(r.PathValue("id")) {
+		refuse(w, http.StatusNotFound, agentapi.ErrNoSession)
+		return
+	}
+	list := []agentapi.ScriptLog{}
+	for _, event := range []string{agentapi.SessionStart, agentapi.SessionTermination} {
+		for n := range scripts.MaxExecutables {
+			text, err := readLog(filepath.Join(a.paths.scriptLogs, r.PathValue("id"), logName(event, n)))
+			if err == nil {
+				list = append(list, agentapi.ScriptLog{Event: event, Number: n + 1, Text: text})
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				refuse(w, http.StatusInternalServerError, err)
+				return
+			}
+		}
+	}
+	reply(w, struct {
+		Logs []agentapi.ScriptLog `json:"logs"`
+	}{list})
+}
+
+func logName(event string, n int) string { return fmt.Sprintf("%s-%d.log", event, n+1) }
+
+func readLog(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxScriptLog))
 }
 
 type nowhere struct{}

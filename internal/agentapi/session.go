@@ -57,6 +57,22 @@ func (s Session) Check() error {
 	return nil
 }
 
+// The events of session scripts.
+const (
+	SessionStart       = "SessionStart"
+	SessionTermination = "SessionTermination"
+)
+
+// MaxScriptLog is how much is kept of what one executable writes, in bytes.
+const MaxScriptLog = 1 << 20
+
+// ScriptLog is what an executable of a session's scripts has written.
+type ScriptLog struct {
+	Event  string `json:"event"`
+	Number int    `json:"number"` // of the event's executables: 1 or 2
+	Text   []byte `json:"text"`   // its beginning
+}
+
 // SessionStatus is how a session is. One that is ending is not Ready any more;
 // it is there until nothing is left of it.
 type SessionStatus struct {

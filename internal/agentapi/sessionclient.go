@@ -62,6 +62,23 @@ func (s *SessionClient) End(ctx context.Context) error {
 	return nil
 }
 
+// ScriptLogs gives what the session's scripts have written, also when it is over.
+func (s *SessionClient) ScriptLogs(ctx context.Context) ([]ScriptLog, error) {
+	var body struct {
+		Logs []ScriptLog `json:"logs"`
+	}
+	_, err := s.client.call(ctx, callTimeout, "GET", s.path+"/script-logs", nil, &body, 8*MaxScriptLog)
+	if err != nil {
+		return nil, noSession(err)
+	}
+	for _, l := range body.Logs {
+		if l.Event != SessionStart && l.Event != SessionTermination || l.Number < 1 || l.Number > 2 {
+			return nil, fmt.Errorf("agent: there is no executable %d of the event %.32q", l.Number, l.Event)
+		}
+	}
+	return body.Logs, nil
+}
+
 // Display opens a new stream to the session's display; see Client.Display.
 func (s *SessionClient) Display(ctx context.Context) (*DisplayConn, error) {
 	conn, err := s.client.display(ctx, s.path+"/display")

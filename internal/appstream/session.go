@@ -187,6 +187,40 @@ type EnsureUnseated struct{ Instance, Session string }
 func (a EnsureSeated) String() string   { return "EnsureSeated " + a.Instance + " " + a.Seat.Session }
 func (a EnsureUnseated) String() string { return "EnsureUnseated " + a.Instance + " " + a.Session }
 
+// AccessMode says how somebody has come, in the word that AppStream has for it inside of instances.
+func AccessMode(auth types.AuthenticationType) string {
+	switch auth {
+	case types.AuthenticationTypeSaml:
+		return "saml"
+	case types.AuthenticationTypeUserpool:
+		return "userpool"
+	}
+	return "custom"
+}
+
+// ScriptLog is what an executable of a session's scripts has written.
+type ScriptLog struct {
+	Event  string // SessionStart or SessionTermination
+	Number int    // of the event's executables, from 1
+	Text   []byte
+}
+
+// EnsureScriptLogsKept has what the scripts of a session have written become objects, EVENT/NUMBER.log behind Prefix, if there is any. What cannot be had
+// or kept is lost: no session waits for that.
+type EnsureScriptLogsKept struct{ Instance, Session, Account, Bucket, Prefix string }
+
+// String names the action.
+func (a EnsureScriptLogsKept) String() string {
+	return "EnsureScriptLogsKept " + a.Instance + " " + a.Session
+}
+
+// keepScriptLogs is for a session whose scripts are done.
+func (s *Session) keepScriptLogs() EnsureScriptLogsKept {
+	user := sha256.Sum256([]byte(s.UserID))
+	return EnsureScriptLogsKept{s.InstanceID, s.ID, s.Account, LogsBucket(s.Account, s.Region),
+		s.Stack + "/" + s.Fleet + "/" + AccessMode(s.AuthType) + "/" + hex.EncodeToString(user[:]) + "/" + s.ID + "/SessionScriptsLogs/"}
+}
+
 // FleetOf gives the fleet's name in the name of a session's or an instance's record.
 func FleetOf(name string) string {
 	fleet, _, _ := strings.Cut(name, "/")
@@ -282,8 +316,12 @@ func planExpired(s SessionSnapshot, lost bool, now time.Time) Decision[Session] 
 		return d
 	}
 	switch {
-	case lost, s.Machine.Phase != MachineRunning && !s.Machine.NextChange.After(now), s.Seat.Answers && !s.Seat.Known:
+	case lost, s.Machine.Phase != MachineRunning && !s.Machine.NextChange.After(now):
 		return cleared(false)
+	case s.Seat.Answers && !s.Seat.Known:
+		d := cleared(false)
+		d.Do = []Action{session.keepScriptLogs()}
+		return d
 	case session.Overdue(now):
 		return cleared(true)
 	}

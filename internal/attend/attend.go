@@ -20,7 +20,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
@@ -101,15 +100,19 @@ func text(s string) string {
 func (a Agents) Begin(ctx context.Context, instance string, seat appstream.Seat) error {
 	client := a.Client(instance)
 	defer client.Close()
-	mode := "custom"
-	switch seat.AuthType {
-	case types.AuthenticationTypeSaml:
-		mode = "saml"
-	case types.AuthenticationTypeUserpool:
-		mode = "userpool"
-	}
-	return client.Session(seat.Session).Begin(ctx, agentapi.Session{ID: seat.Session, UserID: seat.UserID, Stack: seat.Stack, AccessMode: mode,
+	return client.Session(seat.Session).Begin(ctx, agentapi.Session{ID: seat.Session, UserID: seat.UserID, Stack: seat.Stack, AccessMode: appstream.AccessMode(seat.AuthType),
 		View: agentapi.View(seat.View), Application: seat.Application, Context: seat.Context, Locale: seat.Locale, Reserved: seat.Reserved, Print: seat.Print})
+}
+
+// ScriptLogs asks the agent of an instance what the scripts of a session have written; see reconcile.Agents.
+func (a Agents) ScriptLogs(ctx context.Context, instance, session string) (list []appstream.ScriptLog, err error) {
+	client := a.Client(instance)
+	defer client.Close()
+	logs, err := client.Session(session).ScriptLogs(ctx)
+	for _, l := range logs {
+		list = append(list, appstream.ScriptLog{Event: l.Event, Number: l.Number, Text: l.Text})
+	}
+	return list, err
 }
 
 // End ends a session on an instance; see reconcile.Agents. Its scripts may take a minute, and nobody waits that long for one answer.

@@ -323,7 +323,9 @@ func TestElasticFleetThatCannotBeMade(t *testing.T) {
 		w.application("edit")
 		c.fails["add the application edit"] = "File not found (absolute-app-path)"
 		w.must(w.associate("lab", "edit"))
-		w.wait("the failure is told", time.Hour, func() bool { return strings.Contains(errors(), "File not found") && strings.Contains(blames(), "edit: File not found") })
+		w.wait("the failure is told", time.Hour, func() bool {
+			return strings.Contains(errors(), "File not found") && strings.Contains(blames(), "edit: File not found")
+		})
 		if w.session(ada.ID).State != appstream.SessionActive || w.describeFleet("lab").State != types.FleetStateRunning {
 			t.Error("the fleet does not go on as it was")
 		}
@@ -336,7 +338,9 @@ func TestElasticFleetThatCannotBeMade(t *testing.T) {
 			return strings.Contains(errors(), "packages/calc.tar does not exist") && strings.Contains(blames(), "calc: The object packages/calc.tar")
 		})
 		w.object("calc.tar", "again")
-		w.wait("all is well", time.Hour, func() bool { return errors() == "" && !strings.Contains(blames(), "calc:") && w.serves("lab", 1, "calc") })
+		w.wait("all is well", time.Hour, func() bool {
+			return errors() == "" && !strings.Contains(blames(), "calc:") && w.serves("lab", 1, "calc")
+		})
 		w.withdraw("lab")
 	})
 }

@@ -1,12 +1,15 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/objects"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
@@ -153,6 +156,26 @@ func (e *Engine) passSession(ctx context.Context, head appstream.Meta) error {
 		}
 		return appstream.PlanSession(s, time.Now().UTC()), nil
 	})
+}
+
+// logsTime is how long it may take to keep what a session's scripts have written.
+const logsTime = 10 * time.Second
+
+// keepScriptLogs has what a session's scripts have written kept, as far as it can be.
+func (e *Engine) keepScriptLogs(ctx context.Context, a appstream.EnsureScriptLogsKept) {
+	if e.Agents == nil || e.Objects == nil {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, logsTime)
+	defer cancel()
+	logs, err := e.Agents.ScriptLogs(limited, a.Instance, a.Session)
+	for _, l := range logs {
+		at := objects.Location{Account: a.Account, Bucket: a.Bucket, Key: fmt.Sprintf("%s%s/%d.log", a.Prefix, l.Event, l.Number)}
+		err = errors.Join(err, e.Objects.Put(limited, at, bytes.NewReader(l.Text)))
+	}
+	if err != nil && ctx.Err() == nil {
+		e.Log.Warn("what session scripts have written is lost", "session", a.Session, "err", err)
+	}
 }
 
 // usages reads what is recorded of the licenses that a session's person uses, at the two moments when something is added to that: the session's beginning,

@@ -17,6 +17,7 @@ import (
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/compute/sim"
+	"github.com/oriel-project/oriel/internal/objects"
 	"pgregory.net/rapid"
 )
 
@@ -274,6 +275,23 @@ func TestScriptsAtTheEnd(t *testing.T) {
 			t.Errorf("cleared after %s; the scripts take %s", took, c.scripts)
 		}
 		w.reachFleet("lab", types.FleetStateRunning, 1)
+
+		// What they have written is where AppStream puts it; the session ends if it cannot be had, too.
+		c.written = "the words"
+		session = w.sit("lab", "bob")
+		w.must(w.svc.EndSession(w.ctx(), session.ID))
+		w.wait("cleared", 5*time.Minute, func() bool { return w.session(session.ID).Cleared })
+		bucket := appstream.LogsBucket(caller.Account, caller.Region)
+		list, err := w.files.List(w.ctx(), caller.Account, bucket, "", "", 10)
+		w.must(err)
+		want := "lab/lab/custom/81b637d8fcd2c6da6359e6963113a1170de795e4b725b84d1e0b4cfd9ec58ce9/" + session.ID + "/SessionScriptsLogs/SessionStart/2.log" // sha256 of bob
+		if len(list) != 1 || list[0].Key != want {
+			t.Fatalf("the objects are %v, want %s", list, want)
+		}
+		text, err := objects.Read(w.ctx(), w.files, objects.Location{Account: caller.Account, Bucket: bucket, Key: want}, 1<<10)
+		if w.must(err); string(text) != "the words of bob" {
+			t.Errorf("it says %q", text)
+		}
 	})
 }
 

@@ -37,6 +37,7 @@ type crew struct {
 	stuck   bool          // sessions do not end
 	scripts time.Duration // how long a session takes to end
 	ending  map[string]time.Time
+	written string // what scripts write; "": nobody can tell
 	max     int
 }
 
@@ -110,6 +111,15 @@ func (c *crew) Begin(_ context.Context, instance string, seat appstream.Seat) er
 		c.t.Errorf("%d people are on %s, which is for %d", len(c.seats[instance]), instance, c.max)
 	}
 	return nil
+}
+
+func (c *crew) ScriptLogs(_ context.Context, instance, session string) ([]appstream.ScriptLog, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.written == "" {
+		return nil, errors.New("no answer")
+	}
+	return []appstream.ScriptLog{{Event: "SessionStart", Number: 2, Text: []byte(c.written + " of " + c.users[session])}}, nil
 }
 
 func (c *crew) End(_ context.Context, instance, session string) error {

@@ -65,6 +65,9 @@ func (a *workers) Begin(context.Context, string, appstream.Seat) error {
 	return errors.New("no seats here")
 }
 func (a *workers) End(context.Context, string, string) error { return errors.New("no seats here") }
+func (a *workers) ScriptLogs(context.Context, string, string) ([]appstream.ScriptLog, error) {
+	return nil, errors.New("no seats here")
+}
 
 // madeFor finds the builder that is made for an image; nil when there is none.
 func (w *world) madeFor(image string) *appstream.ImageBuilder {

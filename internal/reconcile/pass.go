@@ -357,6 +357,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			if e.Agents != nil {
 				err = e.Agents.End(ctx, a.Instance, a.Session)
 			}
+		case appstream.EnsureScriptLogsKept:
+			e.keepScriptLogs(ctx, a)
 		default:
 			err = fmt.Errorf("no provider verb for the action %T", action)
 		}

@@ -96,6 +96,8 @@ type Agents interface {
 	// End has a session end on its instance, with its scripts and everything that it would leave behind. It may return while that goes on:
 	// the session is then still there. One that is not is no error.
 	End(ctx context.Context, instance, session string) error
+	// ScriptLogs asks the agent of an instance what the scripts of a session have written, which may be over.
+	ScriptLogs(ctx context.Context, instance, session string) ([]appstream.ScriptLog, error)
 
 	// Job asks the agent of a machine for a job. It returns as soon as the job is over, or after wait.
 	Job(ctx context.Context, machine, job string, wait time.Duration) appstream.JobStatus
