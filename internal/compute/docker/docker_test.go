@@ -505,6 +505,20 @@ func TestCheckRef(t *testing.T) {
 	}
 }
 
+// What a machine is for is what its agent, and its desktop, say it is.
+func TestRoles(t *testing.T) {
+	for _, test := range []struct {
+		noun     appstream.Noun
+		sessions int
+		want     agentapi.Role
+	}{{appstream.NounImageBuilder, 0, agentapi.RoleImageBuilder}, {appstream.NounAppBlockBuilder, 0, agentapi.RoleAppBlockBuilder}, {appstream.NounFleet, 1, agentapi.RoleFleet},
+		{appstream.NounFleet, 0, agentapi.RoleImageBuilder}} { // the last is that of a composition
+		if got := agentConfig(appstream.MachineSpec{Resource: appstream.Key{Noun: test.noun}, Sessions: test.sessions}); got.Role != test.want || got.Role.Builds() == (test.want == agentapi.RoleFleet) {
+			t.Errorf("%s with %d sessions: it is %s", test.noun, test.sessions, got.Role)
+		}
+	}
+}
+
 func TestAgents(t *testing.T) {
 	p := reopen(t, Config{Host: "unix:///none", Installation: "i", DataDir: t.TempDir()})
 	if diff := cmp.Diff([]string{agentapi.Version}, p.AgentVersions()); diff != "" {

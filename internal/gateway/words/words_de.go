@@ -198,7 +198,7 @@ var german = map[string]string{
 	"keep_working":        "Weiterarbeiten",
 	"end_session":         "Sitzung beenden",
 	"close":               "Schließen",
-	"package_hint":        "Das Paket von %s enthält alles, was auf dieser Maschine installiert wurde. Starten Sie vorher jedes Programm einmal, und speichern Sie, womit es beginnen soll. Der Desktop schließt sich, und %s ist gestoppt, wenn das Paket fertig ist; die Maschine wird entfernt.",
+	"package_hint":        "Das Paket von %s enthält alles, was auf dieser Maschine installiert wurde; probieren Sie die Programme vorher aus. Jeder hat sein eigenes Home-Verzeichnis: Einstellungen für alle gehören nach /etc/skel. Der Desktop schließt sich, und %s ist gestoppt, wenn das Paket fertig ist; die Maschine wird entfernt.",
 	"package_submit":      "Trennen und Paket erstellen",
 	"image_hint":          "Das Image nimmt diese Maschine auf, mit allem, was darauf installiert ist. Der Desktop schließt sich, und %s ist gestoppt, wenn das Image fertig ist.",
 	"image_submit":        "Trennen und Image erstellen",

@@ -198,7 +198,7 @@ var english = map[string]string{
 	"keep_working":        "Keep working",
 	"end_session":         "End session",
 	"close":               "Close",
-	"package_hint":        "The package of %s has everything that was installed on this machine. Start the programs once before, and save what they shall begin with. The desktop closes, and %s is stopped when the package is made; its machine goes.",
+	"package_hint":        "The package of %s gets everything that was installed on this machine; try the programs first. People have homes of their own: settings for all of them belong in /etc/skel. The desktop closes, and %s is stopped when the package is made; its machine goes.",
 	"package_submit":      "Disconnect and create package",
 	"image_hint":          "The image captures this machine with everything installed on it. The desktop closes, and %s is stopped when the image is made.",
 	"image_submit":        "Disconnect and create image",

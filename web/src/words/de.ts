@@ -87,7 +87,7 @@ const words: Words = {
   packageMade: (block) => `Das Paket von ${block} ist erstellt`,
   packageMadeText: (name) => `${name} wird gestoppt.`,
   packageReady: (block) => `Das Paket von ${block} ist fertig`,
-  packageReadyText: (place, name) => `Es liegt hier: ${place}. ${name} ist gestoppt; Sie können diese Seite schließen.`,
+  packageReadyText: (place, name) => `Es liegt hier: ${place}. Benennen Sie als Nächstes seine Anwendungen (CreateApplication), und geben Sie sie einer Elastic-Flotte. ${name} ist gestoppt; Sie können diese Seite schließen.`,
   inItsBucket: "in seinem Bucket",
   packageStopping: "Seine Maschine wird entfernt, mit allem, was darauf installiert wurde.",
   packageStopped: "Wenn ihn jemand startet, öffnet sich hier von selbst der Desktop einer neuen Maschine.",

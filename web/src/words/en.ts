@@ -94,7 +94,7 @@ export const words = {
   packageMade: (block: string) => `The package of ${block} is made`,
   packageMadeText: (name: string) => `${name} is stopping.`,
   packageReady: (block: string) => `The package of ${block} is ready`,
-  packageReadyText: (place: string, name: string) => `It is ${place}. ${name} is stopped; you can close this page.`,
+  packageReadyText: (place: string, name: string) => `It is ${place}. Name its applications next (CreateApplication), and give them to an Elastic fleet. ${name} is stopped; you can close this page.`,
   inItsBucket: "in its bucket",
   packageStopping: "Its machine goes, with what was installed on it.",
   packageStopped: "When someone starts it, the desktop of a new machine opens here by itself.",
