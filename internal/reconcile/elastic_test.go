@@ -253,6 +253,12 @@ func TestLifeOfAnElasticFleet(t *testing.T) {
 		w.checkCompositions()
 		was := w.fleetRecord("lab").ImageRef
 		w.object("calc.tar", "the newer package of calc")
+		w.wait("the fleet has the new image", time.Hour, func() bool { return w.fleetRecord("lab").ImageRef != was })
+		zoe := w.sit("lab", "zoe") // though those of the older form wait for people still
+		if got, want := w.instanceOf(zoe).Spec.ImageRef, w.fleetRecord("lab").ImageRef; got != want {
+			t.Errorf("zoe is on %s, the fleet has %s", got, want)
+		}
+		w.must(w.svc.EndSession(w.ctx(), zoe.ID))
 		w.wait("composed with the new package", time.Hour, func() bool {
 			return w.serves("lab", 2, "calc") && w.fleetRecord("lab").ImageRef != was && len(w.compositions()) == 1
 		})

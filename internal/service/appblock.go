@@ -10,6 +10,7 @@ import (
 	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/objects"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
@@ -68,6 +69,10 @@ func (s *Service) checkAppBlock(ctx context.Context, b *types.AppBlock) error {
 		return appstream.Errorf(appstream.OperationNotPermitted, "SetupScriptDetails is for app blocks with PackagingType CUSTOM only. Specify PostSetupScriptDetails.")
 	case custom && b.SourceS3Location.S3Key == nil:
 		return appstream.Errorf(appstream.OperationNotPermitted, "SourceS3Location.S3Key is missing. An app block with PackagingType CUSTOM must name its package.")
+	}
+	bucket := objects.Location{Account: appstream.CallerFrom(ctx).Account, Bucket: value(b.SourceS3Location.S3Bucket), Key: "package"}
+	if err := bucket.Check(); err != nil { // where the package shall be put
+		return appstream.Errorf(appstream.OperationNotPermitted, "SourceS3Location.S3Bucket: %v.", err)
 	}
 	if b.SourceS3Location.S3Key != nil {
 		if err := s.hasObject(ctx, "SourceS3Location", b.SourceS3Location); err != nil {

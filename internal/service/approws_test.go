@@ -72,6 +72,9 @@ func appBlockRows() []row {
 		{name: "to be packaged here", given: packages, in: block(func(in *api.CreateAppBlockInput) {
 			in.PackagingType, in.SetupScriptDetails, in.PostSetupScriptDetails, in.SourceS3Location = types.PackagingTypeAppstream2, nil, script("pkg/setup.sh", 60), inBucket("")
 		}), then: isIn("INACTIVE")},
+		{name: "to be packaged where no bucket can be", given: packages, in: block(func(in *api.CreateAppBlockInput) {
+			in.PackagingType, in.SetupScriptDetails, in.SourceS3Location = types.PackagingTypeAppstream2, nil, &types.S3Location{S3Bucket: new("a..b")}
+		}), want: appstream.OperationNotPermitted, says: "SourceS3Location.S3Bucket: \"a..b\" cannot be"},
 		{name: "packaged here before", given: packages, in: block(func(in *api.CreateAppBlockInput) {
 			in.PackagingType, in.SetupScriptDetails = types.PackagingTypeAppstream2, nil
 		}), then: isIn("ACTIVE")},

@@ -157,7 +157,7 @@ func freeInstance(tx store.Tx, fleet *appstream.Fleet) (best appstream.Instance,
 					return err
 				}
 				free := i.Room()
-				if i.FleetID != fleet.ID || free == 0 {
+				if i.FleetID != fleet.ID || free == 0 || fleet.Elastic() && i.Spec.ImageRef != fleet.ImageRef { // one of the newer form can be made at once
 					return nil
 				}
 				if answers := i.SilentSince.IsZero(); room == 0 || answers && (!good() || free < room) {
