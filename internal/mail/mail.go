@@ -194,7 +194,10 @@ func (p *Post) Deliver(ctx context.Context, l appstream.Letter) error {
 	}
 	// What is said after the server has taken the mail changes nothing.
 	if err := client.SendWithSMTPClient(line, m); err != nil && !m.IsDelivered() {
-		return judge(err)
+		err = judge(err)
+		// Only here does an administrator learn whose address it is that gets no mail.
+		p.Log.WarnContext(ctx, "mail not taken", "kind", l.Kind, "user", l.UserID, "address", u.Name, "err", err)
+		return err
 	}
 	p.Log.InfoContext(ctx, "mail sent", "kind", l.Kind, "user", l.UserID)
 	return nil

@@ -372,7 +372,7 @@ func TestRefusals(t *testing.T) {
 		lasting bool
 	}{{"RCPT", 550, true}, {"RCPT", 451, false}, {"DATA", 554, true}, {"DATA", 421, false}, {"END", 552, true}, {"END", 451, false}, {"MAIL", 550, false}} {
 		port := refusing(t, test.command, test.code)
-		p, _ := newPost(t, &pool{}, func(c *Config) { c.Port, c.Security = port, Plain })
+		p, log := newPost(t, &pool{}, func(c *Config) { c.Port, c.Security = port, Plain })
 		err := p.Deliver(t.Context(), letter(appstream.LetterWelcome, ""))
 		_, lasting := errors.AsType[*compute.Fault](err)
 		_, later := errors.AsType[*Later](err)
@@ -381,6 +381,9 @@ func TestRefusals(t *testing.T) {
 		}
 		if strings.Contains(fmt.Sprint(err), "jane") || strings.Contains(fmt.Sprint(err), secret) {
 			t.Errorf("the error tells too much: %v", err)
+		}
+		if text := log.String(); !strings.Contains(text, "jane@example.com") || strings.Contains(text, secret) {
+			t.Errorf("the log does not tell who gets no mail, or too much:\n%s", text)
 		}
 	}
 }
