@@ -182,6 +182,14 @@ const tests = {
     await terminal(t.page);
     await until("an empty edge", () => t.page.evaluate(() => document.getElementById("edge").dataset.shown === "false"), 5000);
     await shot(t.page, "toolbar-hidden");
+    const middle = t.page.viewportSize().width / 2;
+    await t.page.mouse.move(middle, 40);
+    await t.page.mouse.move(middle, 1);
+    await until("the toolbar at the edge, and nothing of the desktop above it", () =>
+      t.page.evaluate((x) => document.elementFromPoint(x, 1).id === "bar" && document.elementFromPoint(x, 7).id === "bar", middle),
+    );
+    await t.page.mouse.move(middle, 400);
+    await until("an empty edge again", () => t.page.evaluate(() => document.getElementById("edge").dataset.shown === "false"), 5000);
     await t.page.keyboard.press("Control+Alt+Shift+KeyM");
     await until("the toolbar", () => t.page.evaluate(() => document.getElementById("edge").dataset.shown === "true"));
     assert.equal(await t.page.evaluate(() => document.activeElement.dataset.panel), "clipboard");
