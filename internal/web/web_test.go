@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -163,6 +164,43 @@ func TestLicences(t *testing.T) {
 	for _, want := range []string{"Mozilla Public License Version 2.0", "npm package @novnc/novnc 1.7.0", "AT&T", "Vitaly Puzrin"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("LICENSES.txt does not contain %q", want)
+		}
+	}
+}
+
+// Whatever people read is in the catalogues of web/src/words, in every language. A text in another script would be in one only.
+func TestScriptsHaveNoWords(t *testing.T) {
+	literal := regexp.MustCompile("\"((?:[^\"\\\\]|\\\\.)*)\"|`((?:[^`\\\\]|\\\\.)*)`")
+	filled := regexp.MustCompile(`\$\{[^}]*\}`)
+	// Two words, or one that begins as a sentence does.
+	words := regexp.MustCompile(`\pL{2,}[,.…:]? \p{Ll}{2,}|^\p{Lu}\p{Ll}+[.…?!]*$|^\p{Lu}\p{Ll}+ `)
+	comment := regexp.MustCompile(`(^|\s)(//|/?\*).*`)
+	// What only programs read: faults of ours, selectors, classes, media queries.
+	code := regexp.MustCompile(`(Error|querySelector(All)?(<[^(]*>)?|closest(<[^(]*>)?|matches|matchMedia)\($|(className|style)[ .:=].*$`)
+	names := map[string]bool{"sudo AppStreamImageAssistant add-application": true} // and those of keys and the like
+	for name := range strings.FieldsSeq("Escape Enter Home End Tab Delete Backspace Files ArrowRight ArrowLeft ArrowUp ArrowDown Process Dead Unidentified") {
+		names[name] = true
+	}
+	sources, err := filepath.Glob("../../web/src/*.ts")
+	if err != nil || len(sources) < 20 {
+		t.Fatalf("%d scripts, %v", len(sources), err)
+	}
+	for _, path := range sources {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, line := range strings.Split(string(text), "\n") {
+			line = comment.ReplaceAllString(line, "")
+			if strings.HasPrefix(line, "import ") {
+				continue
+			}
+			for _, at := range literal.FindAllStringSubmatchIndex(line, -1) {
+				said := filled.ReplaceAllString(strings.Trim(line[at[0]:at[1]], "\"`"), "")
+				if words.MatchString(said) && !names[said] && !code.MatchString(line[:at[0]]) {
+					t.Errorf("%s:%d says %q; it belongs into web/src/words", filepath.Base(path), n+1, said)
+				}
+			}
 		}
 	}
 }

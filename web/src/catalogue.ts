@@ -121,7 +121,7 @@ export class Catalogue {
       this.#arrived(name);
       this.room.stage.toolbar.closePanels();
       this.room.stage.focus();
-      this.room.notices.show("launch", { icon: "apps", tone: "good", text: `${displayName} is starting.`, lasts: 4000 });
+      this.room.notices.show("launch", { icon: "apps", tone: "good", text: words.applicationStarts(displayName), lasts: 4000 });
     } else if (running) {
       this.#arrived(name); // its window comes to the front
       this.close();

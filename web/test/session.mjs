@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 import { barriers } from "./access.mjs";
+import { notEnglish } from "./words.mjs";
 
 const control = (what, body) =>
   fetch(`${process.env.ORIEL_CONTROL}/${what}`, body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }).then((r) => r.text());
@@ -21,7 +22,7 @@ const browser = await chromium.launch({
 const problems = [];
 
 async function context(options = {}) {
-  const c = await browser.newContext({ viewport: { width: 1280, height: 720 }, colorScheme: "dark", timezoneId: "Europe/Helsinki", locale: "en-GB", permissions: ["clipboard-read", "clipboard-write"], ...options });
+  const c = await browser.newContext({ viewport: { width: 1280, height: 720 }, colorScheme: "dark", timezoneId: "Europe/Helsinki", locale: process.env.ORIEL_LOCALE ?? "en-GB", permissions: ["clipboard-read", "clipboard-write"], ...options });
   c.setDefaultTimeout(10_000);
   c.on("weberror", (e) => problems.push(`error in the page: ${e.error().stack}`));
   c.on("console", (m) => {
@@ -47,7 +48,10 @@ const until = async (what, ok, timeout = 10_000) => {
 const shown = (page, selector) => page.waitForSelector(selector, { state: "visible" });
 const gone = (page, selector) => page.waitForSelector(selector, { state: "hidden" });
 const text = (page, selector) => page.textContent(selector).then((t) => t.trim());
-const says = (page, selector, pattern) => until(`${pattern} in ${selector}`, async () => pattern.test((await page.textContent(selector).catch(() => "")) ?? ""));
+const says = async (page, selector, pattern) => {
+  let said = "";
+  await until("", async () => pattern.test((said = (await page.textContent(selector).catch(() => "")) ?? ""))).catch(() => assert.fail(`${selector} says “${said}”, not ${pattern}`));
+};
 const slip = (page, pattern) => says(page, "#notices", pattern);
 /** Brings the toolbar and presses one of its buttons. */
 const press = async (page, selector) => {
@@ -768,6 +772,137 @@ const tests = {
     await c.close();
   },
 
+  async "in German nothing is English"() {
+    const c = await context({ locale: "de-DE" });
+    const page = await c.newPage();
+    const look = (where) => notEnglish(page, where);
+    const panel = (name) => press(page, `[data-panel=${name}]`);
+    await begin(page, "DESKTOP", { state: "PENDING", notes: ["The start script /x failed."] });
+    await says(page, "#veil-title", /Design studio wird vorbereitet/);
+    await look("preparing");
+    await control("info", { state: "ACTIVE" });
+    await state(page, "connected");
+    assert.equal(await page.evaluate(() => document.documentElement.lang), "de");
+    await slip(page, /In der Sitzung ist etwas fehlgeschlagen/);
+    await page.click("#notices [aria-label=Ausblenden]");
+    for (const name of ["applications", "windows", "clipboard", "keyboard", "display", "files", "sound", "leaving"]) {
+      await panel(name);
+      await shown(page, `#${name}`);
+      await look(name);
+    }
+    await says(page, "#details", /nach 30 Minuten/);
+    await says(page, "#leave-hint", /bleibt bis \d\d:\d\d für Sie erhalten/);
+
+    // Files: uploads that go, that wait, that are refused; questions; names.
+    const { folder } = await behind();
+    writeFileSync(join(folder, "Brief.odt"), Buffer.alloc(1_240_000));
+    await control("prints", [{ id: "p1", title: "Rechnung", size: 48, printed: new Date().toISOString() }]);
+    await slip(page, /Rechnung wurde gedruckt\./);
+    await panel("files");
+    await says(page, "#files-list", /1,2\sMB/);
+    await says(page, "#files-free", /7,3\sGB frei/);
+    await says(page, "#prints-list", /48\sByte/);
+    await drop(page, [["Brief.odt", "x"]]);
+    await shown(page, "#uploads >> text=Brief.odt gibt es hier schon.");
+    await look("a name that is taken");
+    await page.click("#uploads [aria-label='Brief.odt nicht hochladen']");
+    await page.click("[aria-label='Brief.odt löschen']");
+    await shown(page, "text=Brief.odt löschen?");
+    await look("the question before something is deleted");
+    await page.click("text=Behalten");
+    await page.click("#files-new");
+    await page.keyboard.press("Enter");
+    await says(page, "#files-error", /braucht einen Namen/);
+    await page.fill("#files-new-name", "..");
+    await page.keyboard.press("Enter");
+    await says(page, "#files-error", /Schrägstrich/);
+    await page.click("#files-new-back");
+    await control("slow?is=100000");
+    await drop(page, [["a.bin", "x".repeat(150_000)], ["b.bin", "y"]]);
+    await shown(page, "#uploads progress");
+    await says(page, "#uploads", /Wartet/);
+    await look("an upload");
+    await panel("files"); // closes it
+    await control("slow?is=0");
+    await slip(page, /Ihre 2 Dateien wurden hochgeladen\./);
+
+    // What the server says beside, what it refuses.
+    await control("notice", { notice: "ending", in: 299 });
+    await control("notice", { notice: "idle", in: 60 });
+    await control("notice", { notice: "clipboard", direction: "in", reason: "length", max: 4096 });
+    await slip(page, /Die Sitzung endet in 5 Minuten\..*Ist jemand da\?.*höchstens 4\.096 Zeichen/s);
+    await look("notices");
+    for (const rules of [{ copyOut: false, copyInMax: 4096, upload: false, print: false }, { copyIn: false, download: false }]) {
+      await begin(page, "DESKTOP", { rules });
+      for (const name of ["clipboard", "files"]) {
+        await panel(name);
+        await look(`${name} with ${JSON.stringify(rules)}`);
+      }
+    }
+
+    // The ends.
+    await begin(page, "DESKTOP");
+    await panel("leaving");
+    await page.click("#end");
+    await look("the question before the end");
+    await page.click("#ending-back");
+    await panel("leaving");
+    await page.click("#leave");
+    await says(page, "#veil-title", /Getrennt/);
+    await look("disconnected");
+    for (const [code, title] of [[4012, /anderen Fenster/], [4013, /niemand da war/], [4009, /Zu viele Betrachter/]]) {
+      await begin(page, "DESKTOP");
+      await control(`close?code=${code}`);
+      await says(page, "#veil-title", title);
+      await look(`the end ${code}`);
+    }
+    for (const endCode of ["user", "admin", "away", "duration", "fleet", "instance", "start"]) {
+      await begin(page, "DESKTOP", { feedbackURL: "https://example.com/feedback", portal: "/portal/1/r", ...(endCode === "user" && { redirectURL: "https://portal.example.com/studio" }) });
+      await control("info", { state: "EXPIRED", endCode });
+      await control("close?code=4011");
+      await state(page, "ended");
+      await look(`ended by ${endCode}`);
+    }
+
+    // The home screen.
+    await begin(page, "APP", { apps: 16 });
+    await shown(page, "#home .app");
+    await page.fill("#apps-search", "gibt es nicht");
+    await says(page, "#apps-none", /Nichts heißt „gibt es nicht“\./);
+    await look("the home screen");
+    await control("windows", [editor]);
+    await until("a window", async () => (await text(page, "#windows-count")) === "1");
+    await panel("windows");
+    await shown(page, "[aria-label='letter.txt – Mousepad schließen']");
+    await look("the windows");
+    await c.close();
+  },
+
+  async "another language is chosen, and stays"() {
+    const c = await context();
+    const page = await c.newPage();
+    await begin(page, "DESKTOP");
+    const before = await page.evaluate(() => history.length);
+    await press(page, "[data-panel=display]");
+    assert.equal(await page.textContent(".languages [aria-current]"), "English");
+    await page.click("text=Deutsch");
+    await page.waitForFunction(() => document.documentElement.lang === "de");
+    await state(page, "connected");
+    assert.equal(page.url(), address);
+    assert.equal(await page.evaluate(() => history.length), before, "the way back does not lead through languages");
+    const fetched = [];
+    const other = await c.newPage();
+    other.on("request", (r) => fetched.push(new URL(r.url()).pathname));
+    await begin(other, "APP");
+    assert.equal(await other.getAttribute("#home-tool", "aria-label"), "Anwendungen");
+    assert.deepEqual(fetched.filter((path) => path.includes("/words-")), ["/assets/words-de.js"], "only the words of one language are fetched");
+    await press(other, "[data-panel=display]");
+    await other.click("text=English");
+    await other.waitForFunction(() => document.documentElement.lang === "en");
+    await assert.rejects(notEnglish(other, "English"), /the page says/, "what looks for English finds it");
+    await c.close();
+  },
+
   async "the viewer works in a frame"() {
     const c = await context();
     const page = await c.newPage();
@@ -791,6 +926,7 @@ async function screens(only) {
     if (only.length && !only.some((o) => name.includes(o))) return;
     await prepare();
     problems.push(...(await barriers(page, name)));
+    if (await page.evaluate(() => document.documentElement.lang !== "en")) await notEnglish(page, name);
   };
   const panel = (name) => press(page, `[data-panel=${name}]`);
   const themed = async (style, view, info) => {
@@ -816,7 +952,7 @@ async function screens(only) {
     await themed("light-blue", "DESKTOP", { redirectURL: "https://portal.example.com/studio", feedbackURL: "https://example.com/feedback" });
     await state(page, "connected");
     await ended("user");
-    await page.click("text=Stay here");
+    await page.click("#veil-actions button");
   });
   await look("desktop", async () => {
     await begin(page, "DESKTOP");
@@ -870,12 +1006,12 @@ async function screens(only) {
     await panel("files");
     await control("slow?is=400000");
     await page.setInputFiles("#files-pick", [{ name: "Aufnahme.wav", mimeType: "audio/wav", buffer: Buffer.alloc(8_000_000) }, { name: "Budget 2026.ods", mimeType: "x/y", buffer: Buffer.alloc(10) }]);
-    await says(page, "#uploads", /of 8 MB/);
+    await says(page, "#uploads", /\D8\sMB/);
   });
   await look("files-delete", async () => {
     await begin(page, "DESKTOP");
     await panel("files");
-    await page.click("[aria-label='Delete Budget 2026.ods']");
+    await page.click("[data-name='Budget 2026.ods'] button.tool");
   });
   await look("files-failed", async () => {
     await begin(page, "DESKTOP");
@@ -927,7 +1063,7 @@ async function screens(only) {
   await look("elsewhere", async () => {
     await begin(page, "DESKTOP");
     await control("close?code=4012");
-    await says(page, "#veil-title", /another window/);
+    await shown(page, "#emblem[data-icon=windows]");
   });
   for (const endCode of ["user", "instance"]) {
     await look(`ended-${endCode}`, async () => {
@@ -939,7 +1075,7 @@ async function screens(only) {
     await begin(page, "DESKTOP");
     await page.route("**/info*", (route) => route.abort());
     await control("close?code=4004");
-    await says(page, "#veil-text", /Next attempt/);
+    await shown(page, "#veil-action");
   });
   await page.unroute("**/info*");
   await c.close();

@@ -136,6 +136,7 @@ const words: Words = {
 
   slowApplication: (name) => `${name} braucht lange, um ein Fenster zu öffnen.`,
   applicationStarting: (names) => plural(names.length, { one: `${names[0]} startet…`, other: `${names.join(", ")} starten…` }),
+  applicationStarts: (name) => `${name} startet.`,
   noApplications: "In diesem Katalog sind keine Anwendungen. Wenden Sie sich an Ihre Administration.",
   nothingFound: (text) => `Nichts heißt „${text}“.`,
   window: "Fenster",

@@ -147,6 +147,7 @@ export const words = {
   // Applications and windows.
   slowApplication: (name: string) => `${name} takes long to open a window.`,
   applicationStarting: (names: string[]) => plural(names.length, { one: `${names[0]} is starting…`, other: `${names.join(", ")} are starting…` }),
+  applicationStarts: (name: string) => `${name} is starting.`,
   noApplications: "There are no applications in this catalogue. Ask your administrator.",
   nothingFound: (text: string) => `Nothing is called “${text}”.`,
   window: "Window",
