@@ -7,6 +7,8 @@ export interface Slip {
   icon: string;
   tone?: "calm" | "wait" | "good" | "bad";
   text: string;
+  /** What a machine said, in English. */
+  quote?: string;
   /** A time that is counted down to, of performance.now(). The slip goes when it is reached. */
   until?: number;
   /** What it says after the countdown. */
@@ -38,6 +40,7 @@ export class Notices {
     const item = make("div", { className: "slip" }, make("span", { className: "slip-icon" }, icon(slip.icon)), text);
     item.dataset["tone"] = slip.tone ?? "calm";
     item.dataset["slip"] = name;
+    if (slip.quote) text.append(" ", make("bdi", { lang: "en" }, slip.quote));
     if (slip.until !== undefined) {
       const time = make("span", { className: "countdown" });
       time.setAttribute("aria-hidden", "true"); // or it would be said every second

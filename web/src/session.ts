@@ -166,7 +166,7 @@ class Session implements Subject {
 
   #tell(info: SessionInfo): void {
     for (const note of info.notes ?? []) {
-      if (!this.#info?.notes?.includes(note)) this.#notices.show(note, { icon: "alert", tone: "bad", text: words.note(note) });
+      if (!this.#info?.notes?.includes(note)) this.#notices.show(note, { icon: "alert", tone: "bad", text: words.note, quote: note });
     }
     this.#info = info;
     const { rules } = info;

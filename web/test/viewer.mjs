@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
+import { notEnglish } from "./words.mjs";
 
 const control = (what) => fetch(`${process.env.ORIEL_CONTROL}/${what}`).then((r) => r.text());
 const shots = process.env.ORIEL_SCREENSHOTS;
@@ -297,6 +298,58 @@ const tests = {
     assert.match(await t.page.textContent("#veil-title"), /The image office-2026-11 is ready/);
     await shot(t.page, "image-ready");
     await control("state?is=RUNNING");
+  },
+
+  async "in German nothing is English"() {
+    const c = await context({ locale: "de-DE" });
+    const page = await c.newPage();
+    const says = (selector, pattern) => until(`${pattern} in ${selector}`, async () => pattern.test((await page.textContent(selector).catch(() => "")) ?? ""));
+    await page.goto((await control("url")).slice(0, -2));
+    await says("h1", /Dieser Link ist nicht gültig/);
+    await notEnglish(page, "a link that is not valid");
+    await page.goto(await control("url"));
+    await state(page, "connected");
+    await page.mouse.move(640, 3);
+    await page.click("[data-panel=display]");
+    await says("#details", /Erstellt aus/);
+    await notEnglish(page, "the display panel");
+    await page.click("#create");
+    await says("#catalogue", /Mousepad/);
+    await page.click("#image-submit");
+    await says("#image-name-error", /braucht einen Namen/);
+    await page.fill("#image-name", "taken");
+    await page.click("#image-submit");
+    await says("#image-name-error", /Ein Image dieses Namens gibt es schon/);
+    await notEnglish(page, "the form");
+    await shot(page, "create-image-de");
+    await page.fill("#image-name", "office-2026-11");
+    await page.click("#image-submit");
+    await says("#veil-title", /Das Image office-2026-11 wird erstellt/);
+    await notEnglish(page, "an image is made");
+    await control("image?is=AVAILABLE");
+    await control("state?is=STOPPED");
+    await says("#veil-title", /Das Image office-2026-11 ist fertig/);
+    await notEnglish(page, "the image is ready");
+    await control("state?is=RUNNING");
+    await page.goto(await control("url"));
+    await state(page, "connected");
+    for (const [is, title] of [["STOPPING", /wird gestoppt/], ["STOPPED", /ist gestoppt/], ["FAILED", /ist ausgefallen/], ["DELETING", /wird gelöscht/], ["REBOOTING", /startet neu/], ["PENDING", /startet/]]) {
+      await control(`state?is=${is}`);
+      await says("#veil-title", title);
+      await notEnglish(page, is);
+    }
+    await control("state?is=RUNNING");
+    await state(page, "connected");
+    await control("state?is=STOPPED");
+    await says("#veil-title", /hello ist gestoppt/);
+    await page.reload();
+    await says("h1", /hello ist gestoppt/);
+    await notEnglish(page, "the page of a stopped builder");
+    await page.click("text=English"); // a page without the viewer offers the languages too
+    await says("h1", /hello is stopped/);
+    await control("state?is=RUNNING");
+    await state(page, "connected");
+    await c.close();
   },
 
   async "disconnecting ends the session"(t) {

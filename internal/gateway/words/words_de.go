@@ -160,7 +160,7 @@ var german = map[string]string{
 	"key_print":           "Druck",
 	"hold_down":           "Gedrückt halten",
 	"type_any":            "Text in jeder Schrift oder Sprache eingeben",
-	"type_example":        "日本語, Русский, العربية, é, 😀 … Auch wo Sie nicht einfügen können",
+	"type_example":        "日本語, Русский, العربية, é, 😀 … auch ohne Einfügen",
 	"type":                "Eingeben",
 	"toolbar_keys":        "%s %s %s %s führt von überall zur Symbolleiste.",
 	"fit":                 "Wie der Desktop ins Fenster passt",

@@ -103,7 +103,7 @@ const words: Words = {
   idle: "Getrennt, weil niemand da war",
   idleText: "Alles ist noch offen.",
   reconnect: "Wieder verbinden",
-  goodbyeText: (name) => `Auf ${name} ist alles noch offen.`,
+  goodbyeText: (name) => `In ${name} ist noch alles offen.`,
   endSession: "Sitzung beenden",
   ending: "Die Sitzung wird beendet",
   endingText: "Ihre Programme werden geschlossen.",
@@ -122,7 +122,7 @@ const words: Words = {
   sessionEnding: "Die Sitzung endet gerade.",
   keptFor: (time) => `Die Sitzung bleibt noch ${time} für Sie erhalten.`,
   keptUntil: (time) => `Die Sitzung bleibt bis ${time} für Sie erhalten.`,
-  note: (note) => `In der Sitzung ist etwas fehlgeschlagen. Sagen Sie Ihrer Administration: ${note}`,
+  note: "In der Sitzung ist etwas fehlgeschlagen. Sagen Sie Ihrer Administration:",
   dismiss: "Ausblenden",
   farewell: {
     user: { title: "Ihre Sitzung ist beendet", text: "Ihre Programme wurden geschlossen, und nichts von Ihnen ist auf der Maschine zurückgeblieben." },

@@ -131,8 +131,8 @@ export const words = {
   sessionEnding: "The session is ending.",
   keptFor: (time: string) => `The session is kept for you for ${time} more.`,
   keptUntil: (time: string) => `The session is kept for you until ${time}.`,
-  /** What went wrong beside, in the server's words, which are English. */
-  note: (note: string) => note,
+  /** Before what went wrong beside, in the machine's words, which are English. */
+  note: "Not everything has worked in the session. Tell your administrator:",
   dismiss: "Dismiss",
   farewell: {
     user: { title: "Your session has ended", text: "Your programs were closed, and nothing of yours is left on the machine." },
