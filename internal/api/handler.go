@@ -163,12 +163,12 @@ func (h *handler) add(s *Service) error {
 	if s.Handler == nil || s.Prefix == "" || s.IAM == "" {
 		return errors.New("it needs a Prefix, an IAM prefix and a Handler")
 	}
-	table, err := parseLimits(modelLimits, s.Limits)
+	v := reflect.ValueOf(s.Handler)
+	key := shapesOf{v.Type(), s.Limits}
+	known, err := key.shapes()
 	if err != nil {
 		return err
 	}
-	known := shapes{made: map[reflect.Type]*shape{}, limits: table}
-	v := reflect.ValueOf(s.Handler)
 	found := false
 	for i := range v.NumMethod() {
 		m := v.Type().Method(i)
@@ -197,6 +197,7 @@ func (h *handler) add(s *Service) error {
 	if !found {
 		return fmt.Errorf("%T has no method X(context.Context, *XInput) (*XOutput, error)", s.Handler)
 	}
+	whole.Store(key, known)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/appstream"
@@ -75,6 +76,23 @@ var (
 type shapes struct {
 	made   map[reflect.Type]*shape
 	limits limits
+}
+
+// whole has the shapes of each service, complete, by what they depend on: they are the same in every handler of a process.
+var whole sync.Map // shapesOf → *shapes
+
+type shapesOf struct {
+	handler reflect.Type
+	limits  string // beside the model's
+}
+
+// shapes gives the shapes of a service, or none yet.
+func (of shapesOf) shapes() (*shapes, error) {
+	if s, ok := whole.Load(of); ok {
+		return s.(*shapes), nil
+	}
+	table, err := parseLimits(modelLimits, of.limits)
+	return &shapes{made: map[reflect.Type]*shape{}, limits: table}, err
 }
 
 // of gives the shape of a Go type; an error names a type that has no form on the wire.

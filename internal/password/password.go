@@ -16,10 +16,17 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// What a hash costs: the least that OWASP advises, and what the size of a hash's parts is.
+// Cost is what a hash costs who makes it, and who guesses.
+type Cost struct {
+	Memory uint32 // in KiB, at least 8
+	Passes uint32 // over the memory, at least 1
+}
+
+// Advised is the least that OWASP advises. Anything less is for tests.
+var Advised = Cost{Memory: 19 << 10, Passes: 2}
+
+// The sizes of a hash's parts.
 const (
-	memory  = 19 << 10 // KiB
-	passes  = 2
 	threads = 1
 	keySize = 32
 	salt    = 16
@@ -44,13 +51,14 @@ type Hasher struct {
 	slots   chan struct{} // one for each that works
 	queue   chan struct{} // one for each that works or waits
 	patient time.Duration // how long one waits
+	cost    Cost
 	decoy   string
 }
 
-// New makes a Hasher that lets a number of checks go on at a time, and eight times as many wait, for ten seconds.
-func New(atOnce int) *Hasher {
-	h := &Hasher{slots: make(chan struct{}, atOnce), queue: make(chan struct{}, 9*atOnce), patient: 10 * time.Second}
-	h.decoy = encode(make([]byte, salt), make([]byte, keySize)) // no password has it
+// New makes a Hasher of hashes of a cost that lets a number of checks go on at a time, and eight times as many wait, for ten seconds.
+func New(cost Cost, atOnce int) *Hasher {
+	h := &Hasher{slots: make(chan struct{}, atOnce), queue: make(chan struct{}, 9*atOnce), patient: 10 * time.Second, cost: cost}
+	h.decoy = encode(hashed{cost, threads, make([]byte, salt), make([]byte, keySize)}) // no password has it
 	return h
 }
 
@@ -63,7 +71,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	defer leave()
 	random := make([]byte, salt)
 	rand.Read(random) // does not fail
-	return encode(random, argon2.IDKey(plain(password), random, passes, memory, threads, keySize)), nil
+	return encode(hashed{h.cost, threads, random, argon2.IDKey(plain(password), random, h.cost.Passes, h.cost.Memory, threads, keySize)}), nil
 }
 
 // Check tells whether a password has a hash. With an empty hash, for somebody who does not exist or has no password, it takes as long and
@@ -82,7 +90,7 @@ func (h *Hasher) Check(ctx context.Context, hash, password string) (bool, error)
 		return false, err
 	}
 	defer leave()
-	key := argon2.IDKey(plain(password), c.salt, c.passes, c.memory, c.threads, uint32(len(c.key)))
+	key := argon2.IDKey(plain(password), c.salt, c.Passes, c.Memory, c.threads, uint32(len(c.key)))
 	return subtle.ConstantTimeCompare(key, c.key) == 1 && exists, nil
 }
 
@@ -110,32 +118,32 @@ func (h *Hasher) enter(ctx context.Context) (leave func(), err error) {
 	return nil, err
 }
 
-// cost is what a hash says of itself.
-type cost struct {
-	memory, passes uint32
-	threads        uint8
-	salt, key      []byte
+// hashed is what a hash says of itself.
+type hashed struct {
+	Cost
+	threads   uint8
+	salt, key []byte
 }
 
 // encode writes a hash in the form that the reference implementation of Argon2 has.
-func encode(salt, key []byte) string {
+func encode(c hashed) string {
 	text := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, passes, threads, text(salt), text(key))
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, c.Memory, c.Passes, c.threads, text(c.salt), text(c.key))
 }
 
-func decode(hash string) (c cost, err error) {
+func decode(hash string) (c hashed, err error) {
 	part := strings.Split(hash, "$")
 	if len(hash) > maxHash || len(part) != 6 || part[0] != "" || part[1] != "argon2id" || part[2] != fmt.Sprintf("v=%d", argon2.Version) {
 		return c, ErrInvalid
 	}
-	if _, err := fmt.Sscanf(part[3], "m=%d,t=%d,p=%d", &c.memory, &c.passes, &c.threads); err != nil || part[3] != fmt.Sprintf("m=%d,t=%d,p=%d", c.memory, c.passes, c.threads) {
+	if _, err := fmt.Sscanf(part[3], "m=%d,t=%d,p=%d", &c.Memory, &c.Passes, &c.threads); err != nil || part[3] != fmt.Sprintf("m=%d,t=%d,p=%d", c.Memory, c.Passes, c.threads) {
 		return c, ErrInvalid
 	}
 	c.salt, err = base64.RawStdEncoding.Strict().DecodeString(part[4])
 	if err == nil {
 		c.key, err = base64.RawStdEncoding.Strict().DecodeString(part[5])
 	}
-	if err != nil || len(c.salt) < 8 || len(c.key) < 16 || c.memory < 8 || c.memory > maxMemory || c.passes < 1 || c.passes > maxPasses || c.threads != 1 {
+	if err != nil || len(c.salt) < 8 || len(c.key) < 16 || c.Memory < 8 || c.Memory > maxMemory || c.Passes < 1 || c.Passes > maxPasses || c.threads != 1 {
 		return c, ErrInvalid
 	}
 	return c, nil

@@ -12,7 +12,7 @@ import (
 )
 
 func TestOnlyThePasswordHasItsHash(t *testing.T) {
-	h := New(2)
+	h := New(Advised, 2)
 	hash, err := h.Hash(t.Context(), "correct horse")
 	if err != nil {
 		t.Fatal(err)
@@ -42,14 +42,14 @@ func TestOnlyThePasswordHasItsHash(t *testing.T) {
 
 // Somebody who does not exist has no password, not even an empty one, and the question costs what any other does.
 func TestNobodyHasNoPassword(t *testing.T) {
-	h := New(1)
+	h := New(Advised, 1)
 	for _, password := range []string{"", "x", strings.Repeat("\x00", keySize)} {
 		if ok, err := h.Check(t.Context(), "", password); ok || err != nil {
 			t.Errorf("Check of %q: %v, %v", password, ok, err)
 		}
 	}
 	c, err := decode(h.decoy)
-	if err != nil || c.memory != memory || c.passes != passes {
+	if err != nil || c.Cost != Advised {
 		t.Errorf("the decoy costs %+v, %v", c, err)
 	}
 }
@@ -57,7 +57,7 @@ func TestNobodyHasNoPassword(t *testing.T) {
 // However many ask at once, only so many are checked at a time; those that cannot even wait are told so at once, the others after a while.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(2)
+		h := New(Advised, 2)
 		leave := make([]func(), 2)
 		for n := range leave {
 			leave[n], _ = h.enter(t.Context())
@@ -118,12 +118,12 @@ func TestTemporaryPasswords(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	h := New(1)
+	h := New(Advised, 1)
 	f.Add(h.decoy)
 	f.Add("$argon2id$v=19$m=19456,t=2,p=1$$")
 	f.Add("$argon2id$v=19$m=-1,t=2,p=1$AAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA")
 	f.Fuzz(func(t *testing.T, text string) {
-		if c, err := decode(text); err == nil && (c.memory > maxMemory || c.passes > maxPasses || len(c.key) < 16) {
+		if c, err := decode(text); err == nil && (c.Memory > maxMemory || c.Passes > maxPasses || len(c.key) < 16) {
 			t.Errorf("%q costs %+v", text, c)
 		}
 	})

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -66,13 +64,9 @@ func (w *world) suite() types.AppBlock {
 	return out.AppBlocks[0]
 }
 
-// reachPackager waits for a state, and brings a server back that was killed meanwhile.
 func (w *world) reachPackager(state types.AppBlockBuilderState) time.Duration {
 	w.t.Helper()
 	return w.wait("b → "+string(state), 3*time.Hour, func() bool {
-		if w.dead.Load() {
-			w.restart()
-		}
 		return w.describePackager().State == state
 	})
 }
@@ -155,53 +149,6 @@ func TestLifeOfAnAppBlockBuilder(t *testing.T) {
 		_, err = w.svc.DeleteAppBlock(w.ctx(), &appstreamapi.DeleteAppBlockInput{Name: aws.String("suite")})
 		w.must(err)
 	})
-}
-
-// A server that is killed before or after any action makes the package all the same, once and whole.
-func TestAppBlockBuilderCrashAroundEveryAction(t *testing.T) {
-	for crash := range 100 {
-		var where string
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			defer func() { w.stop() }()
-			calls := 0
-			w.setInject(func(method, id string, when sim.When) error {
-				if strings.HasPrefix(method, "Ensure") || method == "SaveChanges" {
-					if calls++; calls == crash+1 {
-						where = fmt.Sprint(when, " ", method)
-						w.kill()
-					}
-				}
-				return nil
-			})
-			w.packager()
-			for _, step := range []struct {
-				op    string
-				state types.AppBlockBuilderState
-			}{{"start", "RUNNING"}, {"stop", "STOPPED"}, {"start", "RUNNING"}, {"package", "STOPPED"}} {
-				w.must(w.pack(step.op))
-				w.reachPackager(step.state)
-			}
-			w.setInject(nil)
-			if block, keys := w.suite(), w.packages(); block.State != types.AppBlockStateActive || len(keys) != 1 || *block.SourceS3Location.S3Key != keys[0] {
-				t.Errorf("crash %s: the app block is %s, the packages are %v", where, block.State, keys)
-			}
-			if steps, key := w.steps(appstream.NounAppBlockBuilder, "b"), w.packages()[0]; !slices.Equal(steps, []string{"begun: write the package " + key, "done: write the package " + key}) {
-				t.Errorf("its steps are %q", steps)
-			}
-			w.checkPackager()
-		})
-		if t.Failed() {
-			t.Fatalf("crash number %d: %s", crash, where)
-		}
-		if where == "" {
-			if crash < 12 {
-				t.Errorf("only %d calls: the script does not do what it should", crash)
-			}
-			return
-		}
-	}
-	t.Error("the script never came to an end without a crash")
 }
 
 // When the package cannot be written, the machine runs again with all that is on it.

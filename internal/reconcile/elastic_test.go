@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"image"
 	"image/png"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -388,74 +387,6 @@ func TestElasticMachineEnds(t *testing.T) {
 	})
 }
 
-// The process is killed before and after everything that is done, from the first machine to the fleet's end.
-func TestElasticCrashAroundEveryAction(t *testing.T) {
-	for crash := range 400 {
-		where := ""
-		inFleets(t, 1, func(w *world, c *crew) {
-			calls := 0
-			count := func(what string) {
-				if calls++; calls == crash+1 {
-					where = what
-					w.kill()
-				}
-			}
-			w.elastic("lab", 1, "calc")
-			w.setInject(func(method, id string, when sim.When) error {
-				if strings.HasPrefix(method, "Ensure") {
-					count(fmt.Sprint(when, " ", method))
-				}
-				return nil
-			})
-			w.agents = &nervous{c, w, count}
-			w.restart()
-			alive := func(ok func() bool) func() bool {
-				return func() bool {
-					if w.dead.Load() {
-						w.restart()
-						w.must(w.svc.ForgetConnections(w.ctx()))
-					}
-					return ok()
-				}
-			}
-			w.must(w.startFleet("lab"))
-			w.wait("RUNNING", time.Hour, alive(func() bool { return w.serves("lab", 1, "calc") }))
-			session, err := w.open("lab", "ada")
-			w.must(err)
-			w.wait("ACTIVE", time.Hour, alive(func() bool { return w.session(session.ID).State == appstream.SessionActive }))
-			w.object("calc.tar", "newer")
-			w.must(w.svc.EndSession(w.ctx(), session.ID))
-			w.wait("composed again", time.Hour, alive(func() bool {
-				return w.serves("lab", 1, "calc") && len(w.compositions()) == 1 && w.compositions()[0].Recipe.Blocks[0].Package.Size == 5
-			}))
-			w.must(w.stopFleet("lab"))
-			w.wait("STOPPED", time.Hour, alive(func() bool { return w.describeFleet("lab").State == types.FleetStateStopped }))
-			w.checkCompositions()
-			w.checkSeats("lab")
-			w.setInject(nil)
-			w.withdraw("lab")
-		})
-		if t.Failed() {
-			t.Fatalf("crash number %d: %s", crash, where)
-		}
-		if where == "" {
-			t.Logf("killed around each of %d calls", crash)
-			if crash < 30 {
-				t.Errorf("only %d calls: the script does not do what it should", crash)
-			}
-			break
-		}
-	}
-}
-
-func (n *nervous) PutFile(ctx context.Context, machine, path string, mode uint32, size int64, open func(context.Context) (io.ReadCloser, error)) error {
-	return n.around("PutFile", func() error { return n.crew.PutFile(ctx, machine, path, mode, size, open) })
-}
-
-func (n *nervous) BeginJob(ctx context.Context, machine string, job appstream.Job) error {
-	return n.around("BeginJob", func() error { return n.crew.BeginJob(ctx, machine, job) })
-}
-
 // Whatever is done with Elastic fleets in whatever order, with crashes and faults at random moments: never two on a machine, never more sessions than
 // there may be, and in the end the fleet is what it shall be and nothing else is left.
 func TestRandomElasticFleets(t *testing.T) {
@@ -535,7 +466,6 @@ func TestRandomElasticFleets(t *testing.T) {
 				case "kill":
 					w.kill()
 					w.restart()
-					w.must(w.svc.ForgetConnections(w.ctx()))
 				}
 				if appstream.KindOf(err) == appstream.Internal {
 					t.Fatalf("%s %s: %v", s.Op, user, err)

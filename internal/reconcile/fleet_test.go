@@ -241,7 +241,6 @@ func TestSessionTimeouts(t *testing.T) {
 			time.Sleep(time.Hour)
 			w.kill()
 			w.restart()
-			w.must(w.svc.ForgetConnections(w.ctx()))
 		}, appstream.EndAway, 70 * time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -455,105 +454,6 @@ func TestInstanceLost(t *testing.T) {
 	}
 }
 
-// The process is killed before and after every call to the provider and to the agents, from the first machine to the last session.
-func TestFleetCrashAroundEveryAction(t *testing.T) {
-	for _, kind := range []types.FleetType{types.FleetTypeAlwaysOn, types.FleetTypeOnDemand} {
-		for crash := range 200 {
-			where := ""
-			inFleets(t, 1, func(w *world, c *crew) {
-				calls := 0
-				count := func(what string) {
-					if calls++; calls == crash+1 {
-						where = what
-						w.kill()
-					}
-				}
-				w.setInject(func(method, id string, when sim.When) error {
-					if strings.HasPrefix(method, "Ensure") {
-						count(fmt.Sprint(when, " ", method))
-					}
-					return nil
-				})
-				w.agents = &nervous{c, w, count}
-				w.restart()
-				alive := func(ok func() bool) func() bool {
-					return func() bool {
-						if w.dead.Load() {
-							w.restart()
-							w.must(w.svc.ForgetConnections(w.ctx()))
-						}
-						return ok()
-					}
-				}
-				w.fleet("lab", kind, 1, 1)
-				ready := func() bool {
-					f := w.describeFleet("lab")
-					return f.State == types.FleetStateRunning && *f.ComputeCapacityStatus.Available == 1
-				}
-				w.wait("RUNNING", time.Hour, alive(ready))
-				session, err := w.open("lab", "ada")
-				w.must(err)
-				w.wait("ACTIVE", time.Hour, alive(func() bool {
-					state := w.session(session.ID).State
-					if state == appstream.SessionExpired {
-						t.Fatalf("crash %d (%s): the session ended by %q", crash, where, w.session(session.ID).EndCode)
-					}
-					return state == appstream.SessionActive
-				}))
-				w.must(w.svc.EndSession(w.ctx(), session.ID))
-				w.wait("replaced", time.Hour, alive(ready))
-				w.wait("cleared", time.Hour, alive(func() bool { return w.session(session.ID).Cleared }))
-				w.must(w.stopFleet("lab"))
-				w.wait("STOPPED", time.Hour, alive(func() bool { return w.describeFleet("lab").State == types.FleetStateStopped }))
-				w.checkFleets()
-				w.checkSeats("lab")
-			})
-			if t.Failed() {
-				t.Fatalf("crash number %d: %s", crash, where)
-			}
-			if where == "" {
-				t.Logf("%s: killed around each of %d calls", kind, crash)
-				if crash < 10 {
-					t.Errorf("only %d calls: the script does not do what it should", crash)
-				}
-				break
-			}
-		}
-	}
-}
-
-// nervous are agents around whose calls the process may be killed.
-type nervous struct {
-	*crew
-	w     *world
-	count func(what string)
-}
-
-func (n *nervous) around(what string, call func() error) error {
-	n.w.injectMu.Lock()
-	n.count("before " + what)
-	n.w.injectMu.Unlock()
-	if n.w.dead.Load() {
-		return errKilled
-	}
-	err := call()
-	n.w.injectMu.Lock()
-	n.count("after " + what)
-	n.w.injectMu.Unlock()
-	if n.w.dead.Load() {
-		return errKilled
-	}
-	return err
-}
-
-func (n *nervous) Begin(ctx context.Context, instance string, seat appstream.Seat) error {
-	return n.around("Begin", func() error { return n.crew.Begin(ctx, instance, seat) })
-}
-
-func (n *nervous) End(ctx context.Context, instance, session string) error {
-	return n.around("End", func() error { return n.crew.End(ctx, instance, session) })
-}
-
 // Whatever people and administrators do in whatever order, with crashes and faults at random moments: never two on a seat, and in the end
 // every session is over and the fleet has what it shall have.
 func TestRandomSessions(t *testing.T) {
@@ -633,7 +533,6 @@ func TestRandomSessions(t *testing.T) {
 				case "kill":
 					w.kill()
 					w.restart()
-					w.must(w.svc.ForgetConnections(w.ctx()))
 				}
 				if kind := appstream.KindOf(err); kind == appstream.Internal {
 					t.Fatalf("%s %s: %v", s.Op, user, err)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -43,10 +42,13 @@ type crew struct {
 
 const desktopTime = 300 * time.Millisecond // from the beginning of a session to its desktop
 
-func newCrew(w *world, max int) *crew {
-	c := &crew{t: w.t, w: w, max: max, seats: map[string]map[string]time.Time{}, ever: map[string]map[string]bool{}, users: map[string]string{}, ending: map[string]time.Time{}}
-	c.labour = newLabour(c.up)
-	return c
+// withCrew gives a world's machines such agents.
+func withCrew(max int) func(*world) {
+	return func(w *world) {
+		c := &crew{t: w.t, w: w, max: max, seats: map[string]map[string]time.Time{}, ever: map[string]map[string]bool{}, users: map[string]string{}, ending: map[string]time.Time{}}
+		c.labour = newLabour(c.up)
+		w.agents = c
+	}
 }
 
 var _ reconcile.Agents = (*crew)(nil)
@@ -141,14 +143,7 @@ func (c *crew) End(_ context.Context, instance, session string) error {
 
 // inFleets runs a test with a world in a bubble, whose machines are for max people at a time.
 func inFleets(t *testing.T, max int, fn func(w *world, c *crew)) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		defer func() { w.stop() }()
-		c := newCrew(w, max)
-		w.agents = c
-		w.restart()
-		fn(w, c)
-	})
+	in(t, func(w *world) { fn(w, w.agents.(*crew)) }, withCrew(max))
 }
 
 // fleet makes and starts a fleet that a stack of the same name is associated with. n is its DesiredInstances, or DesiredSessions if it is

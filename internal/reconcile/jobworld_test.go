@@ -8,13 +8,11 @@ import (
 	"time"
 
 	"github.com/oriel-project/oriel/internal/appstream"
-	"github.com/oriel-project/oriel/internal/compute/sim"
 )
 
 // labour is the work that the agents of simulated machines do. A job takes jobTime, whatever it is; a machine that goes down forgets its jobs.
 type labour struct {
-	up     func(machine string) bool
-	around injector // called around the beginning of a job; nil for nothing
+	up func(machine string) bool
 
 	mu    sync.Mutex
 	begun map[string]map[string]time.Time // machine → job → since when
@@ -38,12 +36,6 @@ func (l *labour) forget(machine string) {
 }
 
 func (l *labour) BeginJob(_ context.Context, machine string, job appstream.Job) error {
-	if l.around != nil {
-		if err := l.around("EnsureJobBegun", machine, sim.Before); err != nil {
-			return err
-		}
-		defer l.around("EnsureJobBegun", machine, sim.After)
-	}
 	if !l.up(machine) {
 		l.forget(machine)
 		return errors.New("no answer")
@@ -103,12 +95,6 @@ func (l *labour) Job(ctx context.Context, machine, job string, wait time.Duratio
 }
 
 func (l *labour) PutFile(ctx context.Context, machine, path string, _ uint32, size int64, open func(context.Context) (io.ReadCloser, error)) error {
-	if l.around != nil {
-		if err := l.around("EnsureFilePut", machine, sim.Before); err != nil {
-			return err
-		}
-		defer l.around("EnsureFilePut", machine, sim.After)
-	}
 	if !l.up(machine) {
 		return errors.New("no answer")
 	}

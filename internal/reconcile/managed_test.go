@@ -15,7 +15,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	appstreamapi "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
-	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
 	"github.com/oriel-project/oriel/internal/compute/sim"
@@ -31,8 +30,8 @@ type workers struct {
 	w *world
 }
 
-// withWorkers gives the world's machines agents that do jobs. They live in the machines: a server that is killed does not end them.
-func withWorkers(w *world) *labour {
+// withWorkers gives a world's machines agents that do jobs. They live in the machines: a server that is killed does not end them.
+func withWorkers(w *world) {
 	a := &workers{w: w}
 	a.labour = newLabour(func(machine string) bool {
 		m, err := w.provider.Observe(context.WithoutCancel(w.ctx()), machine)
@@ -46,9 +45,15 @@ func withWorkers(w *world) *labour {
 		return appstream.Catalogue{Icons: map[string]string{"xterm": "icon"}, Applications: []types.Application{
 			{Name: aws.String("xterm"), DisplayName: aws.String("Terminal"), LaunchPath: aws.String("/usr/bin/xterm")}, {Name: aws.String("gimp"), LaunchPath: aws.String("/usr/bin/gimp")}}}, nil
 	}
-	w.restart()
-	return a.labour
 }
+
+// inWorkshop runs a test with a world in a bubble whose machines do jobs.
+func inWorkshop(t *testing.T, fn func(w *world, work *labour)) {
+	in(t, func(w *world) { fn(w, w.work()) }, withWorkers)
+}
+
+// work gives the work that the agents do.
+func (w *world) work() *labour { return w.agents.(*workers).labour }
 
 func (a *workers) Status(_ context.Context, id string, _ time.Duration) appstream.Agent {
 	up := a.up(id)
@@ -121,8 +126,7 @@ func (w *world) give() {
 }
 
 func TestUpdateOfAnImage(t *testing.T) {
-	in(t, func(w *world) {
-		work := withWorkers(w)
+	inWorkshop(t, func(w *world, work *labour) {
 		w.original()
 		w.must(w.do("update", "hello"))
 		b := w.madeFor("update-of-hello")
@@ -179,8 +183,7 @@ func TestUpdateOfAnImage(t *testing.T) {
 // Work or a test that fails leaves a FAILED image with the reason, and nothing else.
 func TestUpdateFails(t *testing.T) {
 	for _, step := range []string{"update the packages", "start gimp"} {
-		in(t, func(w *world) {
-			work := withWorkers(w)
+		inWorkshop(t, func(w *world, work *labour) {
 			w.original()
 			work.fails[step] = step + ": exit status 1"
 			w.must(w.do("update", "hello"))
@@ -207,8 +210,7 @@ func TestImport(t *testing.T) {
 		"import and test": {"IMPORTING PENDING_QUALIFICATION", "AVAILABLE DELETING", "AVAILABLE"},
 		"import and add":  {"IMPORTING PENDING_IMAGE_IMPORT", "IMPORTING PENDING_QUALIFICATION", "AVAILABLE DELETING", "AVAILABLE"},
 	} {
-		in(t, func(w *world) {
-			work := withWorkers(w)
+		inWorkshop(t, func(w *world, work *labour) {
 			w.give()
 			w.must(w.do(op, "hello"))
 			if b := w.madeFor("import-of-hello"); b != nil && *b.View.InstanceType != "stream.standard.medium" {
@@ -273,8 +275,7 @@ func TestImportFails(t *testing.T) {
 		"an application that does not start": {"import and test", "start gimp", nil, "the last line of start gimp"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(w *world) {
-				work := withWorkers(w)
+			inWorkshop(t, func(w *world, work *labour) {
 				w.give()
 				if test.step != "" {
 					work.fails[test.step] = test.step + ": exit status 1"
@@ -306,8 +307,7 @@ func TestImportFails(t *testing.T) {
 
 // What a machine says that is no catalogue is not asked for again and again: the import fails at once, and says why.
 func TestImportOfABrokenCatalogue(t *testing.T) {
-	in(t, func(w *world) {
-		withWorkers(w)
+	inWorkshop(t, func(w *world, _ *labour) {
 		w.original()
 		w.give()
 		w.reading = func(string) (appstream.Catalogue, error) {
@@ -328,8 +328,7 @@ func TestImportOfABrokenCatalogue(t *testing.T) {
 func TestUpdateSurvivesItsMachine(t *testing.T) {
 	for _, trouble := range []string{"stopped", "gone"} {
 		for _, at := range []string{"UPDATING", "PENDING_QUALIFICATION"} {
-			in(t, func(w *world) {
-				work := withWorkers(w)
+			inWorkshop(t, func(w *world, work *labour) {
 				w.original()
 				w.must(w.do("update", "hello"))
 				job := map[string]string{"UPDATING": "work", "PENDING_QUALIFICATION": "test"}[at]
@@ -365,8 +364,7 @@ func deleteGivesUp(t *testing.T, op string) {
 	image := kind + "-of-hello"
 	for _, what := range []string{"image", "builder"} {
 		for after := time.Duration(0); after < 16*time.Second; after += 1300 * time.Millisecond {
-			in(t, func(w *world) {
-				withWorkers(w)
+			inWorkshop(t, func(w *world, _ *labour) {
 				w.original()
 				w.give()
 				w.must(w.do(op, "hello"))
@@ -395,79 +393,6 @@ func deleteGivesUp(t *testing.T, op string) {
 	}
 }
 
-// A server that is killed before or after any action of an update or an import comes to the same end.
-// managedSteps are the steps of making an image, by what was asked for.
-var managedSteps = map[string][]string{
-	"update": {"begun: update the packages (step 1 of 1)", "done: update the packages (step 1 of 1)", "begun: capture the disk", "done: capture the disk",
-		"begun: start xterm (step 1 of 2)", "begun: start gimp (step 2 of 2)", "done: start gimp (step 2 of 2)"},
-	"import":          nil,
-	"import and test": {"done: load the archive", "begun: start xterm (step 1 of 2)", "begun: start gimp (step 2 of 2)", "done: start gimp (step 2 of 2)"},
-	"import and add": {"done: load the archive", "begun: add application 1 of 2 (step 1 of 2)", "begun: add application 2 of 2 (step 2 of 2)",
-		"done: add application 2 of 2 (step 2 of 2)", "begun: capture the disk", "done: capture the disk",
-		"begun: start xterm (step 1 of 2)", "begun: start gimp (step 2 of 2)", "done: start gimp (step 2 of 2)"},
-}
-
-func TestCrashAroundEveryActionOfManagedBuilders(t *testing.T) {
-	for op, least := range map[string]int{"update": 24, "import": 6, "import and test": 18, "import and add": 32} {
-		t.Run(op, func(t *testing.T) {
-			for crash := range 200 {
-				var where string
-				synctest.Test(t, func(t *testing.T) {
-					w := newWorld(t)
-					defer func() { w.stop() }()
-					work := withWorkers(w)
-					if op == "update" {
-						w.original()
-					} else {
-						w.give()
-					}
-					calls, imports := 0, 0
-					inject := func(method, _ string, when sim.When) error {
-						again := method == "EnsureImageImported" && imports >= 4 // it is asked for again and again until it is there
-						if method == "EnsureImageImported" {
-							imports++
-						}
-						if strings.HasPrefix(method, "Ensure") && !again || method == "InspectArchive" {
-							if calls++; calls == crash+1 {
-								where = fmt.Sprint(when, " ", method)
-								w.kill()
-							}
-						}
-						return nil
-					}
-					work.around = inject
-					w.setInject(inject)
-					w.must(w.do(op, "hello"))
-					image := map[bool]string{true: "update-of-hello", false: "import-of-hello"}[op == "update"]
-					w.wait(op, time.Hour, func() bool {
-						if w.dead.Load() {
-							w.restart()
-						}
-						return w.state(image) == types.ImageStateAvailable && w.madeFor(image) == nil
-					})
-					// Of a machine that was started just before a crash nobody has noted that; all else is noted once.
-					steps := slices.DeleteFunc(w.steps(appstream.NounImage, image), func(s string) bool { return strings.HasPrefix(s, "begun: start the machine") })
-					if d := gocmp.Diff(managedSteps[op], steps); d != "" {
-						t.Errorf("its steps (-want +got):\n%s", d)
-					}
-					w.check()
-				})
-				if t.Failed() {
-					t.Fatalf("crash number %d: %s", crash, where)
-				}
-				if where == "" {
-					t.Logf("killed around each of %d calls", crash)
-					if crash < least {
-						t.Errorf("only %d calls: the script does not do what it should", crash)
-					}
-					return
-				}
-			}
-			t.Error("the script never came to an end without a crash")
-		})
-	}
-}
-
 // Whatever happens to updates and imports, in the end every image rests, and no builder that was made for one is left.
 func TestRandomManagedBuilders(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -483,10 +408,7 @@ func TestRandomManagedBuilders(t *testing.T) {
 		}), 1, 20).Draw(rt, "steps")
 		faults := rapid.SliceOfN(rapid.IntRange(0, 40), 64, 64).Draw(rt, "faults")
 		failing := rapid.SampledFrom([]string{"", "", "update the packages", "start xterm", "add application 2 of 2"}).Draw(rt, "failing")
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			defer func() { w.stop() }()
-			work := withWorkers(w)
+		inWorkshop(t, func(w *world, work *labour) {
 			w.original()
 			w.give()
 			if failing != "" {

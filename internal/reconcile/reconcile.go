@@ -117,7 +117,8 @@ type Engine struct {
 	done  chan struct{} // says that there is a free slot again; one word is enough for many
 
 	sweeping sync.Mutex // one sweep at a time
-	trim     time.Time  // when the logs are trimmed next; with sweeping
+	trim     time.Time  // when the logs are trimmed next; under sweeping
+	swept    *sight     // of the last sweep, if it left nothing to be done; under sweeping
 
 	mu     sync.Mutex
 	passes map[string]pass     // by record ID
@@ -197,23 +198,25 @@ func (e *Engine) dispatch(ctx context.Context, wg *sync.WaitGroup) time.Duration
 		return time.Hour // a finished pass wakes the loop
 	}
 	now := time.Now()
-	heads, err := e.Store.Claim(ctx, now, now.Add(leaseTime), free)
-	if err != nil {
+	due, err := e.Store.NextDue(ctx)
+	if err == nil && !due.IsZero() && !due.After(now) { // a claim is a write: not for nothing
+		var heads []appstream.Meta
+		if heads, err = e.Store.Claim(ctx, now, now.Add(leaseTime), free); err == nil {
+			for _, head := range heads {
+				e.slots <- struct{}{}
+				wg.Go(func() {
+					e.run(ctx, head)
+					e.leave()
+				})
+			}
+			due, err = e.Store.NextDue(ctx)
+		}
+	}
+	switch {
+	case err != nil:
 		if ctx.Err() == nil {
 			e.Log.Error("cannot claim due records", "err", err)
 		}
-		return time.Second
-	}
-	for _, head := range heads {
-		e.slots <- struct{}{}
-		wg.Go(func() {
-			e.run(ctx, head)
-			e.leave()
-		})
-	}
-	due, err := e.Store.NextDue(ctx)
-	switch {
-	case err != nil:
 		return time.Second
 	case due.IsZero():
 		return time.Hour

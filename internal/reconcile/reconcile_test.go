@@ -20,10 +20,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// in runs a test with a world in a bubble.
-func in(t *testing.T, fn func(w *world)) {
+// in runs a test with a world in a bubble. prepare sets what the world begins with.
+func in(t *testing.T, fn func(w *world), prepare ...func(*world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newWorld(t, prepare...)
 		defer func() { w.stop() }()
 		fn(w)
 	})
@@ -97,69 +97,6 @@ func TestNewerAgentPassesThroughUpdatingAgent(t *testing.T) {
 	})
 }
 
-// A process that is killed before or after any action of the engine loses nothing: the next one comes to the same end.
-func TestCrashAroundEveryAction(t *testing.T) {
-	script := []string{"create", "image", "copy", "export", "start", "stop", "delete"}
-	end := map[string]string{"create": "RUNNING", "image": "STOPPED", "copy": "STOPPED", "export": "STOPPED", "start": "RUNNING", "stop": "STOPPED", "delete": ""}
-	for crash := range 200 {
-		var where string
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			defer func() { w.stop() }()
-			calls := 0
-			w.setInject(func(method, id string, when sim.When) error {
-				if strings.HasPrefix(method, "Ensure") || method == "SaveImage" {
-					if calls++; calls == crash+1 {
-						where = fmt.Sprint(when, " ", method)
-						w.kill()
-					}
-				}
-				return nil
-			})
-			for _, op := range script {
-				w.must(w.do(op, "hello"))
-				if w.dead.Load() {
-					w.restart()
-				}
-				w.wait(op, time.Hour, func() bool {
-					if w.dead.Load() {
-						w.restart()
-					}
-					if op == "copy" && w.image("copy-of-hello").State != types.ImageStateAvailable {
-						return false
-					}
-					if op == "export" && w.exports()[0].State != types.ExportImageTaskStateCompleted {
-						return false
-					}
-					return w.builder("hello") == end[op]
-				})
-			}
-			if image := w.image("image-of-hello"); image == nil || image.State != types.ImageStateAvailable {
-				t.Errorf("crash %s: image = %+v", where, image)
-			}
-			w.must(w.do("delete copy", "hello"))
-			w.wait("copy gone", time.Minute, func() bool {
-				if w.dead.Load() {
-					w.restart()
-				}
-				return w.image("copy-of-hello") == nil
-			})
-			w.check()
-		})
-		if t.Failed() {
-			t.Fatalf("crash number %d: %s", crash, where)
-		}
-		if where == "" { // the script has no more actions
-			t.Logf("killed around each of %d calls", crash)
-			if crash < 10 {
-				t.Errorf("only %d calls: the script does not do what it should", crash)
-			}
-			return
-		}
-	}
-	t.Error("the script never came to an end without a crash")
-}
-
 // Whatever is asked for in whatever order, with crashes and faults at random moments: in the end every record rests in a steady
 // state, and nothing is left that belongs to no record.
 func TestRandomLives(t *testing.T) {
@@ -176,9 +113,7 @@ func TestRandomLives(t *testing.T) {
 			}
 		}), 1, 25).Draw(rt, "steps")
 		faults := rapid.SliceOfN(rapid.IntRange(0, 30), 64, 64).Draw(rt, "faults")
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			defer func() { w.stop() }()
+		in(t, func(w *world) {
 			n := 0
 			w.setInject(func(method, _ string, _ sim.When) error {
 				n++

@@ -13,7 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	appstreamapi "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
-	"github.com/google/go-cmp/cmp"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute/sim"
 	"github.com/oriel-project/oriel/internal/store"
@@ -87,8 +86,7 @@ func (w *world) record(name string) (b appstream.ImageBuilder) {
 }
 
 func TestLifeOfSoftware(t *testing.T) {
-	in(t, func(w *world) {
-		work := withWorkers(w)
+	inWorkshop(t, func(w *world, work *labour) {
 		work.fails["install Draw"] = "install Draw ended with code 100"
 		w.must(w.createWith("hello", "base", []string{"Calc", "Draw", "Word"}, nil))
 		seen := map[string]bool{}
@@ -148,80 +146,9 @@ func TestSoftwareWithoutAgents(t *testing.T) {
 	})
 }
 
-// A server that is killed before or after any action comes to the same end, and the job goes on meanwhile: it is not begun twice on a machine.
-func TestCrashAroundEveryActionOfSoftware(t *testing.T) {
-	for crash := range 200 {
-		where := ""
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			defer func() { w.stop() }()
-			work := withWorkers(w)
-			work.fails["install Draw"] = "it ended with code 1"
-			calls := 0
-			inject := func(method, _ string, when sim.When) error {
-				if strings.HasPrefix(method, "Ensure") {
-					if calls++; calls == crash+1 {
-						where = fmt.Sprint(when, " ", method)
-						w.kill()
-					}
-				}
-				return nil
-			}
-			work.around = inject
-			w.setInject(inject)
-			reach := func(state string) {
-				t.Helper()
-				w.wait("hello → "+state, time.Hour, func() bool {
-					if w.dead.Load() {
-						w.restart()
-					}
-					return w.builder("hello") == state
-				})
-			}
-			w.must(w.createWith("hello", "base", []string{"Calc", "Draw"}, nil))
-			reach("RUNNING")
-			w.has(appstream.NounImageBuilder, "hello", "Calc INSTALLED, Draw FAILED_TO_INSTALL")
-			w.must(w.stage("hello", false, "Calc"))
-			w.must(w.stage("hello", true, "Word"))
-			w.must(w.deploy("hello", false))
-			reach("RUNNING")
-			w.has(appstream.NounImageBuilder, "hello", "Draw FAILED_TO_INSTALL, Word INSTALLED")
-			w.must(w.do("image", "hello"))
-			reach("STOPPED")
-			w.has(appstream.NounImage, "image-of-hello", "Word INSTALLED")
-			for job, n := range work.count {
-				if n != 1 {
-					t.Errorf("the job %s was begun %d times", job, n)
-				}
-			}
-			if len(work.count) != 4 {
-				t.Errorf("%d jobs: %v", len(work.count), work.count)
-			}
-			steps := []string{"begun: install Calc", "done: install Calc", "begun: install Draw", "failed: install Draw; DescribeSoftwareAssociations says why",
-				"begun: uninstall Calc", "done: uninstall Calc", "begun: install Word", "done: install Word"}
-			if d := cmp.Diff(steps, w.steps(appstream.NounImageBuilder, "hello")); d != "" {
-				t.Errorf("its steps (-want +got):\n%s", d)
-			}
-			w.check()
-		})
-		if t.Failed() {
-			t.Fatalf("crash number %d: %s", crash, where)
-		}
-		if where == "" {
-			t.Logf("killed around each of %d calls", crash)
-			if crash < 12 {
-				t.Errorf("only %d calls: the script does not do what it should", crash)
-			}
-			return
-		}
-	}
-	t.Error("the script never came to an end without a crash")
-}
-
 // A machine that goes down in the middle is started again, and its job begun anew.
 func TestMachineGoesDownDuringAnInstallation(t *testing.T) {
-	in(t, func(w *world) {
-		work := withWorkers(w)
+	inWorkshop(t, func(w *world, work *labour) {
 		w.must(w.createWith("hello", "base", []string{"Calc", "Draw"}, nil))
 		w.reach("hello", "SYNCING_APPS")
 		id := w.record("hello").ID
@@ -238,8 +165,7 @@ func TestMachineGoesDownDuringAnInstallation(t *testing.T) {
 
 // A machine that vanishes takes with it what was installed: the next one begins without, and says so.
 func TestMachineVanishesDuringAnInstallation(t *testing.T) {
-	in(t, func(w *world) {
-		withWorkers(w)
+	inWorkshop(t, func(w *world, _ *labour) {
 		w.must(w.createWith("hello", "base", []string{"Calc", "Draw"}, nil))
 		w.wait("Calc", time.Minute, func() bool {
 			return strings.HasPrefix(w.software(appstream.NounImageBuilder, "hello"), "Calc INSTALLED")
@@ -266,8 +192,7 @@ func (s stuck) Job(ctx context.Context, machine, job string, wait time.Duration)
 }
 
 func TestInstallationThatNeverEnds(t *testing.T) {
-	in(t, func(w *world) {
-		withWorkers(w)
+	inWorkshop(t, func(w *world, _ *labour) {
 		w.agents = stuck{w.agents.(*workers)}
 		w.restart()
 		w.must(w.createWith("hello", "base", []string{"Calc", "Draw"}, nil))
@@ -285,8 +210,7 @@ func TestInstallationThatNeverEnds(t *testing.T) {
 func TestDeleteDuringAnInstallation(t *testing.T) {
 	for _, state := range []string{"PENDING_SYNCING_APPS", "SYNCING_APPS"} {
 		t.Run(state, func(t *testing.T) {
-			in(t, func(w *world) {
-				withWorkers(w)
+			inWorkshop(t, func(w *world, _ *labour) {
 				w.must(w.createWith("hello", "base", []string{"Calc", "Draw"}, nil))
 				if state == "SYNCING_APPS" {
 					w.reach("hello", state)
@@ -320,10 +244,7 @@ func TestRandomSoftware(t *testing.T) {
 		}), 1, 25).Draw(rt, "steps")
 		faults := rapid.SliceOfN(rapid.IntRange(0, 40), 64, 64).Draw(rt, "faults")
 		failing := rapid.SampledFrom([]string{"", "install Calc", "uninstall Calc"}).Draw(rt, "failing")
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			defer func() { w.stop() }()
-			work := withWorkers(w)
+		inWorkshop(t, func(w *world, work *labour) {
 			if failing != "" {
 				work.fails[failing] = "injected"
 			}

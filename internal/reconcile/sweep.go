@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"slices"
 	"time"
 
@@ -32,13 +33,55 @@ func (e *Engine) sweepLoop(ctx context.Context) {
 	}
 }
 
+// sight is what a sweep depends on, save what time brings nearer by itself.
+type sight struct {
+	at       time.Time // by the host's clock
+	commits  uint64
+	offered  []compute.PublicImage
+	machines []appstream.Machine
+	refs     []string
+}
+
+// same tells whether a sweep of s would find what one of the earlier sight has found. A clock that has been set back makes records wait that did not wait too long.
+func (s *sight) same(earlier *sight) bool {
+	return earlier != nil && s.commits == earlier.commits && !s.at.Before(earlier.at) &&
+		reflect.DeepEqual(s.offered, earlier.offered) && reflect.DeepEqual(s.machines, earlier.machines) && slices.Equal(s.refs, earlier.refs)
+}
+
 // Sweep wakes the records whose machine is not as their state says and those that wait for too long, removes machines and images that belong to no
 // record, and takes up the provider's public images.
-// One that fails does not keep the others from being done.
+// One that fails does not keep the others from being done. Where nothing has changed since there was nothing to do, no record is read.
 func (e *Engine) Sweep(ctx context.Context) error {
 	e.sweeping.Lock()
 	defer e.sweeping.Unlock()
-	return errors.Join(e.offerPublicImages(ctx), e.sweepWaits(ctx), e.sweepMachines(ctx), e.sweepImages(ctx), e.sweepLogs(ctx))
+	// The provider first: a machine or an image is made after its record, so one without a record now will never have one.
+	now := &sight{at: time.Now().Round(0), commits: e.Store.Generation()}
+	var errOffered, errMachines, errImages error
+	now.offered, errOffered = e.Provider.PublicImages(ctx)
+	now.machines, errMachines = e.Provider.List(ctx)
+	now.refs, errImages = e.Provider.ListImages(ctx)
+	errLogs := e.sweepLogs(ctx)
+	if errOffered == nil && errMachines == nil && errImages == nil && now.same(e.swept) {
+		return errLogs
+	}
+	removed := false
+	if errOffered == nil {
+		errOffered = e.offerPublicImages(ctx, now.offered)
+	}
+	errWaits := e.sweepWaits(ctx)
+	if errMachines == nil {
+		removed, errMachines = e.sweepMachines(ctx, now.machines)
+	}
+	if errImages == nil {
+		var more bool
+		more, errImages = e.sweepImages(ctx, now.refs)
+		removed = removed || more
+	}
+	err := errors.Join(errOffered, errWaits, errMachines, errImages, errLogs)
+	if e.swept = now; removed || err != nil {
+		e.swept = nil
+	}
+	return err
 }
 
 // maxEvents is how many events there are at most, about 300 MB.
@@ -131,12 +174,8 @@ var steady = map[appstream.Noun]map[string]appstream.Phase{
 	appstream.NounComposition: {}, // it has a machine only while it is on its way
 }
 
-func (e *Engine) sweepMachines(ctx context.Context) error {
-	// Machines first: a machine is made after its record, so one without a record now will never have one.
-	machines, err := e.Provider.List(ctx)
-	if err != nil {
-		return err
-	}
+// sweepMachines looks for machines that are not as their records say, and removes those without one. It tells whether there were any.
+func (e *Engine) sweepMachines(ctx context.Context, machines []appstream.Machine) (removed bool, err error) {
 	phase := make(map[string]appstream.Phase, len(machines))
 	for _, m := range machines {
 		phase[m.ID] = m.Phase
@@ -159,23 +198,21 @@ func (e *Engine) sweepMachines(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	errs := []error{e.wake(ctx, wake)}
 	for _, m := range machines {
 		if !known[m.ID] {
 			e.Log.Warn("removing a machine that belongs to no record", "id", m.ID, "phase", m.Phase)
+			removed = true
 			errs = append(errs, e.Provider.EnsureGone(ctx, m.ID))
 		}
 	}
-	return errors.Join(errs...)
+	return removed, errors.Join(errs...)
 }
 
-func (e *Engine) sweepImages(ctx context.Context) error {
-	refs, err := e.Provider.ListImages(ctx)
-	if err != nil {
-		return err
-	}
+// sweepImages looks for compositions whose image has vanished, and removes images that no record names. It tells whether there were any.
+func (e *Engine) sweepImages(ctx context.Context, refs []string) (removed bool, err error) {
 	known := map[string]bool{}
 	var vanished []appstream.Key // compositions
 	err = e.Store.View(ctx, func(tx store.Tx) error {
@@ -203,24 +240,21 @@ func (e *Engine) sweepImages(ctx context.Context) error {
 		})
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	errs := []error{e.wake(ctx, vanished)}
 	for _, ref := range refs {
 		if !known[ref] {
 			e.Log.Warn("removing an image that belongs to no record", "ref", ref)
+			removed = true
 			errs = append(errs, e.Provider.EnsureImageGone(ctx, ref))
 		}
 	}
-	return errors.Join(errs...)
+	return removed, errors.Join(errs...)
 }
 
 // offerPublicImages makes the records of public images agree with what the provider offers, in every region.
-func (e *Engine) offerPublicImages(ctx context.Context) error {
-	offered, err := e.Provider.PublicImages(ctx)
-	if err != nil {
-		return err
-	}
+func (e *Engine) offerPublicImages(ctx context.Context, offered []compute.PublicImage) error {
 	for _, region := range e.Regions {
 		var stale []appstream.Image // records that are to be removed
 		var fresh []appstream.Image // records that are to be written

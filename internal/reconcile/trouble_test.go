@@ -23,11 +23,7 @@ import (
 
 // with is like in, with something between the engine and the provider.
 func with(t *testing.T, wrap func(compute.Provider) compute.Provider, fn func(w *world)) {
-	in(t, func(w *world) {
-		w.wrap = wrap
-		w.restart()
-		fn(w)
-	})
+	in(t, fn, func(w *world) { w.wrap = wrap })
 }
 
 func TestShutdownInABurst(t *testing.T) {
@@ -343,10 +339,8 @@ func TestOldEventsGo(t *testing.T) {
 }
 
 func TestSilentAgentIsRebooted(t *testing.T) {
+	q := &quiet{}
 	in(t, func(w *world) {
-		q := &quiet{}
-		w.agents = q
-		w.restart()
 		w.must(w.create("hello"))
 		w.reach("hello", "RUNNING")
 		q.silent.Store(true)
@@ -355,21 +349,19 @@ func TestSilentAgentIsRebooted(t *testing.T) {
 		q.silent.Store(false)
 		w.reach("hello", "RUNNING")
 		w.check()
-	})
+	}, func(w *world) { w.agents = q })
 }
 
 func TestAgentThatIsNeverReady(t *testing.T) {
+	q := &quiet{}
+	q.unready.Store(true)
 	in(t, func(w *world) {
-		q := &quiet{}
-		q.unready.Store(true)
-		w.agents = q
-		w.restart()
 		w.must(w.create("hello"))
 		w.reach("hello", "FAILED")
 		if reason := w.describe("hello").StateChangeReason; !strings.Contains(aws.ToString(reason.Message), "the display does not start") {
 			t.Errorf("reason: %s", aws.ToString(reason.Message))
 		}
-	})
+	}, func(w *world) { w.agents = q })
 }
 
 // The store goes away under the engine: it says so now and then, and ends when it is told to.

@@ -43,7 +43,6 @@ func (w *world) off(day int, clock time.Duration) {
 	w.stop()
 	time.Sleep(time.Until(time.Date(2000, 1, day, 0, 0, 0, 0, time.UTC).Add(clock)))
 	w.start()
-	w.must(w.svc.ForgetConnections(w.ctx()))
 }
 
 func (w *world) subscribe() {
@@ -282,56 +281,6 @@ func TestUsageReportsAboutMidnight(t *testing.T) {
 			t.Errorf("the reports (-want +got):\n%s", diff)
 		}
 	})
-}
-
-// The process is killed before and after everything that is done for a report: it is there once, whole.
-func TestUsageReportCrashAroundEveryAction(t *testing.T) {
-	for crash := range 50 {
-		where := ""
-		inFleets(t, 1, func(w *world, c *crew) {
-			w.fleet("lab", types.FleetTypeAlwaysOn, 1, 1)
-			w.reachFleet("lab", types.FleetStateRunning, 1)
-			w.subscribe()
-			s := w.sit("lab", "ada")
-			w.must(w.svc.ApplicationLaunched(w.ctx(), s.ID, "editor"))
-			w.must(w.svc.EndSession(w.ctx(), s.ID))
-			w.wait("recorded", time.Minute, func() bool { return len(w.records()) == 1 })
-			w.stop()
-			time.Sleep(26 * time.Hour)
-			calls := 0
-			w.setInject(func(method, _ string, when sim.When) error {
-				if method == "EnsureReported" {
-					if calls++; calls == crash+1 {
-						where = fmt.Sprint(when, " ", method)
-						w.kill()
-					}
-				}
-				return nil
-			})
-			w.start()
-			w.wait("the report", time.Hour, func() bool {
-				if w.dead.Load() {
-					w.restart()
-				}
-				return w.subscription().LastGeneratedReportDate != nil
-			})
-			if diff := cmp.Diff(map[string][]string{"2000-01-01": {s.ID}}, w.reported()); diff != "" {
-				t.Errorf("the reports (-want +got):\n%s", diff)
-			}
-			if rows := w.reports()["daily-app-report-2000-01-01.csv"]; len(rows) != 1 {
-				t.Errorf("the launches are %v", rows)
-			}
-		})
-		if t.Failed() {
-			t.Fatalf("crash number %d: %s", crash, where)
-		}
-		if where == "" {
-			if crash != 4 {
-				t.Errorf("%d calls: the script does not do what it should", crash)
-			}
-			return
-		}
-	}
 }
 
 // Without a subscription nothing is recorded, and nothing of what was recorded is kept when it ends.

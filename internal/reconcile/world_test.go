@@ -42,7 +42,7 @@ type world struct {
 	dir string
 	log *bytes.Buffer
 
-	// inject is called around every verb of the provider; it may return an error, or kill the world.
+	// inject is called around every verb of the provider and of the agents; it may return an error, or kill the world.
 	inject   injector
 	injectMu sync.Mutex                                        // injectors have state, and passes call them at the same time
 	wrap     func(compute.Provider) compute.Provider           // puts something between the engine and the provider; nil for nothing
@@ -68,12 +68,16 @@ type world struct {
 
 var caller = appstream.Caller{Account: "123456789012", Region: "us-east-1", Principal: "arn:aws:iam::123456789012:root", BaseURL: "http://oriel.test"}
 
-func newWorld(t testing.TB) *world {
+// newWorld makes a world and starts it. prepare sets what it begins with.
+func newWorld(t testing.TB, prepare ...func(*world)) *world {
 	w := &world{t: t, dir: t.TempDir(), log: &bytes.Buffer{}, images: []compute.PublicImage{
 		{Name: "base", Platform: "DEBIAN_12", Released: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), Ref: "base-new"},
 		{Name: "base", Platform: "DEBIAN_12", Released: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), Ref: "base-old"},
 		{Name: "old", Platform: "DEBIAN_12", State: appstream.ImageDeprecated},
 	}}
+	for _, fn := range prepare {
+		fn(w)
+	}
 	w.start()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -140,17 +144,17 @@ func (w *world) start() {
 		machines = w.wrap(provider)
 	}
 	w.store, w.provider, w.archives, w.files, w.dead = st, provider, archives, files, dead // agents use them as soon as the engine runs
-	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject, &w.looks}, Post: letterbox{w, inject}, Agents: w.agents, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log,
+	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject, &w.looks}, Post: letterbox{w, inject}, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log,
 		Retention: reconcile.Retention{Events: w.retention}}
+	if w.agents != nil {
+		config.Agents = shakyAgents{w.agents, inject}
+	}
 	if reading := w.reading; reading != nil {
 		config.Catalogue = func(_ context.Context, machine string, _ types.PlatformType) (c appstream.Catalogue, err error) {
-			if err = inject("EnsureCatalogueRead", machine, sim.Before); err == nil {
+			return c, injector(inject).around("EnsureCatalogueRead", machine, func() error {
 				c, err = reading(machine)
-			}
-			if err == nil {
-				err = inject("EnsureCatalogueRead", machine, sim.After)
-			}
-			return c, err
+				return err
+			})
 		}
 	}
 	engine := reconcile.New(config)
@@ -174,9 +178,10 @@ func (w *world) start() {
 		}
 	}
 	w.settle()
+	w.must(w.svc.ForgetConnections(w.ctx())) // as a server does
 }
 
-// setInject has fn called around every verb of the provider; nil for nothing.
+// setInject has fn called around every verb of the provider and of the agents; nil for nothing.
 func (w *world) setInject(fn injector) {
 	w.injectMu.Lock()
 	defer w.injectMu.Unlock()
@@ -207,18 +212,29 @@ func (w *world) settle() {
 	synctest.Wait()
 }
 
-// wait lets time pass until ok, and fails after limit.
+// wait lets time pass until ok, and fails after limit. It asks after every commit, and now and then: most of the time nothing happens, and asking is dear.
+// A server that is killed meanwhile is started again.
 func (w *world) wait(what string, limit time.Duration, ok func() bool) time.Duration {
 	w.t.Helper()
-	start := time.Now()
-	for !ok() {
-		if time.Since(start) > limit {
+	start, asked, commits := time.Now(), time.Time{}, uint64(0)
+	for {
+		took := time.Since(start)
+		if w.dead.Load() {
+			w.restart()
+			asked = time.Time{}
+		}
+		if n := w.store.Generation(); n != commits || time.Since(asked) >= max(100*time.Millisecond, took/20) {
+			asked, commits = time.Now(), n
+			if ok() {
+				return took
+			}
+		}
+		if took > limit {
 			w.t.Fatalf("%s: not within %s; records: %v", what, limit, w.states())
 		}
-		time.Sleep(min(max(10*time.Millisecond, time.Since(start)/100), 5*time.Second))
+		time.Sleep(min(max(10*time.Millisecond, took/100), 5*time.Second))
 		synctest.Wait()
 	}
-	return time.Since(start)
 }
 
 // mortal is a store that a killed process can no longer use.
@@ -293,6 +309,28 @@ func (s shakyObjects) Stat(ctx context.Context, at objects.Location) (objects.In
 
 func (s shakyObjects) Put(ctx context.Context, at objects.Location, r io.Reader) error {
 	return s.inject.around("EnsureReported", at.Key, func() error { return s.Dir.Put(ctx, at, r) })
+}
+
+// shakyAgents has agents be injected into in the same way.
+type shakyAgents struct {
+	reconcile.Agents
+	inject injector
+}
+
+func (s shakyAgents) Begin(ctx context.Context, instance string, seat appstream.Seat) error {
+	return s.inject.around("EnsureSeated", instance, func() error { return s.Agents.Begin(ctx, instance, seat) })
+}
+
+func (s shakyAgents) End(ctx context.Context, instance, session string) error {
+	return s.inject.around("EnsureUnseated", instance, func() error { return s.Agents.End(ctx, instance, session) })
+}
+
+func (s shakyAgents) BeginJob(ctx context.Context, machine string, job appstream.Job) error {
+	return s.inject.around("EnsureJobBegun", machine, func() error { return s.Agents.BeginJob(ctx, machine, job) })
+}
+
+func (s shakyAgents) PutFile(ctx context.Context, machine, path string, mode uint32, size int64, open func(context.Context) (io.ReadCloser, error)) error {
+	return s.inject.around("EnsureFilePut", machine, func() error { return s.Agents.PutFile(ctx, machine, path, mode, size, open) })
 }
 
 func (inject injector) around(method, name string, do func() error) error {

@@ -130,7 +130,7 @@ func Open(ctx context.Context, cfg Config) (s *Server, err error) {
 	s.ready.checks = []check{{"store", s.checkStore}, {"provider " + cfg.Provider, s.checkProvider}}
 
 	sizes, software := cfg.Sizes(), cfg.Catalogue()
-	operations := service.Config{Store: s.store, Blobs: s.blobs, Objects: files, Secrets: secrets, Passwords: password.New(signInsAtOnce), Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
+	operations := service.Config{Store: s.store, Blobs: s.blobs, Objects: files, Secrets: secrets, Passwords: password.New(password.Advised, signInsAtOnce), Archives: kept, Tickets: signer, Sizes: sizes, Software: software, AgentVersions: s.provider.AgentVersions, Regions: cfg.Region,
 		Quotas: service.Quotas(cfg.Quotas), Log: s.log}
 	engine := reconcile.Config{Store: s.store, Provider: s.provider, Archives: kept, Objects: files, Sizes: sizes, Software: software, Regions: cfg.Region, Observe: s.metrics.Pass, Log: s.log,
 		Retention: reconcile.Retention{Events: cfg.Retention.Events.Duration, Audit: cfg.Retention.Audit.Duration}}

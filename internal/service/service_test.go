@@ -89,7 +89,7 @@ func newFixture(t testing.TB, edit ...func(*service.Config)) *fixture {
 		t.Fatal(err)
 	}
 	cfg := service.Config{
-		Store: st, Blobs: blobs, Objects: files, Secrets: testSecrets(t), Passwords: password.New(2), Tickets: tickets, Sizes: appstream.InstanceTypes(), Log: slog.New(slog.DiscardHandler),
+		Store: st, Blobs: blobs, Objects: files, Secrets: testSecrets(t), Passwords: password.New(password.Cost{Memory: 8, Passes: 1}, 2), Tickets: tickets, Sizes: appstream.InstanceTypes(), Log: slog.New(slog.DiscardHandler),
 		Regions:       []string{"us-west-2", "eu-west-1"},
 		AgentVersions: func() []string { return []string{"01-01-2026", "11-21-2026"} },
 	}

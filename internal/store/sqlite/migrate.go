@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"database/sql/driver"
 	"embed"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,8 +81,24 @@ func migrate(c *conn, steps []migration) error {
 	return nil
 }
 
-// writeTransitions makes the table that the triggers obey the one that this program was built with.
+// edge is one row of the table of transitions.
+type edge struct{ noun, from, to string }
+
+// writeTransitions makes the table that the triggers obey the one that this program was built with. Mostly it is that already.
 func writeTransitions(c *conn) error {
+	want, have := map[edge]bool{}, map[edge]bool{}
+	for noun, table := range appstream.Transitions() {
+		for _, t := range table {
+			want[edge{string(noun), t.From, t.To}] = true
+		}
+	}
+	err := c.query(`SELECT noun, "from", "to" FROM transition`, nil, func(row []driver.Value) error {
+		have[edge{text(row[0]), text(row[1]), text(row[2])}] = true
+		return nil
+	})
+	if err != nil || maps.Equal(have, want) {
+		return err
+	}
 	if _, err := c.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -88,14 +106,11 @@ func writeTransitions(c *conn) error {
 	if _, err := c.exec("DELETE FROM transition"); err != nil {
 		return err
 	}
-	for noun, table := range appstream.Transitions() {
-		for _, t := range table {
-			_, err := c.exec(`INSERT OR IGNORE INTO transition (noun, "from", "to") VALUES (?, ?, ?)`, string(noun), t.From, t.To)
-			if err != nil {
-				return err
-			}
+	for e := range want {
+		if _, err := c.exec(`INSERT INTO transition (noun, "from", "to") VALUES (?, ?, ?)`, e.noun, e.from, e.to); err != nil {
+			return err
 		}
 	}
-	_, err := c.exec("COMMIT")
+	_, err = c.exec("COMMIT")
 	return err
 }
