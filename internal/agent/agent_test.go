@@ -381,9 +381,15 @@ func TestPower(t *testing.T) {
 		w := newWorld(t, testConfig, nil).start()
 		w.ready()
 		notice := make(chan *agentapi.Request, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
 		go func() {
-			r, _ := w.client.NextRequest(context.Background(), 20*time.Second)
+			r, _ := w.client.NextRequest(ctx, 20*time.Second)
 			notice <- r
+		}()
+		go func() {
+			<-w.ended
+			time.AfterFunc(time.Second, cancel) // whoever has not heard it by now asks in vain
 		}()
 		if err := control.SetPower(t.Context(), w.paths.control, kind); err != nil {
 			t.Fatal(err)

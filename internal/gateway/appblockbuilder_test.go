@@ -39,6 +39,11 @@ func (w *world) putPackager(change func(*appstream.AppBlockBuilder)) {
 func (w *world) putBlock(state, key string) {
 	b := appstream.AppBlock{Meta: appstream.Meta{Key: appstream.Key{Account: testAccount, Region: testRegion, Noun: appstream.NounAppBlock, Name: "suite"}, ID: "ab-1", State: state}}
 	b.View.SourceS3Location = &types.S3Location{S3Bucket: new("brand"), S3Key: appstream.Optional(key)}
+	w.store.mu.Lock()
+	if w.store.block != nil {
+		b.Version = w.store.block.Version
+	}
+	w.store.mu.Unlock()
 	w.store.put(&b, nil)
 }
 
@@ -112,9 +117,12 @@ func TestInfoOfAnAppBlockBuilder(t *testing.T) {
 		t.Error(diff)
 	}
 	news := make(chan packagerInfoBody, 1)
+	asked := time.Now()
 	go func() { news <- w.packagerInfo(client, "?after=1.1") }()
 	w.putBlock(appstream.AppBlockActive, "suite-1.tar")
-	if got := <-news; got.AppBlock.State != "ACTIVE" || got.AppBlock.Package != "brand/suite-1.tar" {
+	if got := <-news; time.Since(asked) >= infoWait {
+		t.Error("what has changed was told only at the end of the wait")
+	} else if got.AppBlock.State != "ACTIVE" || got.AppBlock.Package != "brand/suite-1.tar" {
 		t.Errorf("the news are %+v", got.AppBlock)
 	}
 	w.putPackager(func(b *appstream.AppBlockBuilder) {
@@ -204,6 +212,7 @@ func TestStreamOfAnAppBlockBuilder(t *testing.T) {
 		t.Errorf("%q came back", got)
 	}
 	w.putPackager(func(b *appstream.AppBlockBuilder) { b.State, b.Packaging = "STOPPING", &appstream.Packaging{} })
+	wantEnd(t, ws, endImaging)
 	if end := <-w.closed; end.reason != endImaging.reason {
 		t.Errorf("the stream ended: %+v", end)
 	}
