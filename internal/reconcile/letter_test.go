@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	appstreamapi "github.com/aws/aws-sdk-go-v2/service/appstream"
@@ -111,9 +110,7 @@ func TestLettersAtTheEnd(t *testing.T) {
 		takes time.Duration
 		cut   bool
 	}{"nearly done": {5 * time.Second, false}, "far from it": {time.Hour, true}} {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			defer func() { w.stop() }()
+		in(t, func(w *world) {
 			sent, cut := 0, 0
 			w.post = func(ctx context.Context, _ appstream.Letter) error {
 				select {
@@ -143,9 +140,7 @@ func TestLettersAtTheEnd(t *testing.T) {
 
 // A mail server that takes its time keeps the machines from nothing.
 func TestLettersDoNotHoldMachinesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		defer func() { w.stop() }()
+	in(t, func(w *world) {
 		w.post = func(ctx context.Context, _ appstream.Letter) error {
 			select {
 			case <-time.After(time.Hour):
