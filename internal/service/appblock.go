@@ -46,8 +46,8 @@ func (s *Service) CreateAppBlock(ctx context.Context, in *aws.CreateAppBlockInpu
 	return &aws.CreateAppBlockOutput{AppBlock: new(b.Describe())}, nil
 }
 
-// scriptTime is the longest that a setup script may take, in seconds: a person waits for it.
-const scriptTime = 600
+// scriptTime is the longest that a setup script may take, in seconds. A fleet waits for it once, and no person; AppStream does not say what it allows.
+const scriptTime = 3600
 
 // scriptText is the greatest length of a setup script's path, and of its parameters, in bytes.
 const scriptText = 4096

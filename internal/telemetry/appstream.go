@@ -76,6 +76,9 @@ var fleetFigures = []struct {
 
 var insufficientCapacity = figure("InsufficientCapacityError", "Sessions that were refused because no instance was free, since the server has started.", fleetLabels)
 
+// An Elastic fleet makes the instances that it needs: who is refused has come when MaxConcurrentSessions were on it.
+var insufficientConcurrency = figure("InsufficientConcurrencyLimitError", "Sessions that were refused because the fleet had as many as it may have, since the server has started.", fleetLabels)
+
 var sessionLabels = []string{"account", "region", "FleetName", "InstanceId", "SessionId", "UserId"}
 
 var sessionFigures = []struct {
@@ -143,7 +146,12 @@ func (a *appstreamFigures) Collect(ch chan<- prometheus.Metric) {
 				ch <- prometheus.MustNewConstMetric(figure.desc, prometheus.GaugeValue, figure.value(f), labels...)
 			}
 		}
-		ch <- prometheus.MustNewConstMetric(insufficientCapacity, prometheus.CounterValue, refused[f.Fleet.Key], labels...)
+		capacity := refused[f.Fleet.Key]
+		if f.Fleet.Elastic() {
+			ch <- prometheus.MustNewConstMetric(insufficientConcurrency, prometheus.CounterValue, capacity, labels...)
+			capacity = 0
+		}
+		ch <- prometheus.MustNewConstMetric(insufficientCapacity, prometheus.CounterValue, capacity, labels...)
 	}
 	a.mu.Unlock()
 	if a.sessions == nil {
