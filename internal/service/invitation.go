@@ -41,6 +41,9 @@ func (s *Service) CreateInvitation(ctx context.Context, in *CreateInvitationInpu
 		if err := get(tx, k, &u); err != nil {
 			return err
 		}
+		if u.Disabled {
+			return appstream.Errorf(appstream.OperationNotPermitted, "The user %s is disabled. Call EnableUser, and ask again.", k.Name)
+		}
 		u.Invite(hash, now)
 		if u.State != appstream.UserUnconfirmed {
 			if err := tx.AddEvent(store.Event{At: now, ID: u.ID, Key: k, From: u.State, To: appstream.UserUnconfirmed, Why: "CreateInvitation"}); err != nil {

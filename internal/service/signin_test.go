@@ -530,7 +530,13 @@ func TestInvitationRefusals(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err := f.CreateInvitation(as(other), &service.CreateInvitationInput{UserName: new(jane)})
+	_, err := f.DisableUser(as(me), &api.DisableUserInput{UserName: new(jane), AuthenticationType: pool})
+	f.must(err)
+	_, err = f.CreateInvitation(as(me), &service.CreateInvitationInput{UserName: new(jane)})
+	refused(t, err, appstream.OperationNotPermitted, "EnableUser")
+	_, err = f.EnableUser(as(me), &api.EnableUserInput{UserName: new(jane), AuthenticationType: pool})
+	f.must(err)
+	_, err = f.CreateInvitation(as(other), &service.CreateInvitationInput{UserName: new(jane)})
 	refused(t, err, appstream.ResourceNotFound, jane)
 	out, err := f.CreateInvitation(as(me), &service.CreateInvitationInput{UserName: new(jane)})
 	f.must(err)

@@ -235,6 +235,9 @@ func TestUserStackAssociations(t *testing.T) {
 	check("of both", query{UserName: new("a@example.com"), AuthenticationType: pool, StackName: new("two")}, "a@example.com/two")
 	check("of nobody", query{UserName: new("c@example.com"), AuthenticationType: pool})
 	check("of no stack", query{StackName: new("three"), AuthenticationType: pool})
+	if none, err := f.DescribeUserStackAssociations(as(me), &query{StackName: new("three")}); err != nil || none.UserStackAssociations == nil {
+		t.Errorf("a list without entries is not there: %v", err)
+	}
 	for _, in := range []query{{}, {UserName: new("a@example.com")}, {UserName: new("a@example.com"), AuthenticationType: "API"}} {
 		_, err := f.DescribeUserStackAssociations(as(me), &in)
 		refused(t, err, appstream.InvalidParameterCombination, "AuthenticationType")

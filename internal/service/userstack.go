@@ -112,7 +112,7 @@ func (s *Service) DescribeUserStackAssociations(ctx context.Context, in *aws.Des
 	if err != nil {
 		return nil, err
 	}
-	var list []types.UserStackAssociation
+	list := []types.UserStackAssociation{}
 	// An association's place is that of its user, and among his that of its stack. The user of the last page may have more.
 	of := func(u *appstream.User) {
 		for _, a := range u.Stacks {
