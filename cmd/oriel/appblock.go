@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -22,7 +21,7 @@ type packageCommand struct {
 	Wait    bool   `help:"Wait until the app block builder is STOPPED and the app block has its package."`
 }
 
-// Run asks the server for the package, and prints where it will be.
+// Run asks the server for the package, and prints where it will be, or with Wait, where it is.
 func (c *packageCommand) Run(ctx context.Context) error {
 	cfg, err := load(c.forClient(c.Endpoint), machines{}, serving{})
 	if err != nil {
@@ -38,8 +37,9 @@ func (c *packageCommand) Run(ctx context.Context) error {
 	if err := client.call(ctx, "Oriel.CreateAppBlockPackage", map[string]any{"AppBlockBuilderName": c.Builder}, &out); err != nil {
 		return err
 	}
-	fmt.Printf("s3://%s/%s\n", out.SourceS3Location.S3Bucket, out.SourceS3Location.S3Key)
+	where := fmt.Sprintf("s3://%s/%s", out.SourceS3Location.S3Bucket, out.SourceS3Location.S3Key)
 	if !c.Wait {
+		fmt.Println(where)
 		return nil
 	}
 	s := newStatus(os.Stderr)
@@ -60,6 +60,7 @@ func (c *packageCommand) Run(ctx context.Context) error {
 		switch {
 		case b.State == types.AppBlockBuilderStateStopped && why == "":
 			s.done("the app block has its package")
+			fmt.Println(where) // not before: a package that could not be made is nowhere
 			return nil
 		case b.State != types.AppBlockBuilderStateStopping:
 			s.clear()
@@ -68,7 +69,7 @@ func (c *packageCommand) Run(ctx context.Context) error {
 		s.tell(string(b.State), why, -1)
 		if err := sleep(ctx, 500*time.Millisecond); err != nil {
 			s.clear()
-			return errors.New("no longer waiting; the package is still being made")
+			return fmt.Errorf("no longer waiting; the package is still being made, to be %s", where)
 		}
 	}
 }
