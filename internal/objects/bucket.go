@@ -154,7 +154,7 @@ func (b *Bucket) Put(ctx context.Context, at Location, r io.Reader) error {
 		}
 		defer os.Remove(tmp.Name())
 		defer tmp.Close()
-		if _, err := io.Copy(tmp, until{ctx, r}); err != nil {
+		if _, err := io.Copy(tmp, &until{ctx: ctx, r: r}); err != nil {
 			return err
 		}
 		if _, err := tmp.Seek(0, io.SeekStart); err != nil {

@@ -124,19 +124,22 @@ func (d *Dir) Put(ctx context.Context, at Location, r io.Reader) error {
 	if err := at.Check(); err != nil {
 		return err
 	}
-	err := d.put(ctx, at, r)
+	from := &until{ctx: ctx, r: r}
+	err := d.put(at, from)
 	switch {
+	case from.err != nil: // there is nothing wrong with the object
+		return from.err
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, fs.ErrExist):
 		return &NameError{"the key of an object", at.Key, "there is another object whose key is the beginning of it up to a slash, or the other way round"}
-	case err == nil, ctx.Err() != nil:
-		return err
+	case err == nil:
+		return nil
 	case missing(err):
 		return fmt.Errorf("keep the object %s: a link leads out of the bucket", at)
 	}
 	return failed("keep", at, err)
 }
 
-func (d *Dir) put(ctx context.Context, at Location, r io.Reader) error {
+func (d *Dir) put(at Location, r io.Reader) error {
 	if err := d.root.MkdirAll(at.Account+"/"+at.Bucket, 0o700); err != nil {
 		return err
 	}
@@ -151,7 +154,7 @@ func (d *Dir) put(ctx context.Context, at Location, r io.Reader) error {
 		return err
 	}
 	defer b.Remove(tmp)
-	_, err = io.Copy(f, until{ctx, r})
+	_, err = io.Copy(f, r)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -320,15 +323,19 @@ func (l *lister) folder(at string) error {
 	return nil
 }
 
-// until is a reader that ends with its context's error.
+// until is a reader that ends with its context's error. It remembers why it could not go on.
 type until struct {
 	ctx context.Context
 	r   io.Reader
+	err error
 }
 
-func (u until) Read(b []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
+func (u *until) Read(b []byte) (n int, err error) {
+	if err = u.ctx.Err(); err == nil {
+		n, err = u.r.Read(b)
 	}
-	return u.r.Read(b)
+	if err != nil && err != io.EOF {
+		u.err = err
+	}
+	return n, err
 }

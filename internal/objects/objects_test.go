@@ -147,6 +147,9 @@ func TestPutIsWholeOrNotAtAll(t *testing.T) {
 	if !errors.Is(err, cut) {
 		t.Errorf("Put: %v", err)
 	}
+	if err := d.Put(t.Context(), at("a"), iotest.ErrReader(syscall.EISDIR)); err != syscall.EISDIR { // a directory is to be put
+		t.Errorf("Put of what cannot be read: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	err = d.Put(ctx, at("a"), readerFunc(func(b []byte) (int, error) { cancel(); return copy(b, "new"), nil }))
 	if !errors.Is(err, context.Canceled) {
