@@ -1,6 +1,6 @@
 // Package e2e tests Oriel as its users meet it: the real program, AWS's own command line and SDKs, a real browser, real
-// containers. It has tests only; package stage sets up what they act on, directory js has what runs in Node, and command
-// bench measures.
+// containers. It has tests only; package stage sets up what they act on, directory js has what runs in Node, directory
+// python what runs in Python, and command bench measures.
 //
 // What the tests need, they take from the environment, and are skipped without it:
 //
