@@ -119,7 +119,7 @@ func (p *person) handler() http.Handler {
 	mux.Handle("GET "+Prefix, Handler())
 	mux.HandleFunc("GET /stream/s1", func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
-		data := map[string]any{"Kind": "session", "ID": "s1", "Name": p.info["stack"], "State": p.info["state"], "Account": "123456789012",
+		data := map[string]any{"Kind": p.info["kind"], "AppBlock": "editors", "ID": "s1", "Name": p.info["stack"], "State": p.info["state"], "Account": "123456789012",
 			"Region": "us-west-2", "View": p.info["view"], "Theme": p.theme}
 		p.mu.Unlock()
 		if language.Choose(w, r, false) {

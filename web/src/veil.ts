@@ -59,7 +59,7 @@ export function show(state: PageState, look: Look): void {
   offer(look.actions ?? (look.action ? [look.action] : []));
   setState(state);
   // Tab goes on from here to what can be done; a key that was meant for the desktop does nothing.
-  if (state === "ended" && !document.activeElement?.closest("#veil, dialog")) $("card").focus({ preventScroll: true });
+  if (state === "ended" && !document.activeElement?.closest("#veil, dialog.sheet")) $("card").focus({ preventScroll: true });
 }
 
 let offered: Action[] = [];

@@ -11,6 +11,7 @@ if (shots) mkdirSync(shots, { recursive: true });
 /** The windows that a page is put into, and how large what is pressed must be in each direction there, in pixels: for a finger, or for a mouse. */
 const windows = [
   { name: "phone", width: 360, height: 640, touch: true, least: 44 },
+  { name: "phone on its side", width: 640, height: 360, touch: true, least: 44 },
   { name: "tablet", width: 768, height: 1024, touch: true, least: 44 },
   { name: "desk", width: 1280, height: 720, touch: false, least: 24 },
 ];
@@ -29,11 +30,11 @@ export async function barriers(page, where) {
     for (const colorScheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" }); // so that there is nothing between two colours
       if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
-      const rules = name === "desk" && colorScheme === "dark" ? "all" : name === "tablet" ? [] : visual;
+      const rules = name === "desk" && colorScheme === "dark" ? "all" : name === "phone" || name === "desk" ? visual : [];
       for (const problem of await page.evaluate(examine, { rules, least, dark: colorScheme === "dark" })) {
         found.set(problem, [...(found.get(problem) ?? []), `${name}, ${colorScheme}`]);
       }
-      if (shots) await page.screenshot({ path: join(shots, `${where.replaceAll(" ", "-")}-${name}-${colorScheme}.png`) });
+      if (shots) await page.screenshot({ path: join(shots, `${where}-${name}-${colorScheme}.png`.replaceAll(" ", "-")) });
     }
   }
   await device.send("Emulation.setTouchEmulationEnabled", { enabled: false });
@@ -109,23 +110,42 @@ async function examine({ rules, least, dark }) {
   return found;
 }
 
-/** Goes on by Tab to the control of a name, and looks on the way whether one sees where one is. */
-export async function reach(page, name, key = "Tab") {
+/** Presses Tab, and gives the name of what has the focus then. One must see where it is. */
+async function step(page) {
+  await page.keyboard.press("Tab");
+  const { name, lost } = await page.evaluate(() => {
+    const e = document.activeElement;
+    const { outlineStyle, outlineWidth } = getComputedStyle(e);
+    const { top, bottom, left, right, width } = e.getBoundingClientRect();
+    return {
+      name: e === document.body ? "" : (e.ariaLabel || e.labels?.[0]?.textContent || e.textContent).trim().replace(/\s+/g, " "),
+      lost: e !== document.body && (outlineStyle === "none" || parseFloat(outlineWidth) < 2 || width < 2 || bottom <= 0 || right <= 0 || top >= innerHeight || left >= innerWidth),
+    };
+  });
+  if (lost) assert.fail(`the focus on “${name}” is not to be seen`);
+  return name;
+}
+
+/** Goes on by Tab to the control of a name. */
+export async function reach(page, name) {
   const passed = [];
   while (passed.length < 80) {
-    await page.keyboard.press(key);
-    const at = await page.evaluate(() => {
-      const e = document.activeElement;
-      const { outlineStyle, outlineWidth } = getComputedStyle(e);
-      const { top, bottom, left, right, width } = e.getBoundingClientRect();
-      return {
-        name: e === document.body ? "" : (e.ariaLabel || e.labels?.[0]?.textContent || e.textContent).trim().replace(/\s+/g, " "),
-        lost: e !== document.body && (outlineStyle === "none" || parseFloat(outlineWidth) < 2 || width < 2 || bottom <= 0 || right <= 0 || top >= innerHeight || left >= innerWidth),
-      };
-    });
-    if (at.lost) assert.fail(`the focus on “${at.name}” is not to be seen`);
-    if (name instanceof RegExp ? name.test(at.name) : name === at.name) return;
-    passed.push(at.name);
+    const at = await step(page);
+    if (name instanceof RegExp ? name.test(at) : name === at) return;
+    passed.push(at);
   }
-  assert.fail(`${name} is not reached by ${key}, but ${passed.join(", ")}`);
+  assert.fail(`${name} is not reached by Tab, but ${passed.join(", ")}`);
+}
+
+/** Goes through a part of the page by Tab until it is left, and gives the names of what was passed: nothing keeps the focus. */
+export async function through(page, part) {
+  const passed = [];
+  const inside = () => page.evaluate((selector) => document.activeElement.closest(selector) !== null, part);
+  if (await inside()) passed.push("the first");
+  for (let n = 0; n < 80; n++) {
+    const name = await step(page);
+    if (!(await inside())) return passed;
+    passed.push(name);
+  }
+  assert.fail(`Tab does not lead out of ${part}: ${passed.join(", ")}`);
 }

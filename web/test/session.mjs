@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
-import { barriers } from "./access.mjs";
+import { barriers, reach, through } from "./access.mjs";
 import { notEnglish } from "./words.mjs";
 
 const control = (what, body) =>
@@ -151,6 +151,109 @@ const tests = {
       assert.equal(colours.size, 5, `the buttons in ${colorScheme} are ${[...colours]}`);
     }
     await t.page.emulateMedia({ colorScheme: "dark" });
+  },
+
+  async "a session is used without a mouse"(t) {
+    await control("reset?view=DESKTOP");
+    await control("windows", [editor, terminal]);
+    const { folder } = await behind();
+    writeFileSync(join(folder, "letter.txt"), "Dear Grace");
+    const { page } = t;
+    await page.goto(address);
+    await state(page, "connected");
+    await says(page, "#said", /Desktop of Design studio/);
+    const key = async (...keys) => {
+      for (const name of keys) await page.keyboard.press(name);
+    };
+    const at = () => page.evaluate(() => document.activeElement.id || document.activeElement.dataset.panel || document.activeElement.className);
+    const focus = (want) => until(`the focus on ${want}`, async () => (await at()) === want).catch(async () => assert.equal(await at(), want));
+    // The desktop has all keys, Tab among them, and says how to leave it.
+    await focus("typing");
+    assert.match(await page.evaluate(() => document.getElementById(document.activeElement.getAttribute("aria-describedby")).textContent), /Ctrl Alt Shift M goes to the toolbar/);
+    await shown(page, "#edge .way");
+    await key("Tab");
+    await typed([0xff09]);
+    await focus("typing");
+    // Every panel is opened, gone through, and closed. The focus is seen all the way, is kept nowhere, and comes back.
+    await until("the rules", () => page.isVisible("[data-panel=files]"));
+    await key("Control+Alt+Shift+KeyM");
+    for (const name of ["applications", "windows", "clipboard", "keyboard", "display", "files", "sound", "leaving"]) {
+      for (let n = 0; (await at()) !== name && n < 12; n++) await key("ArrowRight");
+      await focus(name);
+      await key("Enter");
+      await page.waitForSelector(`dialog#${name}[open]`);
+      if (name === "files") await shown(page, "#files-list .row");
+      if (name === "windows") await shown(page, "#windows-list .row");
+      const passed = await through(page, `#${name}`);
+      assert.ok(passed.length > 0, `${name} has nothing that could have the focus`);
+      await page.locator(`#${name} :is(button, a, input, textarea):visible`).first().focus();
+      await key("Escape");
+      await focus(name);
+      await page.waitForSelector(`[data-panel=${name}][aria-expanded=false]`);
+    }
+    await key("Escape");
+    await focus("typing");
+    // A folder is made and deleted, and a volume set.
+    const open = async (name) => {
+      await key("Control+Alt+Shift+KeyM");
+      for (let n = 0; (await at()) !== name && n < 12; n++) await key("ArrowRight");
+      await key("Enter");
+    };
+    await open("files");
+    await shown(page, "#files-list .row");
+    await reach(page, "New folder");
+    await key("Enter");
+    await page.keyboard.type("Letters");
+    await key("Enter");
+    await focus("files-new");
+    await shown(page, "#files-list >> text=Letters");
+    await reach(page, "Delete Letters");
+    await key("Enter");
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), "Keep");
+    await key("Tab", "Enter");
+    await focus("files-again");
+    await gone(page, "#files-list >> text=Letters");
+    await key("Escape");
+    await open("sound");
+    await reach(page, "Volume");
+    const volume = Number(await page.inputValue("#sound-volume"));
+    await key("ArrowLeft");
+    assert.ok(Number(await page.inputValue("#sound-volume")) < volume);
+    await key("Escape", "Escape");
+    await focus("typing");
+    // What is urgent is said at once, and Tab leads to it from the toolbar.
+    await control("notice", { notice: "idle", in: 60 });
+    await shown(page, "[role=alert] [data-slip=idle]");
+    await key("Control+Alt+Shift+KeyM");
+    await reach(page, "I am here");
+    await key("Enter");
+    await gone(page, "[data-slip=idle]");
+    await focus("typing");
+    // Away and back, and to the end.
+    await open("leaving");
+    await reach(page, /^Disconnect/);
+    await key("Enter");
+    await state(page, "ended");
+    await says(page, "#said", /Everything on Design studio is still open/);
+    await focus("card");
+    await reach(page, "Reconnect");
+    await key("Enter");
+    await state(page, "connected");
+    await focus("typing");
+    await open("leaving");
+    await reach(page, /^End session/);
+    await key("Enter");
+    await focus("ending-back");
+    await key("Escape");
+    await focus("typing");
+    await open("leaving");
+    await reach(page, /^End session/);
+    await key("Enter");
+    await reach(page, "End session");
+    await key("Enter");
+    await says(page, "#said", /Your session has ended/);
+    await focus("card");
+    rmSync(join(folder, "letter.txt"));
   },
 
   async "a session opens with its stack's name, its rules and its time zone"(t) {
@@ -1078,6 +1181,29 @@ async function screens(only) {
     await shown(page, "#veil-action");
   });
   await page.unroute("**/info*");
+  await look("package", async () => {
+    await control("reset?view=DESKTOP");
+    await control("info", { kind: "app-block-builder", state: "RUNNING", name: "packer", appBlock: { name: "editors", state: "INACTIVE" } });
+    await page.goto(address);
+    await state(page, "connected");
+    await page.route("**/package", (route) => route.fulfill({ status: 409, json: { code: "package", message: "The app block has a package already." } }));
+    await press(page, "#create");
+    await page.click("#package-submit");
+    await shown(page, "#package-error");
+  });
+  await page.unroute("**/package");
+  await look("packaging", async () => {
+    await page.click("#package-cancel");
+    await control("info", { state: "STOPPING", packaging: true });
+    await control("close?code=4011");
+    await state(page, "imaging");
+  });
+  // Colours that the person's system prescribes.
+  await page.emulateMedia({ forcedColors: "active" });
+  await begin(page, "DESKTOP");
+  await press(page, "[data-panel=sound]");
+  const [border, bar] = await page.evaluate(() => [getComputedStyle(document.querySelector("[data-panel=sound]")).outlineStyle, getComputedStyle(document.getElementById("bar")).borderTopStyle]);
+  assert.deepEqual([border, bar], ["solid", "solid"], "what is pressed, and what is a bar, is told by lines");
   await c.close();
 }
 

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
+import { barriers } from "./access.mjs";
 import { notEnglish } from "./words.mjs";
 
 const control = (what) => fetch(`${process.env.ORIEL_CONTROL}/${what}`).then((r) => r.text());
@@ -37,6 +38,8 @@ const shot = async (page, name) => {
   await page.waitForTimeout(450); // animations
   if (shots) await page.screenshot({ path: `${shots}/${name}.png` });
 };
+/** Holds a page to what every page is held to. */
+const look = async (page, name) => problems.push(...(await barriers(page, name)));
 /** How many pixels of the desktop are bright, as the text of the terminal is. */
 const bright = (page) =>
   page.evaluate(() => {
@@ -153,7 +156,7 @@ const tests = {
   async "the desktop can be scaled or shown in its own size"(t) {
     await t.page.mouse.move(640, 3);
     await t.page.click("[data-panel=display]");
-    await shot(t.page, "panel-display");
+    await look(t.page, "panel-display");
     await t.page.check("input[value=scale]");
     await t.page.setViewportSize({ width: 640, height: 480 });
     await t.page.waitForTimeout(300);
@@ -225,6 +228,7 @@ const tests = {
     await state(t.page, "reconnecting");
     await t.page.waitForSelector("#veil-action:not([hidden])");
     await shot(t.page, "reconnecting");
+    await until("a longer pause between attempts", () => t.page.textContent("#veil-text").then((v) => /in [345] s/.test(v)));
     await control("down?is=false");
     await t.page.click("#veil-action");
     await state(t.page, "connected");
@@ -257,13 +261,13 @@ const tests = {
     await state(t.page, "waiting");
     await control("state?is=STOPPED");
     await until("the news", () => t.page.textContent("#veil-title").then((v) => v === "hello is stopped"));
-    await shot(t.page, "stopped");
+    await look(t.page, "stopped");
     await t.page.reload();
     await until("the page of a stopped builder", () => t.page.getAttribute("body", "data-code").then((v) => v === "stopped"));
-    await shot(t.page, "page-stopped");
+    await look(t.page, "page-stopped");
     await control("state?is=PENDING");
     await until("the page of a starting builder", () => t.page.getAttribute("body", "data-code").then((v) => v === "starting"));
-    await shot(t.page, "page-starting");
+    await look(t.page, "page-starting");
     await control("state?is=RUNNING");
     await state(t.page, "connected");
   },
@@ -280,23 +284,20 @@ const tests = {
     await t.page.fill("#image-name", "taken");
     await t.page.click("#image-submit");
     await until("the server's word", () => t.page.textContent("#image-name-error").then((v) => /of that name already/.test(v)));
-    await shot(t.page, "create-image-refused");
+    await look(t.page, "create-image-refused");
     await t.page.fill("#image-name", "office-2026-11");
     await t.page.fill("#image-displayName", "Office");
     await t.page.fill("#image-description", "Debian with the office programs");
-    await shot(t.page, "create-image");
-    await t.page.setViewportSize({ width: 600, height: 900 });
-    await shot(t.page, "create-image-600x900");
-    await t.page.setViewportSize({ width: 1280, height: 720 });
+    await look(t.page, "create-image");
     await t.page.click("#image-submit");
     await state(t.page, "imaging");
     assert.match(await t.page.textContent("#veil-title"), /Making the image office-2026-11/);
-    await shot(t.page, "imaging");
+    await look(t.page, "imaging");
     await control("image?is=AVAILABLE");
     await control("state?is=STOPPED");
     await state(t.page, "ended");
     assert.match(await t.page.textContent("#veil-title"), /The image office-2026-11 is ready/);
-    await shot(t.page, "image-ready");
+    await look(t.page, "image-ready");
     await control("state?is=RUNNING");
   },
 
@@ -358,13 +359,13 @@ const tests = {
     await t.page.mouse.move(640, 3);
     await t.page.click("#leave");
     await state(t.page, "ended");
-    await shot(t.page, "disconnected");
+    await look(t.page, "disconnected");
     await t.page.reload();
     assert.equal(await t.page.getAttribute("body", "data-code"), "session");
-    await shot(t.page, "page-session");
+    await look(t.page, "page-session");
     await t.page.goto((await control("url")).slice(0, -2));
     assert.equal(await t.page.getAttribute("body", "data-code"), "invalid");
-    await shot(t.page, "page-invalid");
+    await look(t.page, "page-invalid");
   },
 
   async "a phone, with a fine screen and touch"() {
