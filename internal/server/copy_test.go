@@ -14,15 +14,9 @@ func TestCopyImage(t *testing.T) {
 	t.Parallel()
 	cfg := simConfig(t, t.TempDir())
 	cfg.Region = []string{"us-east-1", "eu-west-1"}
-	s, _ := start(t, cfg)
-	c, ctx := connect(t, s.cfg.Data, s.URL()), t.Context()
+	s, c := withImage(t, cfg, "mine")
+	ctx := t.Context()
 	far := clientWith(s.URL(), s.root.ID, s.root.Secret, "eu-west-1")
-	must(c.CreateImageBuilder(ctx, newBuilder("hello")))(t)
-	await(t, c, "hello", types.ImageBuilderStateRunning)
-	if status, answer := call(t, s, "us-east-1", "Oriel.CreateImage", false, map[string]any{"ImageBuilderName": "hello", "Name": "mine", "Tags": map[string]string{"team": "red"}}); status != 200 {
-		t.Fatalf("CreateImage: %d %s", status, answer)
-	}
-	awaitImage(t, c, "mine", types.ImageStateAvailable)
 
 	out := must(c.CopyImage(ctx, &sdk.CopyImageInput{SourceImageName: new("mine"), DestinationImageName: new("theirs"), DestinationRegion: new("eu-west-1")}))(t)
 	if aws.ToString(out.DestinationImageName) != "theirs" {

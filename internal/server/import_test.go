@@ -11,14 +11,8 @@ import (
 // TestImportImage exports an image, deletes it, and makes one of the archive again, with AWS's SDK: alone, tested, and with a catalogue.
 func TestImportImage(t *testing.T) {
 	t.Parallel()
-	s, _ := start(t, simConfig(t, t.TempDir()))
-	c, ctx := connect(t, s.cfg.Data, s.URL()), t.Context()
-	must(c.CreateImageBuilder(ctx, newBuilder("hello")))(t)
-	await(t, c, "hello", types.ImageBuilderStateRunning)
-	if status, answer := call(t, s, "us-east-1", "Oriel.CreateImage", false, map[string]any{"ImageBuilderName": "hello", "Name": "mine"}); status != 200 {
-		t.Fatalf("CreateImage: %d %s", status, answer)
-	}
-	awaitImage(t, c, "mine", types.ImageStateAvailable)
+	s, c := withImage(t, simConfig(t, t.TempDir()), "mine")
+	ctx := t.Context()
 	role := new("arn:aws:iam::123456789012:role/export")
 	task := must(c.CreateExportImageTask(ctx, &sdk.CreateExportImageTaskInput{ImageName: new("mine"), AmiName: new("backup"), IamRoleArn: role}))(t).ExportImageTask
 	eventually(t, "the export is complete", func() bool {

@@ -125,6 +125,20 @@ func awaitImage(t testing.TB, c *sdk.Client, name string, want types.ImageState)
 	return i
 }
 
+// withImage starts a server that has an image, with a tag, of the image builder hello.
+func withImage(t testing.TB, cfg Config, name string) (*Server, *sdk.Client) {
+	t.Helper()
+	s, _ := start(t, cfg)
+	c := connect(t, s.cfg.Data, s.URL())
+	must(c.CreateImageBuilder(t.Context(), newBuilder("hello")))(t)
+	await(t, c, "hello", types.ImageBuilderStateRunning)
+	if status, answer := call(t, s, "us-east-1", "Oriel.CreateImage", false, map[string]any{"ImageBuilderName": "hello", "Name": name, "Tags": map[string]string{"team": "red"}}); status != 200 {
+		t.Fatalf("CreateImage: %d %s", status, answer)
+	}
+	awaitImage(t, c, name, types.ImageStateAvailable)
+	return s, c
+}
+
 // must fails the test for an error and gives the value on.
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {

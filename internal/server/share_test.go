@@ -14,14 +14,9 @@ func TestSharedImage(t *testing.T) {
 	t.Parallel()
 	cfg := simConfig(t, t.TempDir())
 	cfg.Keys = []config.Key{{ID: "ORIELOTHER0000000", Secret: "other-secret-01234", Account: "210987654321", Policy: `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`}}
-	s, _ := start(t, cfg)
-	mine, ctx := connect(t, s.cfg.Data, s.URL()), t.Context()
+	s, mine := withImage(t, cfg, "lent")
+	ctx := t.Context()
 	theirs := clientWith(s.URL(), cfg.Keys[0].ID, cfg.Keys[0].Secret, "us-east-1")
-	must(mine.CreateImageBuilder(ctx, newBuilder("hello")))(t)
-	await(t, mine, "hello", types.ImageBuilderStateRunning)
-	if status, answer := call(t, s, "us-east-1", "Oriel.CreateImage", false, map[string]any{"ImageBuilderName": "hello", "Name": "lent"}); status != 200 {
-		t.Fatalf("CreateImage: %d %s", status, answer)
-	}
 	arn := awaitImage(t, mine, "lent", types.ImageStateAvailable).Arn
 	seen := func() []types.Image {
 		return must(theirs.DescribeImages(ctx, &sdk.DescribeImagesInput{Type: types.VisibilityTypeShared}))(t).Images

@@ -11,14 +11,8 @@ import (
 // TestUpdateImage updates an image with AWS's SDK, and finds the builder of the update gone when the new image is there.
 func TestUpdateImage(t *testing.T) {
 	t.Parallel()
-	s, _ := start(t, simConfig(t, t.TempDir()))
-	c, ctx := connect(t, s.cfg.Data, s.URL()), t.Context()
-	must(c.CreateImageBuilder(ctx, newBuilder("hello")))(t)
-	await(t, c, "hello", types.ImageBuilderStateRunning)
-	if status, answer := call(t, s, "us-east-1", "Oriel.CreateImage", false, map[string]any{"ImageBuilderName": "hello", "Name": "mine"}); status != 200 {
-		t.Fatalf("CreateImage: %d %s", status, answer)
-	}
-	awaitImage(t, c, "mine", types.ImageStateAvailable)
+	s, c := withImage(t, simConfig(t, t.TempDir()), "mine")
+	ctx := t.Context()
 
 	if status, answer := call(t, s, "us-east-1", "PhotonAdminProxyService.CreateUpdatedImage", true,
 		map[string]any{"existingImageName": "mine", "newImageName": "newer", "dryRun": true}); status != 200 || string(answer) != `{"canUpdateImage": true}` {

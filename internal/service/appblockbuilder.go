@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/store"
-	"github.com/oriel-project/oriel/internal/ticket"
 )
 
 // CreateAppBlockBuilder creates an app block builder in state STOPPED. It has a machine from its start to its stop.
@@ -214,31 +212,10 @@ func (s *Service) changeAppBlockBuilder(ctx context.Context, op, name string, fn
 
 // CreateAppBlockBuilderStreamingURL makes an address that opens the builder's desktop in a browser until it expires.
 func (s *Service) CreateAppBlockBuilderStreamingURL(ctx context.Context, in *aws.CreateAppBlockBuilderStreamingURLInput) (*aws.CreateAppBlockBuilderStreamingURLOutput, error) {
-	c := appstream.CallerFrom(ctx)
-	validity, err := validity(in.Validity, time.Hour)
+	k := key(appstream.CallerFrom(ctx), appstream.NounAppBlockBuilder, value(in.AppBlockBuilderName))
+	url, expires, err := s.desktopURL(ctx, "appstream:CreateAppBlockBuilderStreamingURL", k, &appstream.AppBlockBuilder{}, appstream.AppBlockBuilderRunning, in.Validity)
 	if err != nil {
 		return nil, err
-	}
-	k := key(c, appstream.NounAppBlockBuilder, value(in.AppBlockBuilderName))
-	var b appstream.AppBlockBuilder
-	var expires time.Time
-	err = s.change(ctx, "appstream:CreateAppBlockBuilderStreamingURL", k, func(tx store.Tx, now time.Time) error {
-		if err := get(tx, k, &b); err != nil {
-			return err
-		}
-		if b.State != appstream.AppBlockBuilderRunning {
-			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
-		}
-		expires = expiry(now, validity)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	url, err := s.cfg.Tickets.URL(c.BaseURL, ticket.Claims{
-		Type: ticket.TypeAdmin, Account: b.Account, Region: b.Region, Builder: b.Name, RecordID: b.ID, UserID: ticket.UserAdmin, Expires: expires})
-	if err != nil {
-		return nil, fmt.Errorf("sign the streaming URL: %w", err)
 	}
 	return &aws.CreateAppBlockBuilderStreamingURLOutput{StreamingURL: &url, Expires: &expires}, nil
 }

@@ -299,33 +299,39 @@ func (s *Service) moveBuilder(ctx context.Context, op, name string, fn func(*app
 
 // CreateImageBuilderStreamingURL makes an address that opens the builder's desktop in a browser until it expires.
 func (s *Service) CreateImageBuilderStreamingURL(ctx context.Context, in *aws.CreateImageBuilderStreamingURLInput) (*aws.CreateImageBuilderStreamingURLOutput, error) {
-	c := appstream.CallerFrom(ctx)
-	k := key(c, appstream.NounImageBuilder, value(in.Name))
-	validity, err := validity(in.Validity, time.Hour)
+	k := key(appstream.CallerFrom(ctx), appstream.NounImageBuilder, value(in.Name))
+	url, expires, err := s.desktopURL(ctx, "appstream:CreateImageBuilderStreamingURL", k, &appstream.ImageBuilder{}, appstream.BuilderRunning, in.Validity)
 	if err != nil {
 		return nil, err
 	}
-	var b appstream.ImageBuilder
-	var expires time.Time
-	err = s.change(ctx, "appstream:CreateImageBuilderStreamingURL", k, func(tx store.Tx, now time.Time) error {
-		if err := get(tx, k, &b); err != nil {
+	return &aws.CreateImageBuilderStreamingURLOutput{StreamingURL: &url, Expires: &expires}, nil
+}
+
+// desktopURL signs the address of the desktop of a builder of either kind, which is read into b and must be running.
+func (s *Service) desktopURL(ctx context.Context, op string, k appstream.Key, b appstream.Record, running string, sent *int64) (url string, expires time.Time, err error) {
+	validity, err := validity(sent, time.Hour)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	err = s.change(ctx, op, k, func(tx store.Tx, now time.Time) error {
+		if err := get(tx, k, b); err != nil {
 			return err
 		}
-		if b.State != appstream.BuilderRunning {
-			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
+		if state := b.Head().State; state != running {
+			return inState(appstream.OperationNotPermitted, k, state, "a RUNNING")
 		}
 		expires = expiry(now, validity)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return "", time.Time{}, err
 	}
-	url, err := s.cfg.Tickets.URL(c.BaseURL, ticket.Claims{
-		Type: ticket.TypeAdmin, Account: b.Account, Region: b.Region, Builder: b.Name, RecordID: b.ID, UserID: ticket.UserAdmin, Expires: expires})
+	url, err = s.cfg.Tickets.URL(appstream.CallerFrom(ctx).BaseURL, ticket.Claims{
+		Type: ticket.TypeAdmin, Account: k.Account, Region: k.Region, Builder: k.Name, RecordID: b.Head().ID, UserID: ticket.UserAdmin, Expires: expires})
 	if err != nil {
-		return nil, fmt.Errorf("sign the streaming URL: %w", err)
+		return "", time.Time{}, fmt.Errorf("sign the streaming URL: %w", err)
 	}
-	return &aws.CreateImageBuilderStreamingURLOutput{StreamingURL: &url, Expires: &expires}, nil
+	return url, expires, nil
 }
 
 // validity gives how long a streaming URL shall be good for.
