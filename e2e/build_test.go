@@ -132,9 +132,12 @@ func TestImageOfFile(t *testing.T) {
 	w.appears(t, "build-later")
 	check(t, c.Process.Kill())
 	c.Wait()
-	if _, _, code := w.build(t, dir, "hello.toml", "--name", "later"); code != 0 {
-		t.Errorf("after a build that was killed: exit code %d", code)
-	}
+	later := make(chan int, 1)
+	go func() { // it waits until the killed one has been silent for long enough
+		defer close(later)
+		_, _, code := w.build(t, dir, "hello.toml", "--name", "later")
+		later <- code
+	}()
 	// One that is interrupted leaves nothing at all.
 	c = w.buildCommand(t, dir, "hello.toml", "--name", "never")
 	var log bytes.Buffer
@@ -145,6 +148,9 @@ func TestImageOfFile(t *testing.T) {
 	c.Wait()
 	if code := c.ProcessState.ExitCode(); code != 130 || !strings.HasSuffix(log.String(), "nothing of the build is left\noriel: interrupted\n") {
 		t.Errorf("interrupted: exit code %d\n%s", code, &log)
+	}
+	if code := <-later; code != 0 {
+		t.Errorf("after a build that was killed: exit code %d", code)
 	}
 	w.checkEmpty(t)
 	if i := must(stage.Image(limit(t), w.aws, "never"))(t); i != nil {
