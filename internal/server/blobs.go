@@ -10,9 +10,9 @@ import (
 )
 
 // sweepBlobsEvery is how often blobs are looked for that belong to no record: pictures of themes that were replaced, icons of images that
-// were deleted. They go the second time. Nothing takes as long between putting a blob and committing the record that names it, or between reading a
-// record and committing another one that has its blobs.
-const sweepBlobsEvery = time.Hour
+// were deleted. They go the second time. No pass and no request takes as long, so that what one has put, or has found in a record that is gone now, is in
+// the record that it commits by then.
+const sweepBlobsEvery = 3 * time.Hour
 
 // sweepBlobs removes unused blobs until ctx ends.
 func (s *Server) sweepBlobs(ctx context.Context) {
