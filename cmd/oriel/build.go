@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json/v2"
 	"errors"
@@ -27,6 +28,7 @@ type buildImageCommand struct {
 	DryRun        bool   `help:"Only ask the server whether the image is there, and say what differs." xor:"only"`
 	Replace       bool   `help:"Replace an image of the name that is another one."`
 	Wait          bool   `help:"Wait when another build of the image goes on. What this one does is waited for in any case."`
+	Keep          int    `help:"Of a name with {digest} in it: keep so many images, with this one, and remove the older ones that builds of that name have made. Those that are in use or shared stay." placeholder:"N"`
 	KeepOnFailure bool   `help:"Leave the image builder when a step fails, to look into it. The next build removes it."`
 	Output        string `help:"What to print: the image's ARN (text), or a JSON object." enum:"text,json" default:"text"`
 }
@@ -59,6 +61,12 @@ func (c *buildImageCommand) Run(ctx context.Context) error {
 			return exitError{fmt.Errorf("--name: %w", err), exitFile}
 		}
 	}
+	switch name := cmp.Or(c.Name, r.Image.Name); {
+	case c.Keep < 0:
+		return exitError{fmt.Errorf("--keep is %d; it must be at least 1", c.Keep), exitFile}
+	case c.Keep > 0 && !recipe.HasDigest(name):
+		return exitError{fmt.Errorf("--keep needs {digest} in the image's name, and there is none in %s: there is one image of it at a time", name), exitFile}
+	}
 	if c.Check {
 		c.explain(r)
 		return nil
@@ -85,7 +93,7 @@ func (c *buildImageCommand) Run(ctx context.Context) error {
 		Call: func(ctx context.Context, op string, in, out any) error {
 			return awsclient.Call(ctx, client.endpoint, client.region, client.key, "Oriel."+op, in, out)
 		},
-		Replace: c.Replace, Wait: c.Wait, DryRun: c.DryRun, Keep: c.KeepOnFailure, Progress: p.tell,
+		Replace: c.Replace, Wait: c.Wait, DryRun: c.DryRun, Keep: c.KeepOnFailure, Newest: c.Keep, Progress: p.tell,
 	}
 	ended := make(chan struct{})
 	defer close(ended)
@@ -157,6 +165,11 @@ func (c *buildImageCommand) print(r imagebuild.Result, failed error) error {
 	if failed != nil {
 		return nil
 	}
+	if c.DryRun {
+		for _, name := range r.Removed {
+			fmt.Fprintf(os.Stderr, "the image %s would be removed\n", name)
+		}
+	}
 	switch r.Outcome {
 	case imagebuild.Unchanged:
 		fmt.Fprintf(os.Stderr, "the image %s is there already, made of the same recipe\n", r.Name)
@@ -181,11 +194,12 @@ func (c *buildImageCommand) printJSON(r imagebuild.Result, failed error) error {
 		Arn         string   `json:",omitzero"`
 		Digest      string   `json:",omitzero"`
 		Differences []string `json:",omitempty"`
+		Removed     []string `json:",omitempty"`
 		Error       string   `json:",omitzero"`
 		Line        int      `json:",omitzero"`
 		Step        string   `json:",omitzero"`
 		Output      string   `json:",omitzero"`
-	}{Result: r.Outcome, Name: r.Name, Arn: r.ARN, Digest: r.Digest}
+	}{Result: r.Outcome, Name: r.Name, Arn: r.ARN, Digest: r.Digest, Removed: r.Removed}
 	for _, d := range r.Differences {
 		out.Differences = append(out.Differences, d.String())
 	}

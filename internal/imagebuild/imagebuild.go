@@ -36,6 +36,7 @@ type Build struct {
 	Wait        bool              // for another build of the image; otherwise it is an error
 	DryRun      bool              // only say what would be done
 	Keep        bool              // the image builder stays when a step fails
+	Newest      int               // of the images that builds of this name with {digest} have made, so many stay; 0: all
 
 	// Progress is told what is being done. Nil: nobody is.
 	Progress func(Progress)
@@ -51,6 +52,7 @@ type Build struct {
 	reached   bool      // the server was
 	requested bool      // the image was
 	proved    time.Time // when the image builder was last known to be this build's
+	ready     bool      // the image builder is that of a build that was killed when all steps were done
 }
 
 // Progress is what a build is doing.
@@ -94,6 +96,7 @@ type Result struct {
 	ARN         string // "" of an image that does not exist yet
 	Digest      string
 	Differences []recipe.Difference // from the image that was replaced
+	Removed     []string            // older images, by name; of a dry run, those that would be
 }
 
 // DiffersError says that there is another image of the name.
@@ -138,11 +141,23 @@ const (
 	tagOf   = "oriel:build"       // the image's name
 	tagRun  = "oriel:build-run"   // the ID of the build
 	tagSign = "oriel:build-alive" // when it last gave a sign; RFC 3339
+	tagDone = "oriel:build-done"  // all steps are done; the digest of the recipe
 	tagKept = "oriel:build-kept"  // the build is over, and someone wants to look at what it left
 )
 
 // Run has the image, or says why not. Whatever it returns, nothing of the build is left, except what Keep asks for.
 func (b *Build) Run(ctx context.Context) (Result, error) {
+	r, err := b.have(ctx)
+	if err == nil && b.Newest > 0 {
+		r.Removed, err = b.removeOlder(ctx)
+	}
+	return r, err
+}
+
+// name is what the image is called, with {digest} in it perhaps.
+func (b *Build) name() string { return cmp.Or(b.Name, b.Recipe.Image.Name) }
+
+func (b *Build) have(ctx context.Context) (Result, error) {
 	b.clock = cmp.Or(b.clock, realClock)
 	b.run = uuid.New().String()
 	base, err := b.base(ctx)
@@ -150,10 +165,11 @@ func (b *Build) Run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	b.id = b.Recipe.Identity(identity(base))
-	b.image = b.id.Name(cmp.Or(b.Name, b.Recipe.Image.Name))
+	b.image = b.id.Name(b.name())
 	b.host = hostOf(b.image)
 	r := Result{Name: b.image, Digest: b.id.Digest}
 	for {
+		b.ready = false
 		old, done, err := b.settle(ctx, &r)
 		if err != nil || done {
 			return r, err
@@ -327,8 +343,14 @@ func (b *Build) build(ctx context.Context, base *types.Image, replace bool) (arn
 	if err := b.mayCreate(ctx, replace); err != nil { // what can be known is said before the work
 		return "", err
 	}
-	if err := b.work(ctx, base); err != nil {
-		return "", err
+	if !b.ready {
+		if err := b.work(ctx, base); err != nil {
+			return "", err
+		}
+		// A build that is killed from here on leaves an image builder with which the next one goes on, so that the name is without an image for as short as can be.
+		if err := b.tag(ctx, builder, map[string]string{tagDone: b.id.Digest}); err != nil {
+			return "", err
+		}
 	}
 	if replace {
 		if err := b.ours(ctx); err != nil {
@@ -354,6 +376,12 @@ func (b *Build) build(ctx context.Context, base *types.Image, replace bool) (arn
 // create makes the image builder.
 func (b *Build) create(ctx context.Context, base *types.Image) (arn string, err error) {
 	b.made = b.host
+	if b.ready {
+		if arn, err = b.adopt(ctx); err != nil || arn != "" {
+			return arn, err
+		}
+		b.ready = false
+	}
 	b.tell("making the image builder "+b.host, "", -1)
 	settings := b.Recipe.Builder
 	internet := b.Recipe.Internet()
@@ -388,6 +416,23 @@ func (b *Build) create(ctx context.Context, base *types.Image) (arn string, err 
 		err = b.cleanUp(ctx, "", err)
 	}
 	return arn, err
+}
+
+// adopt makes the image builder that a killed build of the same recipe has left this build's own; "" when it is not there any more.
+func (b *Build) adopt(ctx context.Context) (arn string, err error) {
+	found, tags, err := b.builder(ctx, b.host)
+	if err != nil || found == nil || !b.isDone(found, tags) {
+		return "", err
+	}
+	b.tell("going on with the image builder "+b.host+", in which an earlier build has done all steps", "", -1)
+	return *found.Arn, b.tag(ctx, *found.Arn, map[string]string{tagRun: b.run, tagSign: now()})
+}
+
+func (b *Build) tag(ctx context.Context, arn string, tags map[string]string) error {
+	return b.patient(ctx, func() error {
+		_, err := b.AWS.TagResource(ctx, &appstream.TagResourceInput{ResourceArn: &arn, Tags: tags})
+		return err
+	})
 }
 
 // signal notes on the image builder that its build goes on.

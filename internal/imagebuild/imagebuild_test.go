@@ -574,7 +574,11 @@ func TestTakenOver(t *testing.T) {
 			<-reached
 			second := w.build(text)
 			second.clock.silent = 50 * time.Millisecond
-			working, finish := hold(second, "step 1")
+			middle := "step 1"
+			if at == "making the image editor" { // the second goes on with what the first has done
+				middle = at
+			}
+			working, finish := hold(second, middle)
 			secondEnded := run(second)
 			<-working
 
@@ -704,5 +708,92 @@ func TestUpload(t *testing.T) {
 	}
 	if want := []int64{0, 60_000, 100, 60_100, 120_100, 180_100}; !slices.Equal(at, want) {
 		t.Errorf("pieces began at %d, want %d", at, want)
+	}
+}
+
+// A build that is killed between the old image's removal and the making of the new one is gone on with: no step is done again. Of another recipe it is not.
+func TestKilledWhileReplacing(t *testing.T) {
+	w := newWorld(t)
+	other := strings.Replace(text, `["geany"]`, `["geany", "xpad"]`, 1)
+	third := strings.Replace(text, `["geany"]`, `["xpad"]`, 1)
+	for _, test := range []struct {
+		next string
+		jobs int // that the next build has done
+	}{{other, 0}, {third, 1}} {
+		w.mustBuild(w.build(text), Built)
+		asked := 0
+		w.set(func(op string) (int, string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if op == "CreateImage" {
+				asked++
+			}
+			if asked == 3 { // twice it was asked whether the image could be made
+				panic(http.ErrAbortHandler)
+			}
+			return 0, ""
+		}, nil)
+		killed := w.build(other)
+		killed.Replace, killed.clock.retry, killed.clock.tidy = true, 0, 10*time.Millisecond
+		if r, err := killed.Run(t.Context()); err == nil {
+			t.Fatalf("it was not killed: %+v", r)
+		}
+		w.set(nil, nil)
+		if i, _ := w.image("editor"); i != nil || len(w.builders()) != 1 {
+			t.Fatalf("after the kill there is %+v, and %s", i, w.builders())
+		}
+		jobs, made := w.called("StartImageBuilderJob"), w.called("CreateImageBuilder")
+		next := w.build(test.next)
+		next.clock.silent = 50 * time.Millisecond
+		w.mustBuild(next, Built)
+		if n, m := w.called("StartImageBuilderJob")-jobs, w.called("CreateImageBuilder")-made; n != test.jobs || m != test.jobs {
+			t.Errorf("the next build made %d image builders and did %d jobs, want %d", m, n, test.jobs)
+		}
+		w.nothingLeft("editor AVAILABLE")
+		w.remove("editor")
+	}
+}
+
+// Of the images of a name with the digest in it the newest stay, and those that somebody needs; images of others are nobody's business.
+func TestKeepTheNewest(t *testing.T) {
+	w := newWorld(t)
+	build := func(packages string, newest int) *Build {
+		b := w.build(strings.Replace(text, `["geany"]`, packages, 1))
+		b.Name, b.Newest = "editor-{digest}-x", newest
+		return b
+	}
+	var names []string
+	for _, packages := range []string{`["a1"]`, `["a2"]`, `["a3"]`, `["a4"]`, `["a5"]`} {
+		names = append(names, w.mustBuild(build(packages, 0), Built).Name)
+	}
+	plain := w.build(text)
+	plain.Name = "editor-000000000000-x" // another name, of the same form
+	w.mustBuild(plain, Built)
+	if _, err := w.aws.CreateImageBuilder(t.Context(), &appstream.CreateImageBuilderInput{Name: new("mine"), ImageName: &names[0], InstanceType: new("stream.standard.small")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.aws.UpdateImagePermissions(t.Context(), &appstream.UpdateImagePermissionsInput{Name: &names[1], SharedAccountId: new("210987654321"),
+		ImagePermissions: &types.ImagePermissions{AllowFleet: new(true)}}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{names[3], names[2]}
+	if r := w.mustBuild(dry(build(`["a6"]`, 2)), WouldBuild); !slices.Equal(r.Removed, want) {
+		t.Errorf("a dry run would remove %s, want %s", r.Removed, want)
+	}
+	r := w.mustBuild(build(`["a6"]`, 2), Built)
+	if !slices.Equal(r.Removed, want) {
+		t.Errorf("it removed %s, want %s", r.Removed, want)
+	}
+	for _, name := range want {
+		until(t, "it is gone", func() bool { i, _ := w.image(name); return i == nil })
+	}
+	for _, name := range []string{names[0], names[1], names[4], r.Name, plain.Name} {
+		if i, _ := w.image(name); i == nil || i.State != types.ImageStateAvailable {
+			t.Errorf("the image %s is %+v", name, i)
+		}
+	}
+	// The image that is there is the newest, whatever its age.
+	if again := w.mustBuild(build(`["a5"]`, 1), Unchanged); !slices.Equal(again.Removed, []string{r.Name}) {
+		t.Errorf("it removed %s", again.Removed)
 	}
 }

@@ -64,7 +64,12 @@ func (b *Build) clear(ctx context.Context) (free bool, err error) {
 			return free, nil
 		case tags[tagOf] != b.image:
 			return false, fmt.Errorf("there is an image builder %s that no build of the image %s has made; delete it, or choose another name for the image", b.host, b.image)
+		case b.ready && b.isDone(found, tags): // it was waited for already
+			return true, nil
 		case b.isDead(found, tags), tags[tagSign] == last && time.Since(since) > b.clock.silent:
+			if b.ready = b.isDone(found, tags); b.ready {
+				return free, nil
+			}
 			b.tell("removing the image builder "+b.host+", which an earlier build has left", "", -1)
 			return false, b.remove(ctx, b.host, tags[tagRun])
 		}
@@ -78,6 +83,11 @@ func (b *Build) clear(ctx context.Context) (free bool, err error) {
 			return false, err
 		}
 	}
+}
+
+// isDone tells whether an image builder is that of a build of the same recipe which has done all steps.
+func (b *Build) isDone(found *types.ImageBuilder, tags map[string]string) bool {
+	return found.State == types.ImageBuilderStateRunning && tags[tagDone] == b.id.Digest && tags[tagKept] == ""
 }
 
 // clearThis removes what a dead build of the image has left, when the image is there.

@@ -7,6 +7,7 @@ import (
 	"encoding/json/v2"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ const (
 	tagDigest = "oriel:recipe"       // 64 hexadecimal digits
 	tagParts  = "oriel:recipe-parts" // "base=1234abcd packages=…"
 	tagItems  = "oriel:recipe-items" // itemLength characters for each item
+	tagNames  = "oriel:recipe-names" // the items' names, as far as they fit, also with -2 and -3: to say what was taken out
 )
 
 const (
@@ -26,7 +28,18 @@ const (
 	partDigits   = 8
 	itemLength   = 6   // three characters of base64 for which item it is, three for what it is like
 	maxTagValue  = 256 // characters
+	nameTags     = 3
 )
+
+// tellable are the parts whose items have names that may be told, by the letter that a name begins with in the tags. A command is not one: it may have
+// secrets in it.
+var tellable = map[string]string{"packages": "p", "files": "f", "environment": "e", "applications": "a"}
+
+// nameSeparator stands between names in the tags. It is made of what tags may have, and names that have it are left out.
+const nameSeparator = " : "
+
+// nameTag is what a tag's value may have.
+var nameTag = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]+$`)
 
 // form is part of each digest. It changes when the same file begins to mean something else.
 const form = "1"
@@ -150,6 +163,21 @@ func (id Identity) Name(name string) string {
 	return strings.Replace(name, digestPlace, id.Digest[:digestDigits], 1)
 }
 
+// HasDigest tells whether a name has a place for the digest.
+func HasDigest(name string) bool { return strings.Contains(name, digestPlace) }
+
+// MayBeOf tells whether a build of a name with a place for the digest can have called its image so.
+func MayBeOf(name, image string) bool {
+	before, behind, ok := strings.Cut(name, digestPlace)
+	return ok && len(image) == len(before)+digestDigits+len(behind) && strings.HasPrefix(image, before) && strings.HasSuffix(image, behind)
+}
+
+// IsOf tells whether a build of that name has made an image with these tags.
+func IsOf(name, image string, tags map[string]string) bool {
+	digest := tags[tagDigest]
+	return MayBeOf(name, image) && len(digest) >= digestDigits && Identity{Digest: digest}.Name(name) == image
+}
+
 // Tags gives the tags by which an image tells what it was made of.
 func (id Identity) Tags() map[string]string {
 	var parts []string
@@ -163,8 +191,55 @@ func (id Identity) Tags() map[string]string {
 	tags := map[string]string{tagDigest: id.Digest, tagParts: strings.Join(parts, " ")}
 	if items.Len() <= maxTagValue {
 		tags[tagItems] = items.String()
+		id.nameItems(tags)
 	}
 	return tags
+}
+
+// nameItems adds the tags with the names of the items.
+func (id Identity) nameItems(tags map[string]string) {
+	n, line := 1, ""
+	for _, p := range id.parts {
+		for _, i := range p.Items {
+			name := tellable[p.Name] + i.Key
+			if tellable[p.Name] == "" || len(name) > maxTagValue || !nameTag.MatchString(name) || strings.Contains(name, nameSeparator) || strings.TrimSpace(name) != name {
+				continue
+			}
+			if line != "" && len(line)+len(nameSeparator)+len(name) > maxTagValue {
+				if n++; n > nameTags {
+					return
+				}
+				line = ""
+			}
+			if line != "" {
+				line += nameSeparator
+			}
+			line += name
+			tags[nameTagOf(n)] = line
+		}
+	}
+}
+
+func nameTagOf(n int) string {
+	if n == 1 {
+		return tagNames
+	}
+	return fmt.Sprint(tagNames, "-", n)
+}
+
+// names reads what nameItems has written: which item, and what it is called.
+func names(tags map[string]string) map[string]Difference {
+	list := map[string]Difference{}
+	for n := range nameTags {
+		for name := range strings.SplitSeq(tags[nameTagOf(n+1)], nameSeparator) {
+			for part, letter := range tellable {
+				if key, ok := strings.CutPrefix(name, letter); ok {
+					list[which(part, key)] = Difference{Part: part, What: short(key) + " was taken out"}
+				}
+			}
+		}
+	}
+	return list
 }
 
 // item writes an item of p in short.
@@ -223,7 +298,8 @@ func (id Identity) Differences(tags map[string]string) (list []Difference) {
 			differ = append(differ, p)
 		}
 	}
-	told := false
+	called := names(tags)
+	told, named := false, 0
 	for _, p := range differ {
 		before := len(list)
 		for _, i := range p.Items {
@@ -238,6 +314,13 @@ func (id Identity) Differences(tags map[string]string) (list []Difference) {
 				list = append(list, Difference{p.Name, short(i.Key) + " has changed", i.Line})
 			}
 		}
+		for _, key := range slices.SortedFunc(maps.Keys(gone), func(a, b string) int { return strings.Compare(called[a].What, called[b].What) }) {
+			if d := called[key]; d.Part == p.Name {
+				list = append(list, d)
+				delete(gone, key)
+				named++
+			}
+		}
 		switch {
 		case len(list) > before:
 		case len(items) == 0:
@@ -250,7 +333,11 @@ func (id Identity) Differences(tags map[string]string) (list []Difference) {
 		}
 	}
 	if len(gone) > 0 && !told {
-		list = append(list, Difference{Part: "taken out", What: fmt.Sprintf("%d of what the image has", len(gone))})
+		more := ""
+		if named > 0 {
+			more = " more"
+		}
+		list = append(list, Difference{Part: "taken out", What: fmt.Sprintf("%d%s of what the image has", len(gone), more)})
 	}
 	return list
 }

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -257,11 +258,21 @@ func checkProgram(path string) error {
 	info, err := os.Stat(path)
 	switch ext := strings.ToLower(filepath.Ext(path)); {
 	case !filepath.IsAbs(path) || err != nil || !info.Mode().IsRegular() || !utf8.ValidString(path):
-		return refusal("File not found (absolute-app-path)")
+		return refusal("File not found (absolute-app-path): " + shortPath(path))
 	case ext == ".exe" || ext == ".bat" || ext == ".desktop" || info.Mode().Perm()&0o111 == 0:
 		return refusal("Unsupported file extension")
 	}
 	return nil
+}
+
+// shortPath makes a path of any text fit for a message of one line.
+func shortPath(path string) string {
+	const most = 200
+	if len(path) > most {
+		path = path[:most] + "…"
+	}
+	quoted := strconv.Quote(path)
+	return quoted[1 : len(quoted)-1]
 }
 
 // icon is the one that the flags name, or the one that desktops show.
@@ -274,7 +285,7 @@ func (t *Tool) icon(f flags, program string) ([]byte, error) {
 		return nil, refusal("Unsupported file extension")
 	}
 	if info, err := os.Stat(file); !filepath.IsAbs(file) || err != nil || !info.Mode().IsRegular() {
-		return nil, refusal("File not found (absolute-icon-path)")
+		return nil, refusal("File not found (absolute-icon-path): " + shortPath(file))
 	}
 	icon, err := catalogue.ReadIcon(file)
 	if errors.Is(err, catalogue.ErrIconSize) || errors.Is(err, catalogue.ErrIconType) {
