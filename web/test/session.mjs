@@ -999,6 +999,8 @@ const tests = {
     await begin(other, "APP");
     assert.equal(await other.getAttribute("#home-tool", "aria-label"), "Anwendungen");
     assert.deepEqual(fetched.filter((path) => path.includes("/words-")), ["/assets/words-de.js"], "only the words of one language are fetched");
+    const [words, viewer] = await other.evaluate(() => ["words-de.js", "viewer.js"].map((name) => performance.getEntriesByType("resource").find((r) => r.name.includes(name)).startTime));
+    assert.ok(words < viewer + 5, `the words are asked for ${words - viewer} ms after the viewer, not together with it`);
     await press(other, "[data-panel=display]");
     await other.click("text=English");
     await other.waitForFunction(() => document.documentElement.lang === "en");
