@@ -128,6 +128,10 @@ func TestElastic(t *testing.T) {
 		}
 		return nil
 	})
+	logs := must(filepath.Glob(filepath.Join(w.Data, "objects", "*", "appstream-logs-*", "elastic", "elastic", "custom", "*", ann.session, "SessionScriptsLogs", "SessionStart", "1.log")))(t)
+	if len(logs) != 1 || string(must(os.ReadFile(logs[0]))(t)) != "it has begun\n" {
+		t.Errorf("what ann's session script wrote is in %v", logs)
+	}
 	cy := w.sit(t, "elastic", "cy", w.link(t, "elastic", "cy"))
 	cy.terminal(t)
 	cy.run(t, "test ! -e /tmp/left && test ! -e MyFiles/left")
@@ -197,8 +201,8 @@ func sessionScripts(t testing.TB) []byte {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for name, text := range map[string]string{
-		"config.json": `{"SessionStart": {"executables": [{"context": "system", "filename": "/opt/appstream/SessionScripts/start.sh"}], "waitingTime": 30}}`,
-		"start.sh":    "#!/bin/sh\ntouch /tmp/session-began\n",
+		"config.json": `{"SessionStart": {"executables": [{"context": "system", "filename": "/opt/appstream/SessionScripts/start.sh", "s3LogEnabled": true}], "waitingTime": 30}}`,
+		"start.sh":    "#!/bin/sh\ntouch /tmp/session-began\necho it has begun\n",
 	} {
 		must(must(z.Create(name))(t).Write([]byte(text)))(t)
 	}
