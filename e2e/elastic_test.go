@@ -128,10 +128,13 @@ func TestElastic(t *testing.T) {
 		}
 		return nil
 	})
-	logs := must(filepath.Glob(filepath.Join(w.Data, "objects", "*", "appstream-logs-*", "elastic", "elastic", "custom", "*", ann.session, "SessionScriptsLogs", "SessionStart", "1.log")))(t)
-	if len(logs) != 1 || string(must(os.ReadFile(logs[0]))(t)) != "it has begun\n" {
-		t.Errorf("what ann's session script wrote is in %v", logs)
-	}
+	until(t, "what ann's session script wrote is kept", func() error {
+		logs := must(filepath.Glob(filepath.Join(w.Data, "objects", "*", "appstream-logs-*", "elastic", "elastic", "custom", "*", ann.session, "SessionScriptsLogs", "SessionStart", "1.log")))(t)
+		if len(logs) != 1 || string(must(os.ReadFile(logs[0]))(t)) != "it has begun\n" {
+			return fmt.Errorf("there is %v", logs)
+		}
+		return nil
+	})
 	cy := w.sit(t, "elastic", "cy", w.link(t, "elastic", "cy"))
 	cy.terminal(t)
 	cy.run(t, "test ! -e /tmp/left && test ! -e MyFiles/left")
