@@ -66,8 +66,8 @@ type listObjectsCommand struct {
 	Name string `arg:"" optional:"" help:"BUCKET, or BUCKET/PREFIX."`
 }
 
-// listPage is how many objects are read at a time.
-const listPage = 1000
+// listPage is how many objects are read at a time. A directory is gone through once for each page.
+const listPage = 100_000
 
 // Run prints the buckets, or a table of objects. Where there are none it says so, beside what it prints.
 func (c *listObjectsCommand) Run(ctx context.Context) error {
