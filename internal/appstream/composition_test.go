@@ -224,6 +224,7 @@ func TestPlanComposition(t *testing.T) {
 		{name: "begins", do: "EnsureRunning", next: CompositionComposing},
 		{name: "waits for the agent", edit: []func(*Composition){started(0, false)}, with: func(s *CompositionSnapshot) { s.Machine = running }, next: CompositionComposing},
 		{name: "puts the first file", edit: []func(*Composition){started(0, false)}, with: func(s *CompositionSnapshot) { s.Machine, s.Agent = running, ready }, do: "EnsureFilePut", next: CompositionComposing},
+		{name: "was started by a pass that was cut off", with: func(s *CompositionSnapshot) { s.Machine, s.Agent = running, ready }, do: "EnsureFilePut", next: CompositionComposing},
 		{name: "puts the second file", edit: []func(*Composition){started(1, false)}, with: func(s *CompositionSnapshot) { s.Machine, s.Agent = running, ready }, do: "EnsureFilePut", next: CompositionComposing},
 		{name: "begins the job", edit: []func(*Composition){started(2, false)}, with: func(s *CompositionSnapshot) {
 			s.Machine, s.Agent, s.Job = running, ready, JobStatus{Answers: true}
@@ -285,6 +286,9 @@ func TestPlanComposition(t *testing.T) {
 			}
 			if !d.Remove && d.Again.IsZero() && d.Next.State != CompositionReady {
 				t.Error("nobody looks at it again")
+			}
+			if s.Machine.Phase == MachineRunning && d.Next.State == CompositionComposing && !d.Next.Started {
+				t.Error("when its machine ends, that will not count")
 			}
 		})
 	}

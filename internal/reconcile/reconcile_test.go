@@ -408,6 +408,7 @@ func TestVanishedMachine(t *testing.T) {
 		w.reach("hello", "RUNNING")
 		machines, err := w.provider.List(w.ctx())
 		w.must(err)
+		w.rest()
 		w.must(w.provider.EnsureGone(w.ctx(), machines[0].ID))
 		if took := w.reach("hello", "FAILED"); took > time.Minute {
 			t.Errorf("noticed only after %s", took)
@@ -418,6 +419,22 @@ func TestVanishedMachine(t *testing.T) {
 		w.must(w.do("start", "hello"))
 		w.reach("hello", "RUNNING")
 		w.check()
+	})
+}
+
+// One that vanishes while the provider cannot say which there are is noticed when it can.
+func TestMachineVanishesUnseen(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		w.rest()
+		w.setInject(failing("List", errors.New("no answer")))
+		w.must(w.provider.EnsureGone(w.ctx(), w.record("hello").ID))
+		w.rest()
+		w.setInject(nil)
+		if took := w.reach("hello", "FAILED"); took > time.Minute {
+			t.Errorf("noticed only after %s", took)
+		}
 	})
 }
 
@@ -435,9 +452,35 @@ func TestPublicImages(t *testing.T) {
 	})
 }
 
+// rest lets so much time pass that sweeps have had nothing to do.
+func (w *world) rest() {
+	time.Sleep(5 * sweepEvery)
+	synctest.Wait()
+}
+
+const sweepEvery = 20 * time.Second
+
+// A record that waits for a time that is far away, because the clock was another when it was written, does not.
+func TestRecordThatWaitsTooLong(t *testing.T) {
+	in(t, func(w *world) {
+		w.must(w.create("hello"))
+		w.reach("hello", "RUNNING")
+		w.rest()
+		w.must(w.store.Update(w.ctx(), func(tx store.Tx) error {
+			b := w.record("hello")
+			b.Due = time.Now().Add(3 * time.Hour)
+			return tx.Put(&b)
+		}))
+		if took := w.wait("it waits for something near", time.Hour, func() bool { return time.Until(w.record("hello").Due) < time.Hour }); took > sweepEvery+time.Second {
+			t.Errorf("noticed only after %s", took)
+		}
+	})
+}
+
 // A machine that Oriel made and whose record is gone (a restored backup, say) is removed.
 func TestOrphanMachine(t *testing.T) {
 	in(t, func(w *world) {
+		w.rest()
 		w.must(w.provider.EnsureRunning(w.ctx(), appstream.MachineSpec{ID: "ib-orphan", ImageRef: "base-new"}))
 		w.wait("orphan removed", time.Minute, func() bool {
 			machines, err := w.provider.List(w.ctx())

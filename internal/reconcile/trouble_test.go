@@ -263,6 +263,7 @@ func TestOrphanImage(t *testing.T) {
 		w.reach("hello", "STOPPED")
 		machines, err := w.provider.List(w.ctx())
 		w.must(err)
+		w.rest()
 		w.must(w.provider.EnsureCaptured(w.ctx(), machines[0].ID, "oriel/image:orphan"))
 		w.wait("captured", time.Minute, func() bool { refs, _ := w.provider.ListImages(w.ctx()); return len(refs) == 1 })
 		w.wait("removed", time.Minute, func() bool { refs, _ := w.provider.ListImages(w.ctx()); return len(refs) == 0 })
