@@ -77,7 +77,7 @@ function setLatency(ms: number | null): void {
   $("quality").dataset["level"] = String(level);
   const time = ms === null ? "" : milliseconds(ms);
   $("latency").textContent = time;
-  $("quality").title = time ? words.latency(time) : words.noAnswer;
+  $("quality").title = $("quality").ariaLabel = time ? words.latency(time) : words.noAnswer;
 }
 
 async function run(): Promise<void> {

@@ -532,7 +532,7 @@ const tests = {
     await t.page.click(".slip [aria-label=Dismiss]");
     await until("the desktop's focus", () => t.page.evaluate(() => document.activeElement.id === "typing"));
     await control("notice", { notice: "idle", in: 60 });
-    await slip(t.page, /Is somebody here.*move the mouse to stay/);
+    await slip(t.page, /Is somebody here.*move the mouse or press a key to stay/);
     const { stirred } = await behind();
     await t.page.mouse.move(300, 300);
     await t.page.mouse.move(320, 310);

@@ -114,7 +114,7 @@ const words: Words = {
   goingOn: (host, seconds) => `In ${seconds} geht es weiter zu ${host}.`,
   endsIn: (duration) => `Die Sitzung endet in ${duration}. Speichern Sie Ihre Arbeit.`,
   idleIn: "Ist jemand da? Die Sitzung wird getrennt in",
-  moveToStay: "– bewegen Sie die Maus, um zu bleiben.",
+  moveToStay: "– bewegen Sie die Maus oder drücken Sie eine Taste, um zu bleiben.",
   touchToStay: "– berühren Sie den Bildschirm, um zu bleiben.",
   iAmHere: "Ich bin da",
   everythingStays: "Alles bleibt offen.",

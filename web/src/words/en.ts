@@ -123,7 +123,7 @@ export const words = {
   endsIn: (duration: string) => `The session ends in ${duration}. Save your work.`,
   /** Before and after a time that is counted down. */
   idleIn: "Is somebody here? The session disconnects in",
-  moveToStay: "– move the mouse to stay.",
+  moveToStay: "– move the mouse or press a key to stay.",
   touchToStay: "– touch the screen to stay.",
   iAmHere: "I am here",
   everythingStays: "Everything stays open.",
