@@ -29,13 +29,13 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		var stack appstream.Stack
 		switch err := tx.Get(fleetKey, &fleet); {
 		case errors.Is(err, store.ErrNotFound), err == nil && fleet.ID != c.RecordID:
-			return appstream.ErrorFor(appstream.ResourceNotFound, appstream.WhyGone, fleet.Name, "What this link leads to is no longer there. Ask for a new link.")
+			return appstream.ErrorFor(appstream.ResourceNotFound, appstream.WhyGone, c.Fleet, "What this link leads to is no longer there. Ask for a new link.")
 		case err != nil:
 			return err
 		}
 		switch err := tx.Get(key(who, appstream.NounStack, c.Stack), &stack); {
 		case errors.Is(err, store.ErrNotFound), err == nil && !slices.Contains(fleet.Stacks, stack.Name):
-			return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyMoved, stack.Name, "This link no longer leads to these applications. Ask for a new link.")
+			return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyMoved, c.Stack, "This link no longer leads to these applications. Ask for a new link.")
 		case err != nil:
 			return err
 		}

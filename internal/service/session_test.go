@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -413,12 +414,20 @@ func TestOpenSession(t *testing.T) {
 		_, _, err := f.OpenSession(context.Background(), c, "")
 		return err
 	}
-	refused(t, by(func(c *ticket.Claims) { c.Stack = "other" }), appstream.OperationNotPermitted, "(stack desk)")
-	refused(t, by(func(c *ticket.Claims) { c.Stack = "nope" }), appstream.OperationNotPermitted, "Ask for a new link")
-	refused(t, by(func(c *ticket.Claims) { c.RecordID = "fleet-of-before" }), appstream.ResourceNotFound, "Ask for a new link")
-	refused(t, by(func(c *ticket.Claims) { c.Fleet = "nope" }), appstream.ResourceNotFound, "Ask for a new link")
+	// They are told to people, in their language, by why and about.
+	told := func(err error, kind appstream.Kind, why appstream.Why, about, says string) {
+		t.Helper()
+		refused(t, err, kind, says)
+		if e, _ := errors.AsType[*appstream.Error](err); e == nil || e.Why != why || e.About != about {
+			t.Errorf("it is told as %+v, want %s about %s", e, why, about)
+		}
+	}
+	told(by(func(c *ticket.Claims) { c.Stack = "other" }), appstream.OperationNotPermitted, appstream.WhyElsewhere, "desk", "(stack desk)")
+	told(by(func(c *ticket.Claims) { c.Stack = "nope" }), appstream.OperationNotPermitted, appstream.WhyMoved, "nope", "Ask for a new link")
+	told(by(func(c *ticket.Claims) { c.RecordID = "fleet-of-before" }), appstream.ResourceNotFound, appstream.WhyGone, "pool", "Ask for a new link")
+	told(by(func(c *ticket.Claims) { c.Fleet = "nope" }), appstream.ResourceNotFound, appstream.WhyGone, "nope", "Ask for a new link")
 	f.editFleet("pool", func(r *appstream.Fleet) { r.Enter(appstream.FleetStopping, time.Now(), 0) })
-	refused(t, by(func(c *ticket.Claims) { c.UserID = "bob" }), appstream.ResourceNotAvailable, "The fleet pool is STOPPING.")
+	told(by(func(c *ticket.Claims) { c.UserID = "bob" }), appstream.ResourceNotAvailable, appstream.WhyStopped, "pool", "The fleet pool is STOPPING.")
 }
 
 func TestConnections(t *testing.T) {

@@ -168,7 +168,8 @@ func TestLicences(t *testing.T) {
 	}
 }
 
-// Whatever people read is in the catalogues of web/src/words, in every language. A text in another script would be in one only.
+// Whatever people read is in the catalogues of web/src/words, in every language, and everything there is said somewhere. A text in another script would be in one language
+// only.
 func TestScriptsHaveNoWords(t *testing.T) {
 	literal := regexp.MustCompile("\"((?:[^\"\\\\]|\\\\.)*)\"|`((?:[^`\\\\]|\\\\.)*)`")
 	filled := regexp.MustCompile(`\$\{[^}]*\}`)
@@ -185,10 +186,19 @@ func TestScriptsHaveNoWords(t *testing.T) {
 	if err != nil || len(sources) < 20 {
 		t.Fatalf("%d scripts, %v", len(sources), err)
 	}
+	english, err := os.ReadFile("../../web/src/words/en.ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := map[string]bool{}
+	word := regexp.MustCompile(`\bwords\.(\w+)|\{ (\w+) \} = words\b`)
 	for _, path := range sources {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, m := range word.FindAllStringSubmatch(string(text), -1) {
+			used[m[1]+m[2]] = true
 		}
 		for n, line := range strings.Split(string(text), "\n") {
 			line = comment.ReplaceAllString(line, "")
@@ -201,6 +211,11 @@ func TestScriptsHaveNoWords(t *testing.T) {
 					t.Errorf("%s:%d says %q; it belongs into web/src/words", filepath.Base(path), n+1, said)
 				}
 			}
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^  (\w+):`).FindAllStringSubmatch(string(english), -1) {
+		if !used[m[1]] {
+			t.Errorf("no script says words.%s", m[1])
 		}
 	}
 }
