@@ -36,7 +36,14 @@ func (x *exchange) authorize(h *handler) error {
 		return nil
 	}
 	for _, d := range s.Dependent(x.op.name, x.caller, input) {
-		if r.Action, r.Resource = d.Action, d.Resource; r.Action == passRole {
+		r.Action, r.Resource = d.Action, d.Resource
+		if d.DenyOnly {
+			if x.key.Policy.Denies(&r) {
+				return x.denied(&r, explicitDeny)
+			}
+			continue
+		}
+		if r.Action == passRole {
 			r.PassedToService = s.IAM + ".amazonaws.com"
 		}
 		if err := x.ask(&r); err != nil {
@@ -78,8 +85,14 @@ func (x *exchange) ask(r *iam.Request) (err error) {
 	case iam.Allow:
 		return nil
 	case iam.ExplicitDeny:
-		why = "with an explicit deny in an identity-based policy"
+		why = explicitDeny
 	}
+	return x.denied(r, why)
+}
+
+const explicitDeny = "with an explicit deny in an identity-based policy"
+
+func (x *exchange) denied(r *iam.Request, why string) error {
 	return appstream.Errorf(appstream.AccessDenied, "User: %s is not authorized to perform: %s on resource: %s %s",
 		x.key.Principal, r.Action, r.Resource, why)
 }

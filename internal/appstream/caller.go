@@ -34,4 +34,6 @@ func CallerFrom(ctx context.Context) Caller {
 type DependentAction struct {
 	Action   string // for example iam:PassRole
 	Resource string // ARN
+	// DenyOnly: no policy needs to allow it, but one that names the resource in a Deny is obeyed. The resource has the tags of the one that the operation is about.
+	DenyOnly bool
 }

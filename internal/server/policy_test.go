@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -164,4 +165,61 @@ func TestRates(t *testing.T) {
 	if _, err := Open(ctx, cfg); err == nil || !strings.Contains(err.Error(), "rates.operations: there is no operation DescribeFleats") {
 		t.Errorf("an operation that there is not: %v", err)
 	}
+}
+
+// TestDenyOfANewImage: a Deny that names the image that comes of an operation holds, also in another region, and nothing that AWS would allow is refused.
+func TestDenyOfANewImage(t *testing.T) {
+	const arn = "arn:aws:appstream:us-east-1:123456789012:image/"
+	cfg := simConfig(t, t.TempDir())
+	cfg.Region = []string{"us-east-1", "eu-west-1"}
+	copies := `"Action":"appstream:CopyImage"`
+	for n, statements := range []string{
+		`{"Effect":"Allow",` + copies + `,"Resource":"` + arn + `source"}`,
+		`{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny",` + copies + `,"Resource":"` + arn + `golden-*"}`,
+		`{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny",` + copies + `,"Resource":"arn:aws:appstream:eu-west-1:123456789012:image/*"}`,
+		`{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny",` + copies + `,"NotResource":"` + arn + `source"}`,
+		`{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny",` + copies + `,"Resource":"*","Condition":{"StringNotEquals":{"aws:ResourceTag/team":"blue"}}}`,
+		`{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":["appstream:CreateImportedImage","appstream:CreateUpdatedImage"],"Resource":"` + arn + `golden-*"}`,
+	} {
+		cfg.Keys = append(cfg.Keys, config.Key{ID: fmt.Sprint("ORIELKEY00000000", n), Secret: "blue-secret-012345", Policy: `{"Statement":[` + statements + `]}`})
+	}
+	s, _ := start(t, cfg)
+	root, ctx := connect(t, cfg.Data, s.URL()), t.Context()
+	must(root.CreateImageBuilder(ctx, newBuilder("hello")))(t)
+	await(t, root, "hello", "RUNNING")
+	if status, answer := call(t, s, "us-east-1", "Oriel.CreateImage", false, map[string]any{"ImageBuilderName": "hello", "Name": "source", "Applications": []any{}, "Tags": map[string]string{"team": "blue"}}); status != 200 {
+		t.Fatalf("%d %s", status, answer)
+	}
+	await(t, root, "hello", "STOPPED")
+	for _, test := range []struct {
+		key        int
+		to, region string
+		denied     bool
+	}{
+		{0, "golden-1", "us-east-1", false}, // an Allow of the source is enough, as in AWS
+		{1, "golden-2", "us-east-1", true}, {1, "golden-2", "eu-west-1", false}, {1, "other-1", "us-east-1", false},
+		{2, "other-2", "eu-west-1", true}, {2, "other-2", "us-east-1", false},
+		{3, "other-3", "us-east-1", false}, // a NotResource is about the source
+		{4, "other-4", "us-east-1", false}, // the new image has no tags, but the source has
+	} {
+		c := clientWith(s.URL(), cfg.Keys[test.key].ID, cfg.Keys[test.key].Secret, "us-east-1")
+		for {
+			_, err := c.CopyImage(ctx, &sdk.CopyImageInput{SourceImageName: new("source"), DestinationImageName: &test.to, DestinationRegion: &test.region})
+			if e, ok := errors.AsType[smithy.APIError](err); ok && e.ErrorCode() == "LimitExceededException" { // two at a time
+				continue
+			}
+			if !test.denied && err != nil {
+				t.Errorf("key %d, to %s in %s: %v", test.key, test.to, test.region, err)
+			}
+			if want := "appstream:CopyImage on resource: arn:aws:appstream:" + test.region + ":123456789012:image/" + test.to + " with an explicit deny"; test.denied && !strings.Contains(denied(t, err), want) {
+				t.Errorf("key %d, to %s in %s: %v", test.key, test.to, test.region, err)
+			}
+			break
+		}
+	}
+	c := clientWith(s.URL(), cfg.Keys[5].ID, cfg.Keys[5].Secret, "us-east-1")
+	_, err := c.CreateUpdatedImage(ctx, &sdk.CreateUpdatedImageInput{ExistingImageName: new("source"), NewImageName: new("golden-3")})
+	denied(t, err)
+	_, err = c.CreateImportedImage(ctx, &sdk.CreateImportedImageInput{Name: new("golden-4"), SourceAmiId: new("ami-0123456789abcdef0"), IamRoleArn: new("arn:aws:iam::123456789012:role/r")})
+	denied(t, err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 
+	aws "github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/store"
 )
@@ -19,6 +20,20 @@ func (s *Service) DependentActions(operation string, c appstream.Caller, in any)
 				list = append(list, appstream.DependentAction{Action: "appstream:TagResource", Resource: key(c, noun, n).ARN()})
 			}
 		}
+	}
+	// What AWS asks about the source alone, or about no resource, a policy can deny for the image that comes of it.
+	unlessDenied := func(image appstream.Key) {
+		list = append(list, appstream.DependentAction{Action: "appstream:" + operation, Resource: image.ARN(), DenyOnly: true})
+	}
+	switch in := in.(type) {
+	case *aws.CopyImageInput:
+		to := key(c, appstream.NounImage, value(in.DestinationImageName))
+		to.Region = value(in.DestinationRegion)
+		unlessDenied(to)
+	case *aws.CreateUpdatedImageInput:
+		unlessDenied(key(c, appstream.NounImage, value(in.NewImageName)))
+	case *aws.CreateImportedImageInput:
+		unlessDenied(key(c, appstream.NounImage, value(in.Name)))
 	}
 	switch operation {
 	case "CreateFleet":

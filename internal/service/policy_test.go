@@ -24,6 +24,9 @@ func TestDependentActions(t *testing.T) {
 	also := func(action, resource string) appstream.DependentAction {
 		return appstream.DependentAction{Action: action, Resource: resource}
 	}
+	unless := func(operation, resource string) appstream.DependentAction {
+		return appstream.DependentAction{Action: "appstream:" + operation, Resource: resource, DenyOnly: true}
+	}
 	tags := map[string]string{"team": "blue"}
 	for _, test := range []struct {
 		operation string
@@ -36,8 +39,10 @@ func TestDependentActions(t *testing.T) {
 		{"CreateImageBuilder", &api.CreateImageBuilderInput{Name: new("b"), ImageName: new("base"), Tags: tags}, needs{also(tag, arn+"image-builder/b")}},
 		{"CreateStack", &api.CreateStackInput{Name: new("desk"), Tags: tags}, needs{also(tag, arn+"stack/desk")}},
 		{"CreateImage", &service.CreateImageInput{ImageBuilderName: new("b"), Name: new("i"), Tags: tags}, needs{also(tag, arn+"image/i")}},
-		{"CreateUpdatedImage", &api.CreateUpdatedImageInput{ExistingImageName: new("i"), NewImageName: new("j"), NewImageTags: tags}, needs{also(tag, arn+"image/j")}},
-		{"CreateImportedImage", &api.CreateImportedImageInput{Name: new("j"), Tags: tags, IamRoleArn: new(role)}, needs{also(tag, arn+"image/j"), also(pass, role)}},
+		{"CreateUpdatedImage", &api.CreateUpdatedImageInput{ExistingImageName: new("i"), NewImageName: new("j"), NewImageTags: tags}, needs{unless("CreateUpdatedImage", arn+"image/j"), also(tag, arn+"image/j")}},
+		{"CreateImportedImage", &api.CreateImportedImageInput{Name: new("j"), Tags: tags, IamRoleArn: new(role)}, needs{unless("CreateImportedImage", arn+"image/j"), also(tag, arn+"image/j"), also(pass, role)}},
+		{"CopyImage", &api.CopyImageInput{SourceImageName: new("i"), DestinationImageName: new("j"), DestinationRegion: new("eu-west-1")},
+			needs{unless("CopyImage", "arn:aws:appstream:eu-west-1:"+me+":image/j")}},
 		{"CreateAppBlock", &api.CreateAppBlockInput{Name: new("a"), Tags: tags}, nil}, // the reference does not have it there
 		{"CreateAppBlockBuilder", &api.CreateAppBlockBuilderInput{Name: new("a"), IamRoleArn: new(role)}, needs{also(pass, role)}},
 		{"TagResource", &api.TagResourceInput{ResourceArn: new(arn + "fleet/pool"), Tags: tags}, nil},

@@ -109,6 +109,16 @@ func (p *Policy) Decide(r *Request) Decision {
 	return d
 }
 
+// Denies tells whether a Deny statement whose Resource names r's resource matches the request. Those with NotResource do not count: they are about what a
+// request is allowed on, and this asks about more than that.
+func (p *Policy) Denies(r *Request) bool {
+	if p == nil {
+		return false
+	}
+	action := strings.ToLower(r.Action)
+	return slices.ContainsFunc(p.statements, func(st statement) bool { return st.deny && !st.notResource && st.applies(action, r) })
+}
+
 func (st *statement) applies(action string, r *Request) bool {
 	if !st.hasAction(action) || !st.hasResource(r) {
 		return false
