@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -116,7 +117,34 @@ func (c *listKeysCommand) Run(ctx context.Context) error {
 		}
 		token = page.NextToken
 	}
-	return printKeys(os.Stdout, list, c.Policies)
+	if err := printKeys(os.Stdout, list, c.Policies); err != nil || c.AllAccounts || c.Account != "" {
+		return err
+	}
+	return c.hint(ctx, list)
+}
+
+// hint says that there are keys of other accounts, to who may see them: whoever signs with the server's own.
+func (c *listKeysCommand) hint(ctx context.Context, list []accessKey) error {
+	cfg, err := load(c.place, machines{}, serving{})
+	if err != nil {
+		return err
+	}
+	client, err := c.connect(cfg)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list, func(k accessKey) bool { return k.AccessKeyID == client.key.ID && k.Origin == "SERVER" }) {
+		return nil
+	}
+	var page struct {
+		AccessKeys []accessKey
+		NextToken  string
+	}
+	err = client.call(ctx, "Oriel.ListAccessKeys", map[string]any{"AllAccounts": true, "MaxResults": 100}, &page)
+	if err == nil && (len(page.AccessKeys) > len(list) || page.NextToken != "" && len(list) < 100) {
+		fmt.Fprintln(os.Stderr, "there are keys of other accounts, too; --all-accounts shows them")
+	}
+	return err
 }
 
 func printKeys(w io.Writer, list []accessKey, policies bool) error {

@@ -73,6 +73,10 @@ func planMaking(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 		making = *b.Making
 	}
 	b.Making = &making // a plan changes no snapshot
+	// The platform of an archive is known when that is checked.
+	if image != nil && b.View.Platform == "" {
+		b.View.Platform = image.View.Platform
+	}
 	wait := Decision[ImageBuilder]{Next: b, Again: now.Add(5 * time.Second)}
 	testing := b.State == BuilderPendingQualification
 	switch p := b.Problem; {

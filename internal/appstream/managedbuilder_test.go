@@ -175,6 +175,9 @@ func TestPlanMaking(t *testing.T) {
 					}
 				}
 			}
+			if test.image != nil && d.Next.View.Platform != "DEBIAN_12" {
+				t.Errorf("its platform is %q", d.Next.View.Platform)
+			}
 			if test.state == BuilderPendingQualification && test.builder.State != test.state {
 				if next := d.Next; next.ImageRef != "new" || next.Boots != nil || *next.View.ImageArn != test.image.ARN() || next.View.Platform != "DEBIAN_12" {
 					t.Errorf("the machine that tests is of %s, %s, %s", next.ImageRef, *next.View.ImageArn, next.View.Platform)

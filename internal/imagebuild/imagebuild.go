@@ -412,6 +412,9 @@ func (b *Build) create(ctx context.Context, base *types.Image) (arn string, err 
 		}
 		return "", &BusyError{b.image, b.host}
 	}
+	if c := code(err); strings.HasPrefix(c, "InvalidParameter") && strings.Contains(err.Error(), settings.InstanceType) {
+		err = fmt.Errorf("%s: builder.instance_type: %w", b.Recipe.Place(b.Recipe.InstanceTypeLine()), err)
+	}
 	if err != nil && ctx.Err() != nil { // it may have been made all the same
 		err = b.cleanUp(ctx, "", err)
 	}

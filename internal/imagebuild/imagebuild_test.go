@@ -797,3 +797,15 @@ func TestKeepTheNewest(t *testing.T) {
 		t.Errorf("it removed %s", again.Removed)
 	}
 }
+
+// What the server alone can know of a file is said with its line, before anything is sent.
+func TestUnknownInstanceType(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.build(text + "\n[builder]\ninstance_type = \"stream.standard.13xlarge\"\n").Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "editor.toml:") || !strings.Contains(err.Error(), "builder.instance_type: ") || !strings.Contains(err.Error(), "stream.standard.13xlarge") || code(err) == "" {
+		t.Errorf("%v", err)
+	}
+	if w.called("PutImageBuilderFile") != 0 || len(w.builders()) != 0 {
+		t.Error("something was sent, or is left")
+	}
+}

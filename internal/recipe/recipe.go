@@ -181,5 +181,8 @@ func (r *Recipe) recommends() bool { return r.Recommends == nil || *r.Recommends
 // isLocal tells whether a package is a file here. APT too tells it by the slash.
 func isLocal(pkg string) bool { return strings.Contains(pkg, "/") }
 
+// InstanceTypeLine is the line that names the instance type of the image builder; 0 when none does.
+func (r *Recipe) InstanceTypeLine() int { return r.lines.Of("builder.instance_type") }
+
 // BaseLine is the line that names the base image; 0 when none does.
 func (r *Recipe) BaseLine() int { return r.lines.Of("base") }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"syscall"
 	"time"
 
@@ -213,7 +214,11 @@ func finish[R any, P interface {
 		if fault, ok := errors.AsType[*compute.Fault](err); ok && fault.Cause != nil {
 			log = log.With("cause", fault.Cause) // users see the message, administrators both
 		}
-		log.Warn("pass will be repeated", "noun", was.Noun, "name", was.Name, "state", was.State, "err", err, "again", old.Due)
+		level := slog.LevelWarn
+		if was.Problem != nil && was.Problem.Message == old.Problem.Message {
+			level = slog.LevelDebug // it was said
+		}
+		log.Log(ctx, level, "pass will be repeated", "noun", was.Noun, "name", was.Name, "state", was.State, "err", err, "again", old.Due)
 		return e.Store.Update(ctx, func(tx store.Tx) error { return tx.Put(P(&rec)) })
 	}
 	next := P(&d.Next).Head()

@@ -340,13 +340,15 @@ func publicImage(image appstream.Image, p compute.PublicImage, region string) ap
 	}
 	image.Ref = p.Ref
 	image.View = types.Image{
-		DisplayName:               appstream.Optional(p.DisplayName),
-		Description:               appstream.Optional(p.Description),
-		Platform:                  types.PlatformType(p.Platform),
-		ImageBuilderSupported:     new(true),
-		AppstreamAgentVersion:     new("LATEST"),
-		ImageType:                 types.ImageTypeNative,
-		SupportedInstanceFamilies: appstream.CommonFamilies(),
+		DisplayName:                appstream.Optional(p.DisplayName),
+		Description:                appstream.Optional(p.Description),
+		Platform:                   types.PlatformType(p.Platform),
+		ImageBuilderSupported:      new(true),
+		AppstreamAgentVersion:      new("LATEST"),
+		DynamicAppProvidersEnabled: types.DynamicAppProvidersEnabledDisabled,
+		ImageType:                  types.ImageTypeNative,
+		ManagedSoftwareIncluded:    new(false),
+		SupportedInstanceFamilies:  appstream.CommonFamilies(),
 	}
 	if !p.Released.IsZero() {
 		image.View.PublicBaseImageReleasedDate = new(p.Released)

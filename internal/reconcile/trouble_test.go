@@ -52,6 +52,10 @@ func TestImageThatCannotBeRemoved(t *testing.T) {
 		w.setInject(failing("EnsureImageGone", errors.New("a container uses it")))
 		w.must(w.do("delete image", "hello"))
 		w.wait("given up", time.Hour, func() bool { return w.image("image-of-hello").State == types.ImageStateFailed })
+		// The log says so once in each state, DELETING and FAILED, however often it was tried.
+		if n := strings.Count(w.log.String(), "pass will be repeated"); n < 1 || n > 2 {
+			t.Errorf("the log has %d warnings", n)
+		}
 		w.setInject(nil)
 		w.must(w.do("delete image", "hello"))
 		w.wait("gone", time.Minute, func() bool { return w.image("image-of-hello") == nil })
@@ -280,6 +284,9 @@ func TestPublicImagesChange(t *testing.T) {
 		w.restart()
 		if image := w.image("base"); aws.ToString(image.DisplayName) != "changed" {
 			t.Errorf("DisplayName = %q", aws.ToString(image.DisplayName))
+		}
+		if image := w.image("base"); image.ManagedSoftwareIncluded == nil || *image.ManagedSoftwareIncluded || image.DynamicAppProvidersEnabled != types.DynamicAppProvidersEnabledDisabled {
+			t.Errorf("the base image is %+v", image)
 		}
 		if image := w.image("old"); image.State != types.ImageStateFailed {
 			t.Errorf("old is %s", image.State)
