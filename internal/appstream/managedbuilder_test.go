@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -367,4 +368,30 @@ func TestCatalogueSteps(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
+}
+
+// What programs write on the machine that tests an image, wherever they take their home from, is in no image: its disk is never captured, and it goes with
+// its machine whatever comes of the test.
+func TestTestedMachineIsNotCaptured(t *testing.T) {
+	for _, phase := range []Phase{MachineAbsent, MachineRunning, MachineStopped} {
+		for _, exists := range []bool{false, true} {
+			for _, edit := range []func(*ImageBuilder){func(*ImageBuilder) {}, done, failing} {
+				for _, image := range []*Image{creating(made), creating(made, capturingDisk), imported(ImageImporting, loaded, made)} {
+					b := managed(BuilderPendingQualification, edit)
+					machine := Machine{ID: "ib-1", Phase: phase}
+					d := PlanImage(ImageSnapshot{Image: *image, Builder: &b, Machine: machine, Exists: exists}, t0)
+					if slices.Contains(verbs(d.Do), "EnsureCaptured") {
+						t.Errorf("the disk of a machine that tests (%s, %v) is captured", phase, exists)
+					}
+					if d.Next.managed() {
+						continue
+					}
+					next := PlanImageBuilder(BuilderSnapshot{Builder: b, Machine: machine, Capture: &d.Next, Sizes: InstanceTypes()}, t0)
+					if next.Next.State != BuilderDeleting {
+						t.Errorf("the image is %s and the machine that tested it %s", d.Next.State, next.Next.State)
+					}
+				}
+			}
+		}
+	}
 }

@@ -358,7 +358,7 @@ func TestFailingStep(t *testing.T) {
 	b.clock.silent = time.Hour
 	w.mustBuild(b, Built)
 	w.nothingLeft("editor AVAILABLE")
-	if !slices.Contains(w.progress, "step 6 of 6: test that Geany draws a window") {
+	if !slices.Contains(w.progress, "step 6 of 7: test that Geany draws a window") {
 		t.Errorf("what was told: %q", w.progress)
 	}
 }

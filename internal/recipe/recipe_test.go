@@ -8,10 +8,12 @@ import (
 	"image"
 	"image/png"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,10 +133,11 @@ func TestSteps(t *testing.T) {
 		"42 add the application Writer | AppStreamImageAssistant remove-application --name='Writer' >/dev/null || true\n" +
 			`AppStreamImageAssistant add-application --name='Writer' --absolute-app-path='/opt/writer/bin/writer' --display-name='The writer'\''s'` +
 			` --absolute-icon-path='/var/tmp/oriel-build/icons/0.png' --working-directory='/tmp' --launch-parameters='"--title \"A b\" \ $HOME"' | 1m0s`,
-		"0 tidy up | " + tidy + " | 10m0s",
+		"0 tidy up | " + tidy + "\n" + listHome + " | 10m0s",
 		"42 test that Writer draws a window | Writer | 30s",
 		"0 test that Old draws a window | Old | 30s",
 		"51 test: test -x /opt/writer/bin/writer | test -x /opt/writer/bin/writer | 30s",
+		"0 tidy up after the tests | " + clearHome + " | 10m0s",
 	}
 	if diff := cmp.Diff(want, steps); diff != "" {
 		t.Errorf("the steps (-want +got):\n%s", diff)
@@ -168,7 +171,7 @@ func TestSteps(t *testing.T) {
 		t.Errorf("with no application to launch, before the last comes %q", last.Name)
 	}
 	one := load(t, strings.Replace(full, "[test]", "[test]\nlaunch = [\"Old\"]", 1)).Steps([]string{"Old"})
-	if last := one[len(one)-2]; last.Application != "Old" || last.Line != 51 {
+	if last := one[len(one)-3]; last.Application != "Old" || last.Line != 51 {
 		t.Errorf("with one application to launch, before the last comes %+v", last)
 	}
 }
@@ -195,6 +198,36 @@ func TestShell(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", command, err, out)
 		}
 	}
+	// What tests have left in the desktop user's home goes, and nothing else.
+	home := filepath.Join(dir, "home dir")
+	made := func(list ...string) {
+		for _, name := range list {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(home, name)), 0o755), os.WriteFile(filepath.Join(home, name), nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	inHome := func(command string) {
+		run(strings.NewReplacer(userHome, "home='"+home+"'", homeList, dir+"/list", asUser+" ", "").Replace(command))
+	}
+	made("kept", ".config/kept")
+	inHome(listHome)
+	made("new\nline", ".config/new", ".java/deep/er/-f", "dir/x")
+	if err := os.Symlink(dir, filepath.Join(home, "link")); err != nil {
+		t.Fatal(err)
+	}
+	inHome(clearHome)
+	var left []string
+	filepath.WalkDir(home, func(path string, d fs.DirEntry, err error) error {
+		if !d.IsDir() {
+			left = append(left, strings.TrimPrefix(path, home+"/"))
+		}
+		return err
+	})
+	if want := []string{".config/kept", "kept"}; !slices.Equal(left, want) {
+		t.Errorf("in the home there is %q, want %q", left, want)
+	}
+
 	nasty := "-n $(touch x) `id` 'q' \"d\" \\ ; \n*"
 	if err := errors.Join(os.MkdirAll(dir+"/staged/files", 0o755), os.WriteFile(dir+"/staged/files/0", []byte("content"), 0o600)); err != nil {
 		t.Fatal(err)

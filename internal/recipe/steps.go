@@ -82,8 +82,18 @@ func (r *Recipe) steps(catalogue []string) (list []Step) {
 		}
 		list = append(list, Step{Name: short("add the application " + a.Name), Command: a.add(icon), Timeout: time.Minute, Line: r.lines.Of(entry("application", n))})
 	}
-	list = append(list, Step{Name: "tidy up", Command: tidy, Timeout: 10 * time.Minute})
-	return append(list, r.tests(catalogue)...)
+	tests := r.tests(catalogue)
+	before := tidy
+	launches := slices.ContainsFunc(tests, func(s Step) bool { return s.Application != "" })
+	if launches {
+		before += "\n" + listHome
+	}
+	list = append(list, Step{Name: "tidy up", Command: before, Timeout: 10 * time.Minute})
+	list = append(list, tests...)
+	if launches {
+		list = append(list, Step{Name: "tidy up after the tests", Command: clearHome, Timeout: 10 * time.Minute})
+	}
+	return list
 }
 
 // install gives the command that installs the packages.
@@ -155,6 +165,17 @@ func escape(s string) string {
 
 // tidy leaves nothing of the making in the image. The lists of packages are of no use later, and large.
 const tidy = "rm -rf -- " + staging + "\nif command -v apt-get >/dev/null; then apt-get clean; rm -rf /var/lib/apt/lists/*; fi"
+
+// An application that is tested has a home of its own in HOME. One that looks for its home in /etc/passwd writes into the desktop user's all the same, which
+// would be in the image: what is new there after the tests goes. The user removes it, and not root, so that no link leads out of what is his.
+const (
+	userHome  = "home=$(getent passwd 1000 | cut -d: -f6)"
+	homeList  = "/var/tmp/oriel-home"
+	homeFiles = `find "$home" -xdev -mindepth 1 -print0 | LC_ALL=C sort -z`
+	listHome  = userHome + "\n" + homeFiles + " >" + homeList
+	asUser    = "setpriv --reuid=1000 --clear-groups"
+	clearHome = userHome + "\n" + homeFiles + " | LC_ALL=C comm -z -13 " + homeList + " - | " + asUser + " xargs -0 -r rm -rf -- || true\nrm -f " + homeList
+)
 
 func (r *Recipe) tests(catalogue []string) (list []Step) {
 	apps := slices.Clone(catalogue)
