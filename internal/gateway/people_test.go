@@ -283,6 +283,9 @@ func (m *machine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/launch" && bytes.Contains(body, []byte("unknown")):
 		w.WriteHeader(http.StatusNotFound)
 		io.WriteString(w, `{"message":"There is no application unknown."}`)
+	case path == "/launch" && bytes.Contains(body, []byte("early")):
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, `{"message":%q}`, agentapi.ErrDisplayDown)
 	case r.Method == "GET" && path == "/folders/":
 		say(`{"path":"/etc","files":[{"name":"a.txt","size":3},{"name":"../b"},{"name":"c/d"}],"free":9}`)
 	case r.Method == "GET" && path == "/files/short":

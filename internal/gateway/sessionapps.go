@@ -104,6 +104,8 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, c call, what st
 		g.deny(w, r, http.StatusConflict, notActive)
 	case ok && (refused.Status/100 == 4 || refused.Status == http.StatusInsufficientStorage):
 		g.deny(w, r, refused.Status, problem{Code: "refused", Message: refusalWords(refused)})
+	case ok && refused.Status == http.StatusServiceUnavailable: // the display is not up yet, or no more: sessions begin and end
+		g.deny(w, r, http.StatusServiceUnavailable, problem{Code: "unreachable", Message: say("session_silent")})
 	default:
 		g.Log.WarnContext(r.Context(), "gateway: "+what, "session", c.session.ID, "err", err)
 		g.deny(w, r, http.StatusBadGateway, problem{Code: "unreachable", Message: say("session_silent")})

@@ -51,6 +51,7 @@ func TestCallsToTheSession(t *testing.T) {
 	}{
 		{"POST", "/launch", `{"application":"paint"}`, 204, "", `POST /launch {"application":"paint"}`},
 		{"POST", "/launch", `{"application":"unknown"}`, 404, `{"code":"refused","message":"There is no application unknown."}`, `POST /launch {"application":"unknown"}`},
+		{"POST", "/launch", `{"application":"early"}`, 503, `"code":"unreachable"`, `POST /launch {"application":"early"}`},
 		{"POST", "/launch", `{"application":""}`, 400, "not the name", ""},
 		{"POST", "/launch", `{"application":"` + strings.Repeat("x", 101) + `"}`, 400, "not the name", ""},
 		{"POST", "/launch", `{"program":"sh"}`, 400, "not understood", ""},
@@ -98,6 +99,9 @@ func TestCallsToTheSession(t *testing.T) {
 			t.Errorf("%s %.60s: %s", tt.method, tt.path, diff)
 		}
 		want = nil
+		if strings.Contains(w.log.String(), "level=WARN") {
+			t.Errorf("%s %.60s: what is in order was logged as a warning:\n%s", tt.method, tt.path, w.log)
+		}
 		if tt.path == "/launch" && tt.status == http.StatusNoContent {
 			want = []string{testSession + " paint"}
 		}
