@@ -581,3 +581,79 @@ func TestMigrationOfLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestMigrationOfAudits: the lines that an older Oriel wrote are found by their account, and the logs are protected as before.
+func TestMigrationOfAudits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "oriel.db")
+	c, err := connect(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrate(c, migrations()[:3]); err != nil {
+		t.Fatal(err)
+	}
+	const account = "123456789012"
+	principals := []string{"arn:aws:iam::" + account + ":root", "arn:aws:sts::" + account + ":assumed-role/r/s", "arn:aws:iam::" + account + ":user/a::b",
+		"arn:aws:appstream:us-west-2:" + account + ":user/a@example.com", "arn:aws:appstream:us-west-2:" + account + ":image-builder/b/ImageBuilderAdmin"}
+	for _, p := range append(principals, "arn:aws:iam::210987654321:root", "nobody", "") {
+		if _, err := c.exec(`INSERT INTO audit (at, principal, source, operation, resource, result, request) VALUES (1, ?, '', '', '', '', '')`, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var got []string
+	err = s.View(t.Context(), func(tx store.Tx) error {
+		lines, err := tx.Audits(store.LogQuery{Account: new(account), Forward: true})
+		for _, l := range lines {
+			if got = append(got, l.Principal); l.Account() != account {
+				t.Errorf("%s is of the account %q", l.Principal, l.Account())
+			}
+		}
+		return err
+	})
+	if d := cmp.Diff(principals, got); d != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+	if _, err := raw(t, path).Exec("UPDATE audit SET account = ''"); err == nil || !strings.Contains(err.Error(), "append-only") {
+		t.Errorf("a line can be changed: %v", err)
+	}
+	if _, err := raw(t, path).Exec("DELETE FROM audit WHERE n > 2"); err == nil || !strings.Contains(err.Error(), "append-only") {
+		t.Errorf("a line in the middle can be removed: %v", err)
+	}
+}
+
+// TestLogsByIndex: no reader of a log goes through all of it, or sorts it, to find the lines of a resource or of an account.
+func TestLogsByIndex(t *testing.T) {
+	s := open(t, WithoutSync())
+	db := raw(t, s.path)
+	for _, test := range []struct{ query, index string }{
+		{`SELECT why FROM event WHERE account = ? AND name = ? AND region = ? ORDER BY n DESC LIMIT 9`, "event_by_name"},
+		{`SELECT why FROM event WHERE account = ? AND name = ? AND n > ? ORDER BY n LIMIT 9`, "event_by_name"},
+		{`SELECT why FROM event WHERE account = ? AND region = ? AND n < ? ORDER BY n DESC LIMIT 9`, "event_by_account"},
+		{`SELECT why FROM event WHERE id = ? ORDER BY n DESC LIMIT 9`, "event_by_id"},
+		{`SELECT request FROM audit WHERE account = ? AND n > ? ORDER BY n LIMIT 9`, "audit_by_account"},
+	} {
+		rows, err := db.Query("EXPLAIN QUERY PLAN "+test.query, make([]any, strings.Count(test.query, "?"))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(detail, "USING INDEX "+test.index) {
+				t.Errorf("%s: %s", test.query, detail)
+			}
+		}
+		rows.Close()
+	}
+}
