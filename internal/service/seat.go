@@ -134,12 +134,13 @@ func (s *Service) place(tx store.Tx, fleet *appstream.Fleet, now time.Time) (app
 // userPool is how those have signed in who come by the portal.
 const userPool = types.AuthenticationTypeUserpool
 
-// sessionsOf gives the sessions of a user on a fleet that are not over. Two kinds of users may have the same name, and of the pool one after the other.
+// sessionsOf gives the sessions of a user on a fleet that are not over. Two kinds of users may have the same name, and of the pool one after the other. A session
+// that began before servers noted its Person is that of whoever has the name.
 func sessionsOf(tx store.Tx, fleet *appstream.Fleet, user, person string, auth types.AuthenticationType) ([]appstream.Session, error) {
 	list, err := store.List[appstream.Session](tx, store.Query{Noun: appstream.NounSession, Region: fleet.Region, Accounts: []string{fleet.Account},
 		Prefix: appstream.SessionPrefix(fleet.Name, user), States: []string{appstream.SessionPending, appstream.SessionActive}})
 	return slices.DeleteFunc(list, func(s appstream.Session) bool {
-		return s.UserID != user || s.Person != person || s.FleetID != fleet.ID || s.AuthType != auth
+		return s.UserID != user || s.Person != person && s.Person != "" || s.FleetID != fleet.ID || s.AuthType != auth
 	}), err
 }
 

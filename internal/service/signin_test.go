@@ -618,6 +618,10 @@ func TestSessionsOfUsersWhoGo(t *testing.T) {
 		}
 		johns, byURL := open(other), f.open(jane)
 		mine := open(jane)
+		f.editSession(mine.ID, func(s *appstream.Session) { s.Person = "" }) // as sessions were that began before servers noted it
+		if open(jane).ID != mine.ID {
+			t.Error("the user does not find a session again that an older server has begun")
+		}
 		if left := time.Until(mine.MaxEnd); left < 2*time.Hour {
 			t.Fatalf("the session ends in %s anyway", left)
 		}

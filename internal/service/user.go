@@ -143,7 +143,7 @@ func dismiss(tx store.Tx, u *appstream.User, now time.Time) error {
 		err = errors.Join(err, failed)
 		for n := range sessions {
 			if sessions[n].Dismiss(now.Add(stayTime)) {
-				sessions[n].Due = now // the engine looks when its time is over
+				sessions[n].Due, sessions[n].Person = now, u.ID // the engine looks when its time is over
 				err = errors.Join(err, tx.Put(&sessions[n]))
 			}
 		}
