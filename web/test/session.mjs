@@ -455,7 +455,7 @@ const tests = {
     await t.page.click("[aria-label='Cancel large.bin']");
     await gone(t.page, "#uploads .row");
     await control("slow?is=0");
-    await control(`refuse?what=${encodeURIComponent("PUT /files/")}&words=${encodeURIComponent("Disk: 0 B.")}`);
+    await control(`refuse?what=${encodeURIComponent("PUT /files/")}&words=${encodeURIComponent("The disk of the session is full.")}`);
     await drop(t.page, [["small.txt", "text"]]);
     await says(t.page, "#uploads .failed", /disk of the session is full/);
     await t.page.click("#uploads [aria-label=Dismiss]");
