@@ -66,6 +66,12 @@ const begin = async (page, view, info = {}, windows) => {
   await page.goto(address);
   if (info.state !== "PENDING") await state(page, "connected");
 };
+/** Removes the session's files; gives what is behind the viewer. */
+const empty = async () => {
+  const now = await behind();
+  for (const name of readdirSync(now.folder)) rmSync(join(now.folder, name), { recursive: true });
+  return now;
+};
 /** Drops files onto the page, as from the computer's desktop. */
 const drop = async (page, files) => {
   const data = await page.evaluateHandle((list) => {
@@ -404,6 +410,7 @@ const tests = {
   },
 
   async "files go up and come down"(t) {
+    await empty();
     await begin(t.page, "DESKTOP");
     await press(t.page, "[data-panel=files]");
     await shown(t.page, "#files-none");
@@ -1023,8 +1030,7 @@ const tests = {
 
 /** Every screen of the viewer: held to what every page is held to, and kept as a picture. */
 async function screens(only) {
-  const { folder } = await behind();
-  for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
+  const { folder } = await empty();
   const c = await context({ hasTouch: true }); // so that there is a touch keyboard to be raised
   const page = await c.newPage();
   const look = async (name, prepare) => {
