@@ -95,6 +95,7 @@ export class Files {
     }
 
     const parts = this.#path ? this.#path.split("/") : [];
+    const within = $("crumbs").contains(document.activeElement);
     $("crumbs").replaceChildren(
       ...[words.files, ...parts].map((name, n) => {
         const here = n === parts.length;
@@ -103,6 +104,7 @@ export class Files {
         return make("li", {}, crumb);
       }),
     );
+    if (within) $("crumbs").querySelector<HTMLElement>("[aria-current]")?.focus();
     $("crumbs").scrollLeft = $("crumbs").scrollWidth;
   }
 

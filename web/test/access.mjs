@@ -102,6 +102,11 @@ async function examine({ rules, least, dark }) {
       found.push(`${say(e)} is ${e.clientWidth} wide, its text ${e.scrollWidth}`);
     }
     if (!e.matches(controls) || style.display === "inline") continue;
+    // Nothing lies over it but what can be sent away, or what it is scrolled under.
+    const over = document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
+    if (over && !e.disabled && !over.contains(e) && !e.contains(over) && !e.closest("label")?.contains(over) && !over.closest("#edge, #drop, .slip, .sheet footer") && !e.closest("#home, .rows, .panel, .sheet")) {
+      found.push(`${say(e)} lies under ${say(over)}`);
+    }
     const target = e.matches("[type=radio], [type=checkbox]") ? (e.closest("label") ?? e).getBoundingClientRect() : box;
     // Links stand in lines of text; the grip must cover nothing of the desktop, and the toolbar comes without it too, when the mouse is at the edge.
     const enough = e.matches("#grip") ? 10 : e.matches("a:not(.button, .tool, .row-main)") ? 24 : least;

@@ -207,6 +207,11 @@ const tests = {
     };
     await open("files");
     await shown(page, "#files-list .row");
+    await page.locator("#crumbs button").focus();
+    const listed = page.waitForResponse(/\/folders\//);
+    await key("Enter");
+    await listed;
+    await until("the focus on the folder", () => page.evaluate(() => document.activeElement.matches("#crumbs [aria-current]")));
     await reach(page, "New folder");
     await key("Enter");
     await page.keyboard.type("Letters");
@@ -1060,10 +1065,9 @@ async function screens(only) {
     });
   }
   await look("theme-light-blue-ended", async () => {
-    await themed("light-blue", "DESKTOP", { redirectURL: "https://portal.example.com/studio", feedbackURL: "https://example.com/feedback" });
+    await themed("light-blue", "DESKTOP", { portal: "/portal/123456789012/us-west-2", feedbackURL: "https://example.com/feedback" });
     await state(page, "connected");
     await ended("user");
-    await page.click("#veil-actions button");
   });
   await look("desktop", async () => {
     await begin(page, "DESKTOP");

@@ -55,6 +55,16 @@ const until = async (what, ok, timeout = 10_000) => {
   }
   assert.fail(`${what} did not come`);
 };
+/** How many there are when the picture has come to rest. */
+const settled = async (page) => {
+  let n;
+  await until("a picture that stays", async () => {
+    n = await bright(page);
+    await page.waitForTimeout(300);
+    return n === (await bright(page));
+  });
+  return n;
+};
 const canvasSize = (page) => page.evaluate(() => [document.querySelector("#desktop canvas").width, document.querySelector("#desktop canvas").height]);
 const terminal = async (page) => {
   await page.mouse.move(400, 300);
@@ -91,8 +101,8 @@ const tests = {
   },
 
   async "typing changes the picture"(t) {
-    await terminal(t.page);
-    const before = await bright(t.page);
+    await terminal(t.page); // its title changes colour when it gets the focus
+    const before = await settled(t.page);
     await t.page.keyboard.type("echo Hello from the browser", { delay: 5 });
     await until("more text", async () => (await bright(t.page)) > before + 400);
     await t.page.keyboard.press("Enter");
@@ -206,12 +216,7 @@ const tests = {
   },
 
   async "a dropped connection comes back with the same desktop"(t) {
-    let before;
-    await until("a picture that stays", async () => {
-      before = await bright(t.page);
-      await t.page.waitForTimeout(300);
-      return before === (await bright(t.page));
-    });
+    const before = await settled(t.page);
     await control("drop");
     await state(t.page, "reconnecting");
     await state(t.page, "connected");
