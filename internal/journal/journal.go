@@ -108,6 +108,8 @@ type Config struct {
 	Store store.Store
 	// Administers tells whether a caller sees the logs of all accounts.
 	Administers func(appstream.Caller) bool
+	// Ending is closed when the server is about to end: who waits for a line then is answered, so that the end does not wait. Nil: never.
+	Ending <-chan struct{}
 }
 
 // Reader reads the logs.
@@ -265,6 +267,8 @@ func read[T any](ctx context.Context, r *Reader, seconds *int32, q store.LogQuer
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-r.cfg.Ending:
+			return list, nil
 		case <-time.After(pause):
 		}
 	}

@@ -194,6 +194,17 @@ func TestFollow(t *testing.T) {
 		if took := time.Since(begin); err != nil || told(out.Events) != "first" || took > 6*time.Second {
 			t.Errorf("after %s: %+v, %v", took, out, err)
 		}
+		ending := make(chan struct{})
+		r = journal.New(journal.Config{Store: s, Ending: ending})
+		time.AfterFunc(time.Second/2, func() { close(ending) })
+		for _, most := range []time.Duration{time.Second / 2, 0} { // waiting when the server is about to end, and after that
+			begin = time.Now()
+			last, err := r.DescribeEvents(ctx, &journal.DescribeEventsInput{After: out.Latest, WaitInSeconds: new(int32(20))})
+			if took := time.Since(begin); err != nil || len(last.Events) != 0 || *last.Latest != *out.Latest || took != most {
+				t.Errorf("a server that ends answers after %s: %+v, %v", took, last, err)
+			}
+		}
+		r = journal.New(journal.Config{Store: s})
 		gone, cancel := context.WithCancel(ctx)
 		time.AfterFunc(time.Second/2, cancel)
 		if _, err := r.DescribeEvents(gone, &journal.DescribeEventsInput{After: out.Latest, WaitInSeconds: new(int32(20))}); err != context.Canceled {

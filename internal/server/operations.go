@@ -22,7 +22,7 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 	if err != nil {
 		return nil, err
 	}
-	logs := journal.New(journal.Config{Store: s.store, Administers: ring.Administers})
+	logs := journal.New(journal.Config{Store: s.store, Administers: ring.Administers, Ending: s.ending})
 	// The wrappers hide AWS's operations from the prefix Oriel, and Oriel's from AWS's.
 	return api.New(api.Config{
 		Keys: func(_ context.Context, id string) (api.Key, bool, error) {

@@ -69,8 +69,9 @@ type Server struct {
 	blobs    *blob.Dir
 
 	http, metricsHTTP         *http.Server
-	unused                    unused       // connections of http
-	listener, metricsListener net.Listener // the second is nil when metrics are beside the API
+	unused                    unused        // connections of http
+	listener, metricsListener net.Listener  // the second is nil when metrics are beside the API
+	ending                    chan struct{} // closed when requests shall not wait for anything any more
 	closers                   []func() error
 }
 
@@ -86,7 +87,7 @@ const (
 // Open opens the data directory, connects everything and takes the port, but does not serve yet. The error says what is in
 // the way: another server on the same directory, a port that is taken, a missing file.
 func Open(ctx context.Context, cfg Config) (s *Server, err error) {
-	s = &Server{cfg: cfg, log: cfg.Log}
+	s = &Server{cfg: cfg, log: cfg.Log, ending: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -314,6 +315,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	drain, drained := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer drained()
+	close(s.ending)
 	var draining sync.WaitGroup // streams hold requests open, so both at once
 	draining.Go(func() { s.gateway.Close(drain) })
 	draining.Go(func() {
