@@ -167,53 +167,6 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// TestOperations: docs/aws-divergences.md lists exactly the operations that are performed.
-func TestOperations(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs", "aws-divergences.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, performed, ok := strings.Cut(string(text), "Oriel performs these:")
-	if !ok {
-		t.Fatal("docs/aws-divergences.md has lost its list")
-	}
-	item := regexp.MustCompile("(?m)^- `(\\w+)`$")
-	documented := func(s string) (names []string) {
-		for _, m := range item.FindAllStringSubmatch(s, -1) {
-			names = append(names, m[1])
-		}
-		return names
-	}
-	all := methods(t, "internal/service/operations.go", "API")
-	if len(all) != 89 {
-		t.Errorf("the API has %d operations, the model 89", len(all))
-	}
-	if diff := cmp.Diff(all, documented(performed)); diff != "" {
-		t.Errorf("the operations that are performed (-code +document):\n%s", diff)
-	}
-}
-
-// methods gives the sorted names of an interface's methods.
-func methods(t *testing.T, file, name string) (list []string) {
-	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, file), nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ast.Inspect(f, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.TypeSpec); ok && spec.Name.Name == name {
-			if i, ok := spec.Type.(*ast.InterfaceType); ok {
-				for _, m := range i.Methods.List {
-					list = append(list, m.Names[0].Name)
-				}
-			}
-		}
-		return true
-	})
-	slices.Sort(list)
-	return list
-}
-
 // TestMakefile: a page, and every target explains itself.
 func TestMakefile(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "Makefile"))
