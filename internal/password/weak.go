@@ -69,13 +69,14 @@ func wordList(text string) map[string]bool {
 	return list
 }
 
-// addressWords gives the parts of an e-mail address that are words of a kind: whole, and between its dots and other signs.
+// addressWords gives the parts of an e-mail address that are words of a kind: whole, without its dots and other signs, and between these.
 func addressWords(address string) map[string]bool {
 	list := map[string]bool{}
 	sign := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
 	for part := range strings.SplitSeq(address, "@") {
-		list[part] = true
-		for word := range strings.FieldsFuncSeq(part, sign) {
+		words := strings.FieldsFunc(part, sign)
+		list[part], list[strings.Join(words, "")] = true, true
+		for _, word := range words {
 			if utf8.RuneCountInString(word) > 2 {
 				list[word] = true
 			}
@@ -87,13 +88,14 @@ func addressWords(address string) map[string]bool {
 // disguises are the signs that are written for letters.
 var disguises = strings.NewReplacer("0", "o", "1", "i", "3", "e", "4", "a", "5", "s", "7", "t", "@", "a", "$", "s", "!", "i", "€", "e")
 
-// mostAround is how many digits and signs do not yet make a password of a word.
+// mostAround is how many digits and signs do not yet make a password of a word. Those in a row never do.
 const mostAround = 7
 
 // isWord tells whether a password is one of the words, or that word twice, perhaps disguised, with few digits and signs around.
 func isWord(password string, words map[string]bool) bool {
 	core := strings.TrimFunc(password, func(r rune) bool { return !unicode.IsLetter(r) })
-	if around := utf8.RuneCountInString(password) - utf8.RuneCountInString(core); around > mostAround {
+	before, behind, _ := strings.Cut(password, core)
+	if around := before + behind; utf8.RuneCountInString(around) > mostAround && !isRow(around) {
 		return false
 	}
 	for _, text := range []string{password, core, disguises.Replace(core)} {
