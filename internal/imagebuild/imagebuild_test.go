@@ -489,7 +489,9 @@ func TestUnreliableServer(t *testing.T) {
 		lose[op]--
 		return lose[op] >= 0
 	})
-	w.mustBuild(w.build(text), Built)
+	b := w.build(text)
+	b.clock.retry = 30 * time.Second // however slow the machine is
+	w.mustBuild(b, Built)
 	w.set(nil, nil)
 	w.nothingLeft("editor AVAILABLE")
 }
