@@ -246,6 +246,7 @@ const tests = {
     await key("Enter");
     await state(page, "ended");
     await says(page, "#said", /Everything on Design studio is still open/);
+    await shown(page, "#veil-action");
     await focus("card");
     await reach(page, "Reconnect");
     await key("Enter");
