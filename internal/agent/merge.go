@@ -109,7 +109,15 @@ func readList(at *os.Root, path string) ([]byte, fs.FileInfo, error) {
 // writeList replaces a list by another text, with the mode and the owner that it has.
 func writeList(at *os.Root, path string, text []byte, info fs.FileInfo) error {
 	next := path + ".oriel"
-	if err := at.WriteFile(next, text, 0o600); err != nil {
+	if err := at.RemoveAll(next); err != nil { // whatever a package has put there
+		return err
+	}
+	f, err := at.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	owner := info.Sys().(*syscall.Stat_t)

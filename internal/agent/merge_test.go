@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -89,6 +92,39 @@ func TestMergeListsThatAreNone(t *testing.T) {
 	}
 	if got, err := os.ReadFile(elsewhere); err != nil || string(got) != "mine" {
 		t.Errorf("it is %q, %v", got, err)
+	}
+}
+
+// Nor does it matter what a package has put where a list is written before it takes the place of the old one.
+func TestMergeListsInTheWay(t *testing.T) {
+	for name, put := range map[string]func(string) error{
+		"a pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) }, // which nobody reads
+		"a link":      func(path string) error { return os.Symlink("/dev/full", path) },
+		"a directory": func(path string) error { return os.MkdirAll(filepath.Join(path, "full"), 0o700) },
+	} {
+		root, dir := t.TempDir(), t.TempDir()
+		for _, moment := range []string{mergeFirst, mergeBefore, mergeAfter} {
+			disk(t, root, map[string]string{"etc/passwd": map[string]string{mergeAfter: "new:1\n"}[moment] + "root:0\n"})
+			if moment == mergeBefore {
+				if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:0\nmine:2\n"), 0o640); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if moment == mergeAfter {
+				if err := put(filepath.Join(root, "etc/passwd.oriel")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := mergeLists(root, dir, moment); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if got, err := os.ReadFile(filepath.Join(root, "etc/passwd")); err != nil || string(got) != "root:0\nmine:2\nnew:1\n" {
+			t.Errorf("%s: the list is %q, %v", name, got, err)
+		}
+		if _, err := os.Lstat(filepath.Join(root, "etc/passwd.oriel")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there: %v", name, err)
+		}
 	}
 }
 
