@@ -47,6 +47,7 @@ type person struct {
 	windows []map[string]any
 	prints  []map[string]any
 	version int
+	session int           // how many there have been
 	changed chan struct{} // closed at the next change
 	streams map[*websocket.Conn]bool
 	sounds  map[*websocket.Conn]bool
@@ -75,6 +76,7 @@ func (p *person) reset(view string) {
 			"rules":        map[string]any{"copyIn": true, "copyOut": true, "copyInMax": 0, "copyOutMax": 0, "upload": true, "download": true, "print": true, "timeZone": true},
 			"applications": catalogue(5), "streams": true}
 		p.windows, p.prints, p.theme = nil, nil, nil
+		p.session++
 		clear(p.refuse)
 		p.slow, p.clicked, p.typed = 0, 0, []uint32{}
 	})
@@ -202,8 +204,14 @@ func (p *person) handler() http.Handler {
 			p.t.Errorf("launch: %v", err)
 		}
 		w.WriteHeader(http.StatusNoContent)
+		p.mu.Lock()
+		session := p.session
+		p.mu.Unlock()
 		time.AfterFunc(400*time.Millisecond, func() {
 			p.change(func() {
+				if p.session != session {
+					return // its window is not one of the next test's
+				}
 				for _, window := range p.windows {
 					window["active"] = false
 				}
