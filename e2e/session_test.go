@@ -200,11 +200,17 @@ func (s *seat) says(t testing.TB, selector, want string) {
 // end ends the session with the viewer's buttons.
 func (s *seat) end(t testing.TB) {
 	t.Helper()
+	s.endAndRead(t, "Your session has ended")
+}
+
+// endAndRead ends the session in a browser in whose language the viewer says so with that title.
+func (s *seat) endAndRead(t testing.TB, title string) {
+	t.Helper()
 	check(t, s.Click(limit(t), "[data-panel=leaving]"))
 	check(t, s.Click(limit(t), "#end"))
 	check(t, s.Click(limit(t), "#ending-submit"))
 	check(t, s.State(limit(t), "ended"))
-	s.says(t, "#veil-title", "Your session has ended")
+	s.says(t, "#veil-title", title)
 }
 
 // connection waits until a session's connection has a state.
@@ -666,7 +672,7 @@ func (w *world) testDesktop(t *testing.T) {
 	if got := w.inside(t, s.machine, "cat /var/log/began"); got != s.session+" by root" {
 		t.Errorf("the system's script wrote %q", got)
 	}
-	s.end(t)
+	s.endAndRead(t, "Ihre Sitzung ist beendet") // his browser speaks German
 	w.awaitFree(t, "desk", 1)
 	until(t, "one machine, which has not run", func() error {
 		if got := machines(); !slices.Equal(got, []string{"created"}) {
