@@ -109,15 +109,10 @@ func (s *Service) DescribeAppBlocks(ctx context.Context, in *aws.DescribeAppBloc
 	if err != nil {
 		return nil, err
 	}
-	var list []appstream.AppBlock
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.AppBlock](tx, c, p, appstream.NounAppBlock, names)
-		return err
-	})
+	list, next, err := records[appstream.AppBlock](ctx, s, c, p, appstream.NounAppBlock, names)
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(p, list, place)
 	out := &aws.DescribeAppBlocksOutput{AppBlocks: make([]types.AppBlock, len(list)), NextToken: next}
 	for n := range list {
 		out.AppBlocks[n] = list[n].Describe()

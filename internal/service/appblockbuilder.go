@@ -67,15 +67,10 @@ func (s *Service) DescribeAppBlockBuilders(ctx context.Context, in *aws.Describe
 	if err != nil {
 		return nil, err
 	}
-	var list []appstream.AppBlockBuilder
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.AppBlockBuilder](tx, c, p, appstream.NounAppBlockBuilder, in.Names)
-		return err
-	})
+	list, next, err := records[appstream.AppBlockBuilder](ctx, s, c, p, appstream.NounAppBlockBuilder, in.Names)
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(p, list, place)
 	out := &aws.DescribeAppBlockBuildersOutput{AppBlockBuilders: make([]types.AppBlockBuilder, len(list)), NextToken: next}
 	for n := range list {
 		out.AppBlockBuilders[n] = list[n].Describe()

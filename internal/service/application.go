@@ -150,15 +150,10 @@ func (s *Service) DescribeApplications(ctx context.Context, in *aws.DescribeAppl
 	if err != nil {
 		return nil, err
 	}
-	var list []appstream.Application
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.Application](tx, c, p, appstream.NounApplication, names)
-		return err
-	})
+	list, next, err := records[appstream.Application](ctx, s, c, p, appstream.NounApplication, names)
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(p, list, place)
 	out := &aws.DescribeApplicationsOutput{Applications: make([]types.Application, len(list)), NextToken: next}
 	for n := range list {
 		out.Applications[n] = s.describeApplication(c, &list[n])

@@ -111,15 +111,10 @@ func (s *Service) DescribeDirectoryConfigs(ctx context.Context, in *aws.Describe
 	if err != nil {
 		return nil, err
 	}
-	var list []appstream.DirectoryConfig
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.DirectoryConfig](tx, c, p, appstream.NounDirectory, in.DirectoryNames)
-		return err
-	})
+	list, next, err := records[appstream.DirectoryConfig](ctx, s, c, p, appstream.NounDirectory, in.DirectoryNames)
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(p, list, place)
 	out := &aws.DescribeDirectoryConfigsOutput{DirectoryConfigs: make([]types.DirectoryConfig, len(list)), NextToken: next}
 	for n := range list {
 		out.DirectoryConfigs[n] = list[n].Describe()

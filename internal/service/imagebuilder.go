@@ -203,15 +203,10 @@ func (s *Service) DescribeImageBuilders(ctx context.Context, in *aws.DescribeIma
 	if err != nil {
 		return nil, err
 	}
-	var list []appstream.ImageBuilder
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.ImageBuilder](tx, c, p, appstream.NounImageBuilder, in.Names)
-		return err
-	})
+	list, next, err := records[appstream.ImageBuilder](ctx, s, c, p, appstream.NounImageBuilder, in.Names)
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(p, list, place)
 	out := &aws.DescribeImageBuildersOutput{ImageBuilders: make([]types.ImageBuilder, len(list)), NextToken: next}
 	latest := s.latestAgent()
 	for n := range list {

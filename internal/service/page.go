@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -179,4 +180,20 @@ func named[T any, P interface {
 		}
 	}
 	return list, nil
+}
+
+// records reads a page as named does, and gives it with the token of the next one.
+func records[T any, P interface {
+	*T
+	appstream.Record
+}](ctx context.Context, s *Service, c appstream.Caller, p page, noun appstream.Noun, names []string) (list []T, next *string, err error) {
+	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		list, err = named[T, P](tx, c, p, noun, names)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	list, next = cut(p, list, place[T, P])
+	return list, next, nil
 }

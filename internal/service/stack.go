@@ -179,15 +179,10 @@ func (s *Service) DescribeStacks(ctx context.Context, in *aws.DescribeStacksInpu
 	if err != nil {
 		return nil, err
 	}
-	var list []appstream.Stack
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.Stack](tx, c, p, appstream.NounStack, in.Names)
-		return err
-	})
+	list, next, err := records[appstream.Stack](ctx, s, c, p, appstream.NounStack, in.Names)
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(p, list, place)
 	out := &aws.DescribeStacksOutput{Stacks: make([]types.Stack, len(list)), NextToken: next}
 	for n := range list {
 		out.Stacks[n] = list[n].Describe()

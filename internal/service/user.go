@@ -80,15 +80,10 @@ func (s *Service) DescribeUsers(ctx context.Context, in *aws.DescribeUsersInput)
 	if err != nil {
 		return nil, err
 	}
-	var list []appstream.User
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = named[appstream.User](tx, c, p, appstream.NounUser, nil)
-		return err
-	})
+	list, next, err := records[appstream.User](ctx, s, c, p, appstream.NounUser, nil)
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(p, list, place)
 	out := &aws.DescribeUsersOutput{Users: make([]types.User, len(list)), NextToken: next}
 	for n := range list {
 		out.Users[n] = list[n].Describe()
