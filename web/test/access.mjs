@@ -30,10 +30,14 @@ export async function barriers(page, where) {
     for (const colorScheme of name === "phone" || name === "desk" ? ["light", "dark"] : ["dark"]) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" }); // so that there is nothing between two colours
       if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
+      const examined = async (rules, state) => {
+        for (const problem of await page.evaluate(examine, { rules, least, dark: colorScheme === "dark" })) {
+          found.set(problem, [...(found.get(problem) ?? []), `${name}, ${colorScheme}${state}`]);
+        }
+      };
       const rules = name === "desk" && colorScheme === "dark" ? "all" : name === "phone" || name === "desk" ? visual : [];
-      for (const problem of await page.evaluate(examine, { rules, least, dark: colorScheme === "dark" })) {
-        found.set(problem, [...(found.get(problem) ?? []), `${name}, ${colorScheme}`]);
-      }
+      await examined(rules, "");
+      if (name === "desk") await underTheMouse(device, () => examined(["color-contrast"], ", under the mouse"));
       if (shots) await page.screenshot({ path: join(shots, `${where}-${name}-${colorScheme}.png`.replaceAll(" ", "-")) });
     }
   }
@@ -44,6 +48,18 @@ export async function barriers(page, where) {
   return [...found].map(([problem, at]) => `${where}: ${problem} [${at.join("; ")}]`);
 }
 
+/** Does something while everything that can be pressed is shown as it is under the mouse. */
+async function underTheMouse(device, run) {
+  await device.send("DOM.enable");
+  await device.send("CSS.enable");
+  const { root } = await device.send("DOM.getDocument", { depth: 0 });
+  const { nodeIds } = await device.send("DOM.querySelectorAll", { nodeId: root.nodeId, selector: "a, button, label, summary, .row" });
+  await Promise.all(nodeIds.map((nodeId) => device.send("CSS.forcePseudoState", { nodeId, forcedPseudoClasses: ["hover"] })));
+  await run();
+  await device.send("CSS.disable"); // lets them be as they are
+  await device.send("DOM.disable");
+}
+
 /** Runs in the page. */
 async function examine({ rules, least, dark }) {
   const found = [];
@@ -51,12 +67,13 @@ async function examine({ rules, least, dark }) {
   const seen = (e) => e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && !e.closest("[inert], .unseen");
   const say = (e) => `${e.tagName.toLowerCase()}${e.id ? `#${e.id}` : ""}${[...e.classList].map((c) => `.${c}`).join("")} “${(e.textContent || e.ariaLabel || "").trim().replace(/\s+/g, " ").slice(0, 40)}”`;
 
-  // Colours are measured with the worst that can be behind them: axe knows no gradients and no pictures.
+  // Colours are measured with the worst that can be behind them: axe knows no gradients, no pictures and no hints.
   const worst = new CSSStyleSheet();
   const ghost = document.getElementById("ghost");
   const picture = dark ? (ghost && !ghost.hidden ? Number(/brightness\(([\d.]+)/.exec(getComputedStyle(ghost).filter)?.[1] ?? 1) * 255 : 255) : 0;
   worst.replaceSync(`
     *, ::before, ::after { background-image: none !important; backdrop-filter: none !important; transition: none !important }
+    [data-tip]::after { content: none !important }
     :is(.notice, .portal, #home, #ghost[hidden] ~ #veil) { background-color: var(--${dark || document.documentElement.dataset.theme ? "glow" : "ground"}) !important }
     :is(#desktop canvas, #ghost) { visibility: hidden !important }
     .viewer { background: rgb(${picture} ${picture} ${picture}) !important }`);
