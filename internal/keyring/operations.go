@@ -184,6 +184,16 @@ func (r *Ring) Resources(_ string, c appstream.Caller, in any) []string {
 	return []string{principalOf(c.Account, "*")} // one that he may not know of is about nobody in particular
 }
 
+// DependentActions gives what a policy must allow beside an operation. Who rotates another key than the one that he signs with gets the secret of one that may do
+// more than he, perhaps, as if he had made it.
+func (r *Ring) DependentActions(_ string, c appstream.Caller, in any) []appstream.DependentAction {
+	rotate, ok := in.(*RotateAccessKeyInput)
+	if !ok || value(rotate.AccessKeyId, "") == c.AccessKeyID {
+		return nil
+	}
+	return []appstream.DependentAction{{Action: "oriel:CreateAccessKey", Resource: r.Resources("", c, in)[0]}}
+}
+
 func value[T any](p *T, otherwise T) T {
 	if p == nil {
 		return otherwise

@@ -86,3 +86,33 @@ func TestMadeKeys(t *testing.T) {
 		t.Errorf("secrets are in a file of mode %v", info.Mode())
 	}
 }
+
+// TestRotatingAnothersKey: a key may be given the right to rotate the keys of its user. It replaces itself, but not a more powerful key of the same user, whose secret
+// it would learn: for that it must be allowed to make keys.
+func TestRotatingAnothersKey(t *testing.T) {
+	cfg := simConfig(t, t.TempDir())
+	s, _ := start(t, cfg)
+	add := func(actions string) keys.Key {
+		var made struct {
+			AccessKey       struct{ AccessKeyId string }
+			SecretAccessKey string
+		}
+		status, answer := call(t, s, "us-east-1", "Oriel.CreateAccessKey", false, map[string]any{"UserName": "ci",
+			"PolicyDocument": `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":` + actions + `,"Resource":"arn:aws:iam::*:user/${aws:username}"}}`})
+		if err := json.Unmarshal(answer, &made); err != nil || status != 200 {
+			t.Fatalf("%d %s", status, answer)
+		}
+		return keys.Key{ID: made.AccessKey.AccessKeyId, Secret: made.SecretAccessKey}
+	}
+	weak, maker, strong := add(`"oriel:RotateAccessKey"`), add(`["oriel:RotateAccessKey","oriel:CreateAccessKey"]`), add(`"*"`)
+	for _, test := range []struct {
+		by   keys.Key
+		of   string
+		want int
+	}{{weak, strong.ID, 400}, {maker, strong.ID, 200}, {weak, weak.ID, 200}} {
+		resp, answer, err := send(t.Context(), s.URL(), test.by, "us-east-1", "Oriel.RotateAccessKey", false, must(json.Marshal(map[string]any{"AccessKeyId": test.of}))(t))
+		if err != nil || resp.StatusCode != test.want || test.want != 200 && !strings.Contains(string(answer), "is not authorized to perform: oriel:CreateAccessKey on resource: arn:aws:iam::123456789012:user/ci because") {
+			t.Errorf("%s rotates %s: %v, %v", test.by.ID, test.of, resp.Status, err)
+		}
+	}
+}

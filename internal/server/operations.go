@@ -37,7 +37,7 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 			Repeatable: service.Repeatable, Limits: service.Limits},
 		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
 			Limits: service.Limits + service.ExtensionLimits},
-		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ keyring.Operations }{ring}, Resources: ring.Resources, Limits: keyring.Limits},
+		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ keyring.Operations }{ring}, Resources: ring.Resources, Dependent: ring.DependentActions, Limits: keyring.Limits},
 		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ journal.Operations }{logs}, Resources: logs.Resources, Tags: svc.ResourceTags, Limits: journal.Limits},
 	)
 }

@@ -22,8 +22,8 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		return names
 	}
 	namedOrAll := func(noun appstream.Noun) []string {
-		if names := member("Names"); len(names) > 0 {
-			return arns(noun, names...)
+		if list := append(member("Arns"), arns(noun, member("Names")...)...); len(list) > 0 {
+			return list
 		}
 		return arns(noun, "*")
 	}
@@ -88,21 +88,29 @@ func (s *Service) Resources(operation string, c appstream.Caller, in any) []stri
 		}
 		slices.Sort(names)
 		return arns(appstream.NounStack, slices.Compact(names)...)
+	case "DescribeUserStackAssociations":
+		return arns(appstream.NounStack, member("StackName")...)
+	case "DescribeAppBlocks":
+		return namedOrAll(appstream.NounAppBlock)
 	case "DeleteAppBlock":
 		return arns(appstream.NounAppBlock, member("Name")...)
+	case "DescribeAppBlockBuilders":
+		return namedOrAll(appstream.NounAppBlockBuilder)
 	case "CreateAppBlockBuilder", "UpdateAppBlockBuilder", "StartAppBlockBuilder", "StopAppBlockBuilder", "DeleteAppBlockBuilder":
 		return arns(appstream.NounAppBlockBuilder, member("Name")...)
 	case "CreateAppBlockBuilderStreamingURL", "CreateAppBlockPackage":
 		return arns(appstream.NounAppBlockBuilder, member("AppBlockBuilderName")...)
-	case "AssociateAppBlockBuilderAppBlock", "DisassociateAppBlockBuilderAppBlock":
+	case "AssociateAppBlockBuilderAppBlock", "DisassociateAppBlockBuilderAppBlock", "DescribeAppBlockBuilderAppBlockAssociations":
 		return append(member("AppBlockArn"), arns(appstream.NounAppBlockBuilder, member("AppBlockBuilderName")...)...)
+	case "DescribeApplications":
+		return namedOrAll(appstream.NounApplication)
 	case "CreateApplication":
 		return member("AppBlockArn")
 	case "UpdateApplication":
 		return append(arns(appstream.NounApplication, member("Name")...), member("AppBlockArn")...)
 	case "DeleteApplication":
 		return arns(appstream.NounApplication, member("Name")...)
-	case "AssociateApplicationFleet", "DisassociateApplicationFleet":
+	case "AssociateApplicationFleet", "DisassociateApplicationFleet", "DescribeApplicationFleetAssociations":
 		return append(member("ApplicationArn"), arns(appstream.NounFleet, member("FleetName")...)...)
 	case "CreateInvitation":
 		return arns(appstream.NounUser, member("UserName")...)

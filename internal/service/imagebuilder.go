@@ -224,12 +224,15 @@ func namesAfter(names []string, after string) []string {
 // StartImageBuilder starts a stopped image builder. A failed one is repaired: its machine is started again, or made anew from its
 // image if it has vanished (AWS can only delete a failed image builder).
 func (s *Service) StartImageBuilder(ctx context.Context, in *aws.StartImageBuilderInput) (*aws.StartImageBuilderOutput, error) {
-	b, err := s.moveBuilder(ctx, "StartImageBuilder", value(in.Name), func(b *appstream.ImageBuilder, now time.Time) error {
+	b, err := s.moveBuilder(ctx, "StartImageBuilder", value(in.Name), func(tx store.Tx, b *appstream.ImageBuilder, now time.Time) error {
 		if b.Making != nil {
 			return appstream.Errorf(appstream.ResourceNotAvailable, "The image builder %s was made for an image, and cannot be started. Call DeleteImageBuilder again.", b.Name)
 		}
 		if b.State != appstream.BuilderStopped && b.State != appstream.BuilderFailed {
 			return inState(appstream.ResourceNotAvailable, b.Key, b.State, "a STOPPED")
+		}
+		if err := s.mayMakeAnew(tx, b); err != nil {
+			return err
 		}
 		if in.AppstreamAgentVersion != nil {
 			agent, err := s.agentVersion(in.AppstreamAgentVersion, nil)
@@ -245,9 +248,35 @@ func (s *Service) StartImageBuilder(ctx context.Context, in *aws.StartImageBuild
 	return &aws.StartImageBuilderOutput{ImageBuilder: b}, err
 }
 
+// mayMakeAnew refuses to start an image builder whose machine has vanished when a new one must not be made: its image is gone or not shared any more, or there is
+// no such instance type. The data of public images may outlive their records: the engine finds out about those.
+func (s *Service) mayMakeAnew(tx store.Tx, b *appstream.ImageBuilder) error {
+	if b.Provisioned {
+		return nil
+	}
+	if _, known := s.cfg.Sizes[value(b.View.InstanceType)]; !known {
+		return appstream.Errorf(appstream.ResourceNotAvailable, "The instance type %s of the image builder %s is not there any more. Configure it again, or delete the image builder.",
+			value(b.View.InstanceType), b.Name)
+	}
+	k, err := appstream.ParseARN(value(b.View.ImageArn))
+	if err != nil || k.Account == "" {
+		return err
+	}
+	var image appstream.Image
+	err = get(tx, k, &image)
+	switch {
+	case appstream.KindOf(err) == appstream.ResourceNotFound, err == nil && k.Account != b.Account && !value(image.Permissions[b.Account].AllowImageBuilder):
+		return appstream.Errorf(appstream.ResourceNotAvailable, "The image builder %s has no machine any more, and the image %s, of which one would be made, is gone or not shared for image builders any more. "+
+			"Delete the image builder.", b.Name, k.ARN())
+	case err == nil && image.State != appstream.ImageAvailable:
+		return inState(appstream.ResourceNotAvailable, k, image.State, "an AVAILABLE")
+	}
+	return err
+}
+
 // StopImageBuilder stops a running image builder. Its disk stays.
 func (s *Service) StopImageBuilder(ctx context.Context, in *aws.StopImageBuilderInput) (*aws.StopImageBuilderOutput, error) {
-	b, err := s.moveBuilder(ctx, "StopImageBuilder", value(in.Name), func(b *appstream.ImageBuilder, now time.Time) error {
+	b, err := s.moveBuilder(ctx, "StopImageBuilder", value(in.Name), func(_ store.Tx, b *appstream.ImageBuilder, now time.Time) error {
 		if b.State != appstream.BuilderRunning {
 			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
 		}
@@ -259,7 +288,7 @@ func (s *Service) StopImageBuilder(ctx context.Context, in *aws.StopImageBuilder
 
 // DeleteImageBuilder deletes an image builder, whatever it is doing. An image that is being made of it becomes FAILED.
 func (s *Service) DeleteImageBuilder(ctx context.Context, in *aws.DeleteImageBuilderInput) (*aws.DeleteImageBuilderOutput, error) {
-	b, err := s.moveBuilder(ctx, "DeleteImageBuilder", value(in.Name), func(b *appstream.ImageBuilder, now time.Time) error {
+	b, err := s.moveBuilder(ctx, "DeleteImageBuilder", value(in.Name), func(_ store.Tx, b *appstream.ImageBuilder, now time.Time) error {
 		if b.State == appstream.BuilderDeleting {
 			return appstream.Errorf(appstream.OperationNotPermitted, "The image builder %s is being deleted already.", b.Name)
 		}
@@ -270,7 +299,7 @@ func (s *Service) DeleteImageBuilder(ctx context.Context, in *aws.DeleteImageBui
 }
 
 // moveBuilder reads an image builder of the caller, lets fn move it to another state, and writes it.
-func (s *Service) moveBuilder(ctx context.Context, op, name string, fn func(*appstream.ImageBuilder, time.Time) error) (*types.ImageBuilder, error) {
+func (s *Service) moveBuilder(ctx context.Context, op, name string, fn func(store.Tx, *appstream.ImageBuilder, time.Time) error) (*types.ImageBuilder, error) {
 	k := key(appstream.CallerFrom(ctx), appstream.NounImageBuilder, name)
 	var b appstream.ImageBuilder
 	err := s.change(ctx, "appstream:"+op, k, func(tx store.Tx, now time.Time) error {
@@ -278,7 +307,7 @@ func (s *Service) moveBuilder(ctx context.Context, op, name string, fn func(*app
 			return err
 		}
 		from := b.State
-		if err := fn(&b, now); err != nil {
+		if err := fn(tx, &b, now); err != nil {
 			return err
 		}
 		if err := move(tx, &b.Meta, from, now, op); err != nil {

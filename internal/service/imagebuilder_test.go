@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/service"
+	"github.com/oriel-project/oriel/internal/store"
 	"github.com/oriel-project/oriel/internal/ticket"
 )
 
@@ -140,6 +142,69 @@ func TestStartClearsErrors(t *testing.T) {
 	}
 	if b := f.builder(me, "hello"); len(b.View.ImageBuilderErrors) != 0 || len(b.Boots) != 0 || b.Due.IsZero() || b.Deadline.IsZero() {
 		t.Errorf("the record has errors %v, boots %v, due %v, deadline %v", b.View.ImageBuilderErrors, b.Boots, b.Due, b.Deadline)
+	}
+}
+
+// A new machine in place of one that has vanished is made of the builder's image and type: what may not be used any more is not used. A machine that is there is
+// started all the same.
+func TestStartMakesNoMachineOfWhatMayNotBeUsed(t *testing.T) {
+	f := newFixture(t, func(cfg *service.Config) { cfg.Quotas.ImageBuilders = 100 })
+	image := func(owner, name string, change func(tx store.Tx, i *appstream.Image) error) {
+		i := f.imageIn(owner, "us-west-2", name)
+		f.must(f.store.Update(context.Background(), func(tx store.Tx) error { return change(tx, &i) }))
+	}
+	for name, test := range map[string]struct {
+		owner string
+		later func(name string) // before it is started
+		says  string            // "" when it is started
+	}{
+		"mine": {me, func(string) {}, ""},
+		"going": {me, func(name string) {
+			image(me, name, func(tx store.Tx, i *appstream.Image) error {
+				i.Enter(appstream.ImageDeleting, time.Now())
+				return tx.Put(i)
+			})
+		}, "The image going is DELETING."},
+		"gone": {me, func(name string) {
+			image(me, name, func(tx store.Tx, i *appstream.Image) error {
+				i.Enter(appstream.ImageDeleting, time.Now())
+				return tx.Put(i)
+			})
+			image(me, name, func(tx store.Tx, i *appstream.Image) error { return tx.Delete(i) })
+		}, "image/gone, of which one would be made, is gone"},
+		"lent": {other, func(string) {}, ""},
+		"revoked": {other, func(name string) {
+			image(other, name, func(tx store.Tx, i *appstream.Image) error { i.Permissions = nil; return tx.Put(i) })
+		}, "not shared for image builders any more"},
+		"for-fleets": {other, func(name string) {
+			image(other, name, func(tx store.Tx, i *appstream.Image) error {
+				i.Permissions = map[string]types.ImagePermissions{me: {AllowFleet: new(true)}}
+				return tx.Put(i)
+			})
+		}, "not shared for image builders any more"},
+		"type": {me, func(name string) {
+			f.edit(name, func(b *appstream.ImageBuilder) { b.View.InstanceType = new("stream.gone.small") })
+		}, "The instance type stream.gone.small of the image builder type is not there any more."},
+	} {
+		f.addImage(test.owner, name, appstream.ImageAvailable, func(i *appstream.Image) {
+			if test.owner == other {
+				i.Permissions = map[string]types.ImagePermissions{me: {AllowImageBuilder: new(true)}}
+			}
+		})
+		_, err := f.CreateImageBuilder(as(me), input(name, func(in *api.CreateImageBuilderInput) {
+			in.ImageName, in.ImageArn = nil, new("arn:aws:appstream:us-west-2:"+test.owner+":image/"+name)
+		}))
+		f.must(err)
+		test.later(name)
+		for _, there := range []bool{false, true} {
+			f.edit(name, func(b *appstream.ImageBuilder) { b.Provisioned = there; b.Enter(appstream.BuilderFailed, time.Now()) })
+			_, err := f.StartImageBuilder(as(me), &api.StartImageBuilderInput{Name: &name})
+			if there || test.says == "" {
+				f.must(err)
+			} else {
+				refused(t, err, appstream.ResourceNotAvailable, test.says)
+			}
+		}
 	}
 }
 

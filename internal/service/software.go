@@ -116,7 +116,7 @@ func (s *Service) changeSoftware(ctx context.Context, op string, name *string, s
 // StartSoftwareDeploymentToImageBuilder has what is staged on a running image builder installed and removed.
 func (s *Service) StartSoftwareDeploymentToImageBuilder(ctx context.Context, in *aws.StartSoftwareDeploymentToImageBuilderInput) (*aws.StartSoftwareDeploymentToImageBuilderOutput, error) {
 	const op = "StartSoftwareDeploymentToImageBuilder"
-	_, err := s.moveBuilder(ctx, op, value(in.ImageBuilderName), func(b *appstream.ImageBuilder, now time.Time) error {
+	_, err := s.moveBuilder(ctx, op, value(in.ImageBuilderName), func(_ store.Tx, b *appstream.ImageBuilder, now time.Time) error {
 		switch {
 		case b.State != appstream.BuilderRunning:
 			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
