@@ -36,7 +36,8 @@ type Composition struct {
 
 	Started     bool      // the machine has been started: if it does not run now, it has ended
 	Put         int       // how many of the recipe's files are on the machine
-	Done        bool      // the recipe's steps are done
+	Step        int       // how many of the recipe's steps have begun
+	Done        bool      // they are done
 	Ends        int       // how often the machine has ended before that, since it is COMPOSING
 	SilentSince time.Time `json:",omitzero"` // since when the machine runs and is of no use
 
@@ -322,8 +323,14 @@ func (f *Fleet) newComposition(id, name, agent string, r *Recipe, sizes map[stri
 
 // begin makes the composition COMPOSING, with a machine that is still to be made.
 func (c *Composition) begin(now time.Time) {
-	c.Started, c.Put, c.Done, c.Ends, c.SilentSince = false, 0, false, 0, time.Time{}
+	c.clean()
+	c.Ends = 0
 	c.Enter(CompositionComposing, now, composingTime)
+}
+
+// clean is for a machine that is still to be made.
+func (c *Composition) clean() {
+	c.Started, c.Put, c.Step, c.Done, c.SilentSince = false, 0, 0, false, time.Time{}
 }
 
 // Job is the ID of the job that the composition's machine shall be doing; "" for none.
@@ -411,7 +418,7 @@ func planComposing(s CompositionSnapshot, now time.Time) Decision[Composition] {
 	case c.Ends >= machineEnds:
 		return s.fail("", fmt.Sprintf("Its machine ended %d times, last with exit code %d. A script must not stop the machine.", c.Ends, m.ExitCode), now)
 	case c.Started: // it has ended: the next one begins clean
-		c.Started, c.Put, c.Done, c.SilentSince = false, 0, false, time.Time{}
+		c.clean()
 		c.Ends++
 		return next(now, EnsureGone{c.ID})
 	}
@@ -446,10 +453,11 @@ func (s *CompositionSnapshot) work(now time.Time) Decision[Composition] {
 		d.Do = []Action{EnsureFilePut{c.ID, c.Account, *files[c.Put]}}
 		d.Next.Put++
 	case !j.Known:
-		d.Do = []Action{EnsureJobBegun{c.ID, Job{c.Job(), steps}}}
+		d.Next.Step, d.Do = 1, []Action{EnsureJobBegun{c.ID, Job{c.Job(), steps}}}
 	case j.Succeeded():
-		d.Next.Done, d.Do = true, []Action{EnsureStopped{c.ID}}
+		d.Next.Step, d.Next.Done, d.Do = len(steps), true, []Action{EnsureStopped{c.ID}}
 	case j.Ended:
+		s.Composition.Step = min(j.Step+1, len(steps))
 		block := ""
 		if j.Step >= 0 && j.Step < len(blocks) {
 			block = blocks[j.Step]
@@ -458,7 +466,7 @@ func (s *CompositionSnapshot) work(now time.Time) Decision[Composition] {
 		d.Why = j.Problem // not the output: events and logs are for others' eyes
 		return d
 	default:
-		d.Again = now.Add(time.Second)
+		d.Next.Step, d.Again = max(c.Step, min(j.Step+1, len(steps))), now.Add(time.Second)
 	}
 	return d
 }

@@ -39,6 +39,14 @@ func (l *stepList) add(format string, args ...any) {
 	l.list = append(l.list, Step{l.key, l.id, what})
 }
 
+// stepName names a step of a job, counted from 1, or the whole work if there is no such step.
+func stepName(steps []JobStep, n int, work string) string {
+	if n < 1 || n > len(steps) {
+		return work
+	}
+	return fmt.Sprintf("%s (step %d of %d)", steps[n-1].Name, n, len(steps))
+}
+
 // Steps are those of a builder's software and of a client's job on it; or, of a builder that is made for an image, those of the image, which stays when
 // the builder goes.
 func (b *ImageBuilder) Steps(before ImageBuilder) []Step {
@@ -62,12 +70,7 @@ func (b *ImageBuilder) makingSteps(l *stepList, before ImageBuilder) {
 	}
 	now, was := b.Making, before.Making
 	_, steps := now.steps(b.State)
-	name := func(n int) string { // counted from 1
-		if n < 1 || n > len(steps) {
-			return "the image builder's work"
-		}
-		return fmt.Sprintf("%s (step %d of %d)", steps[n-1].Name, n, len(steps))
-	}
+	name := func(n int) string { return stepName(steps, n, "the image builder's work") }
 	first := was.Step + 1
 	if now.Step < was.Step { // a new machine does it anew
 		first = 1
@@ -230,6 +233,37 @@ func (i *Image) Steps(before Image) []Step {
 	}
 	if i.Made && !before.Made && i.Loaded == before.Loaded {
 		l.add("done: capture the disk")
+	}
+	return l.list
+}
+
+// Steps are those of an Elastic fleet, whose image the composition is to be: people know nothing else of it.
+func (c *Composition) Steps(before Composition) []Step {
+	l := stepList{key: c.fleetKey()[0], id: c.FleetID}
+	files := c.Recipe.Files()
+	steps, _ := c.Recipe.Steps()
+	name := func(n int) string { return stepName(steps, n, "make its image") }
+	if c.Started && !before.Started {
+		l.add("begun: start the machine that its image is made on")
+	}
+	for n := before.Put; n < c.Put; n++ {
+		l.add("done: put %s/%s on the machine (file %d of %d)", files[n].Bucket, files[n].Key, n+1, len(files))
+	}
+	for n := before.Step; n < c.Step; n++ {
+		l.add("begun: %s", name(n+1))
+	}
+	if c.Done && !before.Done {
+		l.add("done: %s", name(c.Step))
+		l.add("begun: capture the disk")
+	}
+	switch {
+	case c.State == before.State:
+	case c.State == CompositionReady:
+		l.add("done: capture the disk")
+	case c.State == CompositionFailed && c.Done:
+		l.add("failed: capture the disk; DescribeFleets says why")
+	case c.State == CompositionFailed:
+		l.add("failed: %s; DescribeFleets says why", name(c.Step))
 	}
 	return l.list
 }

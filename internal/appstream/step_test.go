@@ -57,6 +57,47 @@ func TestStepsOfAnImageBuilder(t *testing.T) {
 	}
 }
 
+// Each row is a commit of a composition. Its steps are its fleet's.
+func TestStepsOfAComposition(t *testing.T) {
+	at := func(state string, put, step int, done bool) Composition {
+		return composition(t, state, func(c *Composition) {
+			c.Started, c.Put, c.Step, c.Done, c.Failure = true, put, step, done, "s3cret"
+		})
+	}
+	const composing, ready, failed = CompositionComposing, CompositionReady, CompositionFailed
+	for name, test := range map[string]struct {
+		was, is Composition
+		want    []string
+	}{
+		"nothing":     {at(composing, 2, 1, false), at(composing, 2, 1, false), nil},
+		"the machine": {composition(t, composing), at(composing, 0, 0, false), []string{"begun: start the machine that its image is made on"}},
+		"started by a pass that was cut off": {composition(t, composing), at(composing, 1, 0, false),
+			[]string{"begun: start the machine that its image is made on", "done: put b/p/custom.tar on the machine (file 1 of 2)"}},
+		"a file":            {at(composing, 1, 0, false), at(composing, 2, 0, false), []string{"done: put b/p/setup.sh on the machine (file 2 of 2)"}},
+		"the job":           {at(composing, 2, 0, false), at(composing, 2, 1, false), []string{"begun: set up the app block custom (step 1 of 3)"}},
+		"two steps at once": {at(composing, 2, 1, false), at(composing, 2, 3, false), []string{"begun: add the application calc (step 2 of 3)", "begun: clean up (step 3 of 3)"}},
+		"all are done":      {at(composing, 2, 3, false), at(composing, 2, 3, true), []string{"done: clean up (step 3 of 3)", "begun: capture the disk"}},
+		"it is captured":    {at(composing, 2, 3, true), at(ready, 2, 3, true), []string{"done: capture the disk"}},
+		"a step has failed": {at(composing, 2, 1, false), at(failed, 2, 2, false),
+			[]string{"begun: add the application calc (step 2 of 3)", "failed: add the application calc (step 2 of 3); DescribeFleets says why"}},
+		"a file is missing":     {at(composing, 1, 0, false), at(failed, 1, 0, false), []string{"failed: make its image; DescribeFleets says why"}},
+		"it cannot be captured": {at(composing, 2, 3, true), at(failed, 2, 3, true), []string{"failed: capture the disk; DescribeFleets says why"}},
+		"it is tried again":     {at(failed, 2, 2, false), composition(t, composing), nil},
+		"its machine has ended": {at(composing, 2, 1, false), composition(t, composing), nil},
+		"no such step any more": {at(composing, 2, 9, false), at(failed, 2, 9, false), []string{"failed: make its image; DescribeFleets says why"}},
+	} {
+		var got []string
+		for _, s := range test.is.Steps(test.was) {
+			if got = append(got, s.What); s.Key != test.is.fleetKey()[0] || s.ID != test.is.FleetID {
+				t.Errorf("%s: it is about %s, %s", name, s.Key.ARN(), s.ID)
+			}
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func edited(b ImageBuilder, edit func(*ImageBuilder)) ImageBuilder {
 	if b.Making != nil {
 		b.Making = new(*b.Making)

@@ -205,6 +205,7 @@ func TestKillElasticFleet(t *testing.T) {
 		begin()
 		w.must(w.startFleet("lab"))
 		w.wait("RUNNING", time.Hour, func() bool { return w.serves("lab", 1, "calc") })
+		w.composedInSteps("lab")
 		session := w.sit("lab", "ada")
 		w.object("calc.tar", "newer")
 		w.must(w.svc.EndSession(w.ctx(), session.ID))
@@ -218,6 +219,24 @@ func TestKillElasticFleet(t *testing.T) {
 		w.setInject(nil)
 		w.withdraw("lab")
 	}, withCrew(1))
+}
+
+// composedInSteps looks whether the last image of a fleet, of the application calc, was made in these steps, each of them once. A machine that had to begin anew begins its steps anew.
+func (w *world) composedInSteps(fleet string) {
+	w.t.Helper()
+	want := []string{"begun: start the machine that its image is made on",
+		"done: put packages/calc.tar on the machine (file 1 of 2)", "done: put packages/calc.sh on the machine (file 2 of 2)",
+		"begun: set up the app block calc (step 1 of 3)", "begun: add the application calc (step 2 of 3)", "begun: clean up (step 3 of 3)", "done: clean up (step 3 of 3)",
+		"begun: capture the disk", "done: capture the disk"}
+	steps := w.steps(appstream.NounFleet, fleet)
+	for n := len(steps) - 1; n > 0; n-- {
+		if steps[n] == want[0] {
+			steps = steps[n:]
+		}
+	}
+	if d := cmp.Diff(want, steps); d != "" {
+		w.t.Errorf("its steps (-want +got):\n%s", d)
+	}
 }
 
 // A report is there once, whole.
