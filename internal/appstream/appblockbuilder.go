@@ -12,7 +12,7 @@ import (
 // installation has added to the machine's disk. Each start begins with a new machine of the platform's public image.
 //
 //	create ──▶ STOPPED ──Start──▶ STARTING ──▶ RUNNING
-//	              ▲                │    ▲         │ Stop, or CreateAppBlockPackage
+//	              ▲                │    ▲         │ Stop, or CreateAppBlockPackage (and then Stop: without a package)
 //	              │           fault│    │no       │
 //	              │                ▼    │package  ▼
 //	              └────────────── STOPPING ◀──────┘
@@ -32,6 +32,7 @@ type AppBlockBuilder struct {
 	Boots              []time.Time // when the engine started the machine in the last ten minutes, oldest first
 	SilentSince        time.Time   `json:",omitzero"`  // while it runs: since when the agent does not answer; zero while it does
 	Packaging          *Packaging  `json:",omitempty"` // the package that is being made, in STOPPING; nil for none
+	Abandoned          *Packaging  `json:",omitempty"` // one that was given up meanwhile: what there is of it goes with the machine; nil for none
 }
 
 // Packaging is a package that is being made.
@@ -124,6 +125,25 @@ func (b *AppBlockBuilder) Package(of *AppBlock, now time.Time) {
 	b.Enter(AppBlockBuilderStopping, now)
 }
 
+// Stop has the machine go, with all that was installed on it. A package that is being made is given up.
+func (b *AppBlockBuilder) Stop(now time.Time) {
+	if b.Packaging != nil {
+		b.Abandoned, b.Packaging = b.Packaging, nil
+		b.View.StateChangeReason = &types.AppBlockBuilderStateChangeReason{Message: new("The package was not made: StopAppBlockBuilder has ended it.")}
+	}
+	b.Enter(AppBlockBuilderStopping, now)
+}
+
+// clear removes the machine, and what there is of a package that was given up.
+func (b *AppBlockBuilder) clear() []Action {
+	do := []Action{EnsureGone{b.ID}}
+	if p := b.Abandoned; p != nil {
+		do = append(do, EnsureObjectGone{b.Account, p.Bucket, p.Key})
+		b.Abandoned = nil
+	}
+	return do
+}
+
 // Spec is the machine that the builder wants.
 func (b *AppBlockBuilder) Spec(sizes map[string]InstanceType) MachineSpec {
 	spec := MachineSpec{ID: b.ID, Resource: b.Key, ImageARN: b.ImageARN, ImageRef: b.ImageRef, InstanceType: sizes[deref(b.View.InstanceType)],
@@ -161,19 +181,23 @@ func PlanAppBlockBuilder(s AppBlockBuilderSnapshot, now time.Time) Decision[AppB
 		if b.Packaging != nil {
 			return planPackaging(s, now)
 		}
-		if m.Phase != MachineAbsent && !b.Overdue(now) {
-			return Decision[AppBlockBuilder]{Next: b, Do: []Action{EnsureGone{b.ID}}, Again: soon(m, now)}
+		if b.Overdue(now) && (m.Phase != MachineAbsent || b.Problem != nil) {
+			b.blame("", fmt.Sprintf("The machine, or what it has left, could not be removed within %s. It is tried again.%s", packagerDeadlines[b.State], lastWords(b.Problem, Agent{})), now)
+			d := movePackager(b, AppBlockBuilderStopped, now, "the machine could not be removed in time")
+			d.Again = now
+			return d
 		}
+		do := b.clear() // with the machine gone once more: what an interrupted pass has left goes too
 		if m.Phase != MachineAbsent {
-			b.blame("", fmt.Sprintf("The machine could not be removed within %s. It is tried again.%s", packagerDeadlines[b.State], lastWords(b.Problem, Agent{})), now)
-			return movePackager(b, AppBlockBuilderStopped, now, "the machine could not be removed in time")
+			return Decision[AppBlockBuilder]{Next: b, Do: do, Again: soon(m, now)}
 		}
 		d := movePackager(b, AppBlockBuilderStopped, now, "the machine is gone")
-		d.Do = []Action{EnsureGone{b.ID}} // once more: what an interrupted pass has left goes too
+		d.Do = do
 		return d
 	case AppBlockBuilderStopped:
-		if m.Phase != MachineAbsent {
-			return Decision[AppBlockBuilder]{Next: b, Do: []Action{EnsureGone{b.ID}}, Again: soon(m, now)}
+		if m.Phase != MachineAbsent || b.Abandoned != nil {
+			do := b.clear()
+			return Decision[AppBlockBuilder]{Next: b, Do: do, Again: soon(m, now)}
 		}
 	}
 	return Decision[AppBlockBuilder]{Next: b}

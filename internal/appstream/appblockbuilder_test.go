@@ -37,6 +37,8 @@ func TestPlanAppBlockBuilder(t *testing.T) {
 		b.Package(suite(), t0)
 	}
 	writing := func(b *AppBlockBuilder) { packaging(b); b.Packaging.Writing = true }
+	givenUp := func(b *AppBlockBuilder) { writing(b); b.Stop(t0) }
+	away := func(b *AppBlockBuilder) { b.Problem = &Problem{Message: "the bucket is away", Count: 1} }
 	lasting := func(b *AppBlockBuilder) {
 		b.Problem = &Problem{Code: "SUBNET_NOT_FOUND", Message: "there is no such subnet", Lasting: true, Count: 1}
 	}
@@ -45,7 +47,7 @@ func TestPlanAppBlockBuilder(t *testing.T) {
 			b.Boots = append(b.Boots, t0.Add(time.Duration(n)*time.Second))
 		}
 	}
-	const packaged = "EnsurePackaged abb-1 brand/suite-20261121T090000.000Z.tar"
+	const packaged, unpackaged = "EnsurePackaged abb-1 brand/suite-20261121T090000.000Z.tar", "EnsureGone abb-1, EnsureObjectGone brand/suite-20261121T090000.000Z.tar"
 	for _, test := range []struct {
 		name    string
 		b       AppBlockBuilder
@@ -90,6 +92,12 @@ func TestPlanAppBlockBuilder(t *testing.T) {
 		{name: "no package", b: packager(AppBlockBuilderStopping, packaging, lasting), machine: stopped, state: "STARTING", says: "The package could not be made: there is no such subnet"},
 		{name: "no package in time", b: packager(AppBlockBuilderStopping, packaging), machine: stopped, after: packagingTime, state: "STARTING", says: "not done within 1h0m0s"},
 		{name: "nothing to package", b: packager(AppBlockBuilderStopping, packaging), state: "STOPPING", says: "vanished"},
+		{name: "gives the package up", b: packager(AppBlockBuilderStopping, givenUp), machine: running, do: unpackaged, state: "STOPPING"},
+		{name: "has given it up", b: packager(AppBlockBuilderStopping, givenUp), do: unpackaged, state: "STOPPED", says: "the machine is gone"},
+		{name: "what there is of it cannot be removed", b: packager(AppBlockBuilderStopping, givenUp, away), after: 15 * time.Minute, state: "STOPPED", says: "Last problem: the bucket is away"},
+		{name: "what there is of it is removed late", b: packager(AppBlockBuilderStopped, func(b *AppBlockBuilder) {
+			b.Abandoned = &Packaging{Bucket: "brand", Key: "suite-20261121T090000.000Z.tar"}
+		}), do: unpackaged, state: "STOPPED"},
 		{name: "nothing to package for", b: packager(AppBlockBuilderStopping, packaging), machine: stopped, gone: true, state: "STARTING", says: "not there any more"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

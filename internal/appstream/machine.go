@@ -112,6 +112,9 @@ type ArchiveFacts struct {
 // EnsurePackaged writes what the disk of a stopped machine has beyond its image as an object of the account, whole or not at all.
 type EnsurePackaged struct{ Machine, Account, Bucket, Key string }
 
+// EnsureObjectGone removes an object of the account. One that is not there is gone.
+type EnsureObjectGone struct{ Account, Bucket, Key string }
+
 // EnsureJobBegun has the agent of a running machine begin a job. One that it knows goes on, or has ended.
 type EnsureJobBegun struct {
 	Machine string
@@ -131,5 +134,6 @@ func (a EnsureImported) String() string     { return "EnsureImported " + a.Archi
 func (a EnsurePackaged) String() string {
 	return "EnsurePackaged " + a.Machine + " " + a.Bucket + "/" + a.Key
 }
-func (a EnsureJobBegun) String() string  { return "EnsureJobBegun " + a.Machine + " " + a.Job.ID }
-func (a EnsureImageGone) String() string { return "EnsureImageGone " + a.Ref }
+func (a EnsureObjectGone) String() string { return "EnsureObjectGone " + a.Bucket + "/" + a.Key }
+func (a EnsureJobBegun) String() string   { return "EnsureJobBegun " + a.Machine + " " + a.Job.ID }
+func (a EnsureImageGone) String() string  { return "EnsureImageGone " + a.Ref }

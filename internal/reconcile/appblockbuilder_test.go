@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -201,6 +202,54 @@ func TestPackageThatCannotBeWritten(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// StopAppBlockBuilder ends a package that is being written, at once, and nothing of it stays; the next one can be made.
+func TestStopWhileAPackageIsWritten(t *testing.T) {
+	in(t, func(w *world) {
+		w.packager()
+		w.must(w.pack("start"))
+		w.reachPackager("RUNNING")
+		var writing atomic.Bool
+		w.setInject(func(method, _ string, when sim.When) error {
+			if method == "SaveChanges" {
+				writing.Store(true)
+			}
+			if method == "EnsureReported" && when == sim.After {
+				t.Error("the package was written to its end")
+			}
+			return nil
+		})
+		w.must(w.pack("package"))
+		w.wait("it is written", time.Hour, writing.Load)
+		w.must(w.pack("stop"))
+		w.reachPackager("STOPPED")
+		w.setInject(nil)
+		w.noPackage()
+		w.must(w.pack("start"))
+		w.reachPackager("RUNNING")
+		w.must(w.pack("package"))
+		w.reachPackager("STOPPED")
+		if b := w.describePackager(); b.StateChangeReason != nil || w.suite().State != types.AppBlockStateActive || len(w.packages()) != 1 {
+			t.Errorf("%+v", b)
+		}
+	})
+}
+
+// noPackage looks whether a package was given up and nothing of it has stayed.
+func (w *world) noPackage() {
+	w.t.Helper()
+	w.checkPackager()
+	if keys := w.packages(); len(keys) != 0 || w.suite().State != types.AppBlockStateInactive {
+		w.t.Errorf("the app block is %s, the packages are %v", w.suite().State, keys)
+	}
+	b := w.describePackager()
+	if b.StateChangeReason == nil || !strings.Contains(*b.StateChangeReason.Message, "StopAppBlockBuilder has ended it") || len(b.AppBlockBuilderErrors) != 0 {
+		w.t.Errorf("the app block builder is %+v", b)
+	}
+	if s := w.steps(appstream.NounAppBlockBuilder, "b"); len(s) != 2 || !strings.HasPrefix(s[0], "begun: write the package suite-") || !strings.HasPrefix(s[1], "failed: write the package suite-") {
+		w.t.Errorf("its steps are %q", s)
 	}
 }
 

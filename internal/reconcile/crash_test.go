@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -173,6 +174,28 @@ func TestKillAppBlockBuilder(t *testing.T) {
 			w.t.Errorf("its steps are %q", steps)
 		}
 		w.checkPackager()
+	})
+}
+
+// A package that is given up as soon as it is written, before anybody has noted that, is removed.
+func TestKillAbandonedPackage(t *testing.T) {
+	killAroundEveryCall(t, 12, func(w *world, begin func()) {
+		w.packager()
+		w.must(w.pack("start"))
+		w.reachPackager("RUNNING")
+		begin()
+		kill, stop := w.inject, sync.OnceValue(func() error { return w.pack("stop") })
+		w.setInject(func(method, id string, when sim.When) error {
+			err := kill(method, id, when)
+			if method == "EnsureReported" && when == sim.After && !w.dead.Load() {
+				w.must(stop())
+			}
+			return err
+		})
+		w.must(w.pack("package"))
+		w.reachPackager("STOPPED")
+		w.setInject(nil)
+		w.noPackage()
 	})
 }
 

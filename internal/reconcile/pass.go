@@ -12,6 +12,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/compute"
+	"github.com/oriel-project/oriel/internal/objects"
 	"github.com/oriel-project/oriel/internal/store"
 )
 
@@ -335,6 +336,10 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			}
 		case appstream.EnsurePackaged:
 			err = e.pack(ctx, a)
+		case appstream.EnsureObjectGone:
+			if e.Objects != nil {
+				err = e.Objects.Remove(ctx, objects.Location{Account: a.Account, Bucket: a.Bucket, Key: a.Key})
+			}
 		case appstream.EnsureImageGone:
 			err = e.Provider.EnsureImageGone(ctx, a.Ref)
 		case appstream.EnsureReported:
@@ -399,6 +404,8 @@ func verb(a appstream.Action) string {
 		return "removing the archive"
 	case appstream.EnsurePackaged:
 		return "writing the package"
+	case appstream.EnsureObjectGone:
+		return "removing the package"
 	case appstream.EnsureReported:
 		return "writing the usage report"
 	case appstream.EnsureCatalogueRead:

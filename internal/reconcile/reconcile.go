@@ -74,6 +74,8 @@ type Objects interface {
 	Stat(ctx context.Context, at objects.Location) (objects.Info, error)
 	// Put keeps what r has as an object, whole or not at all.
 	Put(ctx context.Context, at objects.Location, r io.Reader) error
+	// Remove removes an object. One that is not there is no error.
+	Remove(ctx context.Context, at objects.Location) error
 }
 
 // Post sends letters to users.
@@ -280,11 +282,12 @@ func (e *Engine) run(ctx context.Context, head appstream.Meta) {
 }
 
 // overtake cancels the pass over a record that someone has just moved to another state, so that Delete need not wait for it. Other
-// writes, tags for example, leave the pass alone: its commit is refused, and the next pass finds what it did.
+// writes, tags for example, leave the pass alone: its commit is refused, and the next pass finds what it did. Of a package that is being
+// written, the next pass would find nothing; StopAppBlockBuilder gives one up in the state that the builder is in already.
 func (e *Engine) overtake(c store.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if p, ok := e.passes[c.ID]; ok && c.Version > p.head.Version && (c.Removed || c.State != p.head.State) {
+	if p, ok := e.passes[c.ID]; ok && c.Version > p.head.Version && (c.Removed || c.State != p.head.State || c.Noun == appstream.NounAppBlockBuilder) {
 		p.cancel(errOvertaken)
 	}
 }

@@ -311,6 +311,10 @@ func (s shakyObjects) Put(ctx context.Context, at objects.Location, r io.Reader)
 	return s.inject.around("EnsureReported", at.Key, func() error { return s.Dir.Put(ctx, at, r) })
 }
 
+func (s shakyObjects) Remove(ctx context.Context, at objects.Location) error {
+	return s.inject.around("EnsureObjectGone", at.Key, func() error { return s.Dir.Remove(ctx, at) })
+}
+
 // shakyAgents has agents be injected into in the same way.
 type shakyAgents struct {
 	reconcile.Agents

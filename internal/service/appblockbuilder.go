@@ -146,13 +146,15 @@ func (s *Service) StartAppBlockBuilder(ctx context.Context, in *aws.StartAppBloc
 	return &aws.StartAppBlockBuilderOutput{AppBlockBuilder: b}, err
 }
 
-// StopAppBlockBuilder stops an app block builder, or one that is starting. Its machine goes, with all that was installed on it.
+// StopAppBlockBuilder stops an app block builder, or one that is starting or makes a package, which is given up. Its machine goes, with all that was
+// installed on it.
 func (s *Service) StopAppBlockBuilder(ctx context.Context, in *aws.StopAppBlockBuilderInput) (*aws.StopAppBlockBuilderOutput, error) {
 	b, err := s.changeAppBlockBuilder(ctx, "appstream:StopAppBlockBuilder", value(in.Name), func(_ store.Tx, b *appstream.AppBlockBuilder, now time.Time) error {
-		if b.State != appstream.AppBlockBuilderRunning && b.State != appstream.AppBlockBuilderStarting {
+		if b.State != appstream.AppBlockBuilderRunning && b.State != appstream.AppBlockBuilderStarting && b.Packaging == nil {
 			return inState(appstream.OperationNotPermitted, b.Key, b.State, "a RUNNING")
 		}
-		b.Enter(appstream.AppBlockBuilderStopping, now)
+		b.Stop(now)
+		b.Due = now
 		return nil
 	})
 	return &aws.StopAppBlockBuilderOutput{AppBlockBuilder: b}, err
@@ -188,14 +190,17 @@ func (s *Service) changeAppBlockBuilder(ctx context.Context, op, name string, fn
 		if err := get(tx, k, &b); err != nil {
 			return err
 		}
-		from := b.State
+		before := b
 		if err := fn(tx, &b, now); err != nil {
 			return err
 		}
-		if b.State != from {
-			if err := move(tx, &b.Meta, from, now, op[strings.IndexByte(op, ':')+1:]); err != nil {
+		if b.State != before.State {
+			if err := move(tx, &b.Meta, before.State, now, op[strings.IndexByte(op, ':')+1:]); err != nil {
 				return err
 			}
+		}
+		if err := addSteps(tx, b.Steps(before), now); err != nil {
+			return err
 		}
 		return tx.Put(&b)
 	})

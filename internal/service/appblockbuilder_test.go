@@ -233,6 +233,16 @@ func TestCreateAppBlockPackage(t *testing.T) {
 	}
 	_, err = ask()
 	refused(t, err, appstream.OperationNotPermitted, "b is STOPPING")
-	_, err = f.StopAppBlockBuilder(as(me), &api.StopAppBlockBuilderInput{Name: new("b")})
+	stop := func() (*api.StopAppBlockBuilderOutput, error) {
+		return f.StopAppBlockBuilder(as(me), &api.StopAppBlockBuilderInput{Name: new("b")})
+	}
+	stopped, err := stop()
+	f.must(err)
+	after := f.editPackager("b", func(*appstream.AppBlockBuilder) {})
+	if s := stopped.AppBlockBuilder; s.State != "STOPPING" || !strings.Contains(*s.StateChangeReason.Message, "The package was not made") || after.Packaging != nil ||
+		after.Abandoned == nil || after.Abandoned.Key != b.Packaging.Key || !after.Due.After(b.Due) || !after.Deadline.Before(b.Deadline) {
+		t.Errorf("%+v, %+v", *s, after)
+	}
+	_, err = stop()
 	refused(t, err, appstream.OperationNotPermitted, "b is STOPPING")
 }

@@ -269,10 +269,8 @@ func (s *Service) noteJob(ctx context.Context, name string, change func(*appstre
 			if b.ClientJob.Running() {
 				b.Due = now // the engine follows it
 			}
-			for _, step := range b.Steps(before) {
-				if err := tx.AddEvent(store.Event{At: now, ID: step.ID, Key: step.Key, Why: step.What}); err != nil {
-					return err
-				}
+			if err := addSteps(tx, b.Steps(before), now); err != nil {
+				return err
 			}
 			return tx.Put(&b)
 		})

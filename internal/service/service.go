@@ -130,6 +130,16 @@ func move(tx store.Tx, head *appstream.Meta, from string, now time.Time, why str
 	return tx.AddEvent(store.Event{At: now, ID: head.ID, Key: head.Key, From: from, To: head.State, Why: why})
 }
 
+// addSteps writes the events that are steps of long work.
+func addSteps(tx store.Tx, steps []appstream.Step, now time.Time) error {
+	for _, step := range steps {
+		if err := tx.AddEvent(store.Event{At: now, ID: step.ID, Key: step.Key, Why: step.What}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // remove takes a record away, with the event that says so.
 func remove(tx store.Tx, rec appstream.Record, now time.Time, why string) error {
 	head := rec.Head()
