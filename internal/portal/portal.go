@@ -196,6 +196,13 @@ func (p *Portal) goHome(w http.ResponseWriter, at place) {
 const (
 	visitCookie   = "oriel-portal"  // service.SignedIn.Cookie
 	browserCookie = "oriel-browser" // service.SignedIn.Known
+	doneCookie    = "oriel-done"    // what has just been done, to be told on the next page and on no other: donePassword or doneOut
+)
+
+const (
+	donePassword = "password"
+	doneOut      = "out"
+	doneTime     = time.Minute
 )
 
 func (p *Portal) cookieName(r *http.Request, name string) string {
@@ -216,6 +223,8 @@ func (p *Portal) setCookie(w http.ResponseWriter, r *http.Request, name, value s
 		c.MaxAge = -1
 	case name == browserCookie:
 		c.MaxAge = int(appstream.BrowserTime / time.Second)
+	case name == doneCookie:
+		c.MaxAge = int(doneTime / time.Second)
 	}
 	http.SetCookie(w, c)
 }
@@ -258,13 +267,17 @@ func (p *Portal) signedIn(w http.ResponseWriter, at place) (v service.Visitor, o
 
 // home shows what somebody can use who is signed in, and the form to others.
 func (p *Portal) home(w http.ResponseWriter, at place) {
+	done := p.cookie(at.Request, doneCookie)
+	if done != "" {
+		p.setCookie(w, at.Request, doneCookie, "")
+	}
 	v, err := p.visitor(at)
 	if refusal, ok := errors.AsType[*service.SignInRefusal](err); ok && refusal.Why == service.RefusedVisit {
 		form := signInForm{}
-		switch at.URL.Query().Get("done") {
-		case "password":
+		switch done {
+		case donePassword:
 			form.Done = "password_changed"
-		case "out":
+		case doneOut:
 			form.Done = "signed_out"
 		}
 		p.render(w, at, http.StatusOK, "sign-in", form)
@@ -284,7 +297,7 @@ func (p *Portal) home(w http.ResponseWriter, at place) {
 		return
 	}
 	page := homePage{User: v.User.Name, Name: strings.TrimSpace(v.User.FirstName + " " + v.User.LastName), Offers: p.themed(at, offers)}
-	if at.URL.Query().Get("done") == "password" {
+	if done == donePassword {
 		page.Done = "password_changed_here"
 	}
 	if n := len(page.Offers); n > 0 && !slices.ContainsFunc(page.Offers, func(o offer) bool { return o.Stack != page.Offers[0].Stack }) {
@@ -386,7 +399,8 @@ func (p *Portal) signOut(w http.ResponseWriter, at place) {
 		return
 	}
 	p.setCookie(w, at.Request, visitCookie, "")
-	http.Redirect(w, at.Request, at.path("?done=out"), http.StatusSeeOther)
+	p.setCookie(w, at.Request, doneCookie, doneOut)
+	p.goHome(w, at)
 }
 
 // passwordForm is the form for another password: after a temporary one, at will, or by a link (Code).
@@ -434,7 +448,8 @@ func (p *Portal) choosePassword(w http.ResponseWriter, at place) {
 		p.fault(w, at, "choose a password", err)
 	default:
 		p.setCookie(w, at.Request, visitCookie, cookie)
-		http.Redirect(w, at.Request, at.path("?done=password"), http.StatusSeeOther)
+		p.setCookie(w, at.Request, doneCookie, donePassword)
+		p.goHome(w, at)
 	}
 }
 
@@ -531,7 +546,8 @@ func (p *Portal) resetPassword(w http.ResponseWriter, at place) {
 	}
 	p.setCookie(w, at.Request, visitCookie, "")
 	p.setCookie(w, at.Request, browserCookie, known)
-	http.Redirect(w, at.Request, at.path("?done=password"), http.StatusSeeOther)
+	p.setCookie(w, at.Request, doneCookie, donePassword)
+	p.goHome(w, at)
 }
 
 // launch makes a streaming URL for what the user chose, and sends the browser there: from there on it is as with any other.

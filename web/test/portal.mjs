@@ -96,6 +96,9 @@ await title(page, "Your applications");
 await says(page, /Your password is changed/);
 await says(page, /Jane Roe/);
 await look(page, "applications");
+await page.reload();
+await says(page, /Jane Roe/);
+assert.equal(await page.getByRole("status").count(), 0); // what has been done is told once
 const stack = await mail("New for you: Office & more");
 assert.ok(stack.includes(portal));
 
