@@ -290,6 +290,8 @@ const tests = {
     await t.page.click("#image-submit");
     await until("the server's word", () => t.page.textContent("#image-name-error").then((v) => /of that name already/.test(v)));
     await look(t.page, "create-image-refused");
+    const named = t.page.getByRole("textbox", { name: "Name", exact: true }); // what is wrong is no part of that
+    assert.deepEqual([await named.getAttribute("aria-describedby"), await named.getAttribute("aria-invalid")], ["image-name-error", "true"]);
     await t.page.fill("#image-name", "office-2026-11");
     await t.page.fill("#image-displayName", "Office");
     await t.page.fill("#image-description", "Debian with the office programs");
