@@ -219,6 +219,16 @@ func TestUserStackAssociations(t *testing.T) {
 			t.Errorf("errors (-want +got):\n%s", diff)
 		}
 	}
+	// The audit log says who was given what, entry by entry.
+	var given []string
+	for _, l := range f.audits()[:5] {
+		given = append(given, strings.ReplaceAll(l.Operation+" "+l.Resource+" "+l.Result, arnPrefix, ""))
+	}
+	const done = "appstream:BatchAssociateUserStack stack/"
+	if diff := cmp.Diff([]string{done + "one user/b@example.com ", done + "two user/a@example.com ", done + "three user/a@example.com STACK_NOT_FOUND",
+		done + "one user/nobody@example.com USER_NAME_NOT_FOUND", done + "one user/a@example.com "}, given); diff != "" {
+		t.Errorf("the audit log (-want +got):\n%s", diff)
+	}
 	type query = api.DescribeUserStackAssociationsInput
 	check := func(what string, in query, want ...string) {
 		t.Helper()

@@ -56,7 +56,8 @@ func (s *Service) BatchDisassociateUserStack(ctx context.Context, in *aws.BatchD
 	return &aws.BatchDisassociateUserStackOutput{Errors: failed}, nil
 }
 
-// eachUserStack does something for each entry whose user and stack are there, all of it in one transaction, and gives the errors of the others.
+// eachUserStack does something for each entry whose user and stack are there, all of it in one transaction, and gives the errors of the others. Each entry has its line in the
+// audit log, which says who was given what.
 func (s *Service) eachUserStack(ctx context.Context, op string, list []types.UserStackAssociation,
 	do func(store.Tx, *appstream.User, types.UserStackAssociation, time.Time) error) (failed []types.UserStackAssociationError, err error) {
 	c := appstream.CallerFrom(ctx)
@@ -65,31 +66,25 @@ func (s *Service) eachUserStack(ctx context.Context, op string, list []types.Use
 			return nil, appstream.Errorf(appstream.InvalidParameterCombination, "UserStackAssociations[%d].AuthenticationType is %s. It must be USERPOOL.", n, a.AuthenticationType)
 		}
 	}
-	about := key(c, appstream.NounStack, value(list[0].StackName))
-	err = s.change(ctx, "appstream:"+op, about, func(tx store.Tx, now time.Time) error {
+	now := time.Now().UTC()
+	err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		failed = []types.UserStackAssociationError{}
 		for _, a := range list {
 			var u appstream.User
-			var stack appstream.Stack
-			refuse := func(code types.UserStackAssociationErrorCode, missing appstream.Key) {
-				failed = append(failed, types.UserStackAssociationError{UserStackAssociation: &a, ErrorCode: code, ErrorMessage: new(notFound(missing).(*appstream.Error).Message)})
-			}
 			userKey, stackKey := key(c, appstream.NounUser, value(a.UserName)), key(c, appstream.NounStack, value(a.StackName))
-			switch err := tx.Get(stackKey, &stack); {
-			case errors.Is(err, store.ErrNotFound):
-				refuse(types.UserStackAssociationErrorCodeStackNotFound, stackKey)
-				continue
-			case err != nil:
-				return err
+			code, err := types.UserStackAssociationErrorCodeStackNotFound, get(tx, stackKey, &appstream.Stack{})
+			if err == nil {
+				code, err = types.UserStackAssociationErrorCodeUserNameNotFound, get(tx, userKey, &u)
 			}
-			switch err := tx.Get(userKey, &u); {
-			case errors.Is(err, store.ErrNotFound):
-				refuse(types.UserStackAssociationErrorCodeUserNameNotFound, userKey)
-				continue
-			case err != nil:
-				return err
+			line := AuditLine(ctx, now, "appstream:"+op, stackKey.ARN()+" "+userKey.ARN(), "")
+			switch missing, ok := errors.AsType[*appstream.Error](err); {
+			case err == nil:
+				err = do(tx, &u, a, now)
+			case ok:
+				failed = append(failed, types.UserStackAssociationError{UserStackAssociation: &a, ErrorCode: code, ErrorMessage: &missing.Message})
+				line.Result, err = string(code), nil
 			}
-			if err := do(tx, &u, a, now); err != nil {
+			if err = errors.Join(err, tx.AddAudit(line)); err != nil {
 				return err
 			}
 		}
