@@ -64,22 +64,9 @@ func (g *Gateway) ours(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// cookieName gives the name of the cookie for a record. Over https it has the prefix with which browsers promise that no other
-// host has set it.
-func (g *Gateway) cookieName(r *http.Request, id string) string {
-	if g.TrustedProxies.Secure(r) {
-		return "__Host-oriel-" + id
-	}
-	return "oriel-" + id
-}
-
 func (g *Gateway) cookie(r *http.Request, id, value string, maxAge int) *http.Cookie {
-	c := &http.Cookie{Name: g.cookieName(r, id), Value: value, MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode}
-	if g.TrustedProxies.Secure(r) {
-		c.Secure, c.Path = true, "/" // as __Host- demands
-	} else {
-		c.Path = "/stream/" + id
-	}
+	c := ticket.Cookie(id, g.TrustedProxies.Secure(r))
+	c.Value, c.MaxAge = value, maxAge
 	return c
 }
 
@@ -87,7 +74,7 @@ func (g *Gateway) cookie(r *http.Request, id, value string, maxAge int) *http.Co
 // none; ticket.ErrExpired, with the claims.
 func (g *Gateway) admission(r *http.Request, id string) (ticket.Claims, error) {
 	last, result := ticket.Claims{}, ticket.ErrInvalid
-	for _, cookie := range r.CookiesNamed(g.cookieName(r, id)) {
+	for _, cookie := range r.CookiesNamed(g.cookie(r, id, "", 0).Name) {
 		c, err := g.Signer.ParseSession(cookie.Value, time.Now())
 		switch {
 		case c.RecordID != id: // includes all that is not genuine

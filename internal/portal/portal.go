@@ -58,7 +58,7 @@ type Config struct {
 // People is what the portal asks for; *service.Service has it. Refusals are *service.SignInRefusal.
 type People interface {
 	SignIn(ctx context.Context, account, region, name, password, known string, source netip.Addr) (service.SignedIn, error)
-	SignOut(ctx context.Context, cookie string) error
+	SignOut(ctx context.Context, cookie string) (sessions []string, err error)
 	Visitor(ctx context.Context, cookie string) (service.Visitor, error)
 	ChoosePassword(ctx context.Context, cookie, old, chosen string, source netip.Addr) (next string, err error)
 	ForgotPassword(ctx context.Context, account, region, name, language string, source netip.Addr) error
@@ -366,8 +366,7 @@ func (p *Portal) signIn(w http.ResponseWriter, at place) {
 		p.fault(w, at, "sign a user in", err)
 		return
 	}
-	if err := p.People.SignOut(at.Context(), old); err != nil { // whoever was here before
-		p.fault(w, at, "sign a user out", err)
+	if !p.leave(w, at, old) { // whoever was here before
 		return
 	}
 	p.setCookie(w, at.Request, visitCookie, in.Cookie)
@@ -394,13 +393,32 @@ func refusalStatus(w http.ResponseWriter, r *service.SignInRefusal) int {
 }
 
 func (p *Portal) signOut(w http.ResponseWriter, at place) {
-	if err := p.People.SignOut(at.Context(), p.cookie(at.Request, visitCookie)); err != nil {
-		p.fault(w, at, "sign a user out", err)
+	if !p.leave(w, at, p.cookie(at.Request, visitCookie)) {
 		return
 	}
 	p.setCookie(w, at.Request, visitCookie, "")
 	p.setCookie(w, at.Request, doneCookie, doneOut)
 	p.goHome(w, at)
+}
+
+// leave signs whoever has a cookie out, and takes the cookies of his sessions away: whoever has the browser next is not to find them by its history. It answers a fault,
+// and tells whether there was none.
+func (p *Portal) leave(w http.ResponseWriter, at place, cookie string) bool {
+	sessions, err := p.People.SignOut(at.Context(), cookie)
+	if err != nil {
+		p.fault(w, at, "sign a user out", err)
+		return false
+	}
+	for _, id := range sessions {
+		c := ticket.Cookie(id, p.TrustedProxies.Secure(at.Request))
+		c.MaxAge = -1
+		http.SetCookie(w, c)
+		if c.Secure { // browsers keep that of a stack which may be shown in frames apart
+			c.SameSite, c.Partitioned = http.SameSiteNoneMode, true
+			http.SetCookie(w, c)
+		}
+	}
+	return true
 }
 
 // passwordForm is the form for another password: after a temporary one, at will, or by a link (Code).

@@ -3,6 +3,7 @@ package portal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -38,11 +39,13 @@ type people struct {
 	choose  error
 	reset   error
 	offers  []service.Offer
-	asked   []string // who forgot his password
-	made    int
-	limited bool
-	known   string // what the last browser that signed in had of an earlier time
-	block   chan struct{}
+
+	sessions []string // that whoever signs out has
+	asked    []string // who forgot his password
+	made     int
+	limited  bool
+	known    string // what the last browser that signed in had of an earlier time
+	block    chan struct{}
 }
 
 func user(name string) appstream.User {
@@ -65,11 +68,14 @@ func (p *people) SignIn(_ context.Context, _, _, name, given, known string, _ ne
 	return service.SignedIn{Visitor: p.cookies[cookie], Cookie: cookie, Known: "user-1.known"}, nil
 }
 
-func (p *people) SignOut(_ context.Context, cookie string) error {
+func (p *people) SignOut(_ context.Context, cookie string) ([]string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if _, ok := p.cookies[cookie]; !ok {
+		return nil, nil
+	}
 	delete(p.cookies, cookie)
-	return nil
+	return p.sessions, nil
 }
 
 func (p *people) Visitor(_ context.Context, cookie string) (service.Visitor, error) {
@@ -269,6 +275,39 @@ func TestCookie(t *testing.T) {
 	}
 }
 
+// Who signs out takes the cookies of his sessions along, and so does who is there when somebody else signs in: a browser that others use does not show his desktop.
+func TestSessionsAreLeft(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.TrustedProxies = proxy.Trusted{netip.MustParsePrefix("192.0.2.0/24")} })
+	f.people.sessions = []string{"one", "two"}
+	taken := func(w *httptest.ResponseRecorder) (list []string) {
+		for _, c := range w.Result().Cookies() {
+			if c.MaxAge < 0 && c.Value == "" && c.HttpOnly && !strings.Contains(c.Name, "portal") {
+				list = append(list, fmt.Sprintf("%s %s %v %v", c.Name, c.Path, c.Secure, c.Partitioned))
+			}
+		}
+		return list
+	}
+	plain := []string{"oriel-one /stream/one false false", "oriel-two /stream/two false false"}
+	if got := taken(f.ask(home+"/sign-out", url.Values{}, f.in(false))); !slices.Equal(got, plain) {
+		t.Errorf("signing out takes away %q", got)
+	}
+	form := url.Values{"email": {"john@example.com"}, "password": {password}}
+	if got := taken(f.ask(home+"/sign-in", form, f.in(false))); !slices.Equal(got, plain) {
+		t.Errorf("somebody else's signing in takes away %q", got)
+	}
+	if got := taken(f.ask(home+"/sign-in", form, "")); len(got) > 0 {
+		t.Errorf("signing in takes away %q", got)
+	}
+	cookie := f.in(false)
+	got := taken(f.ask(home+"/sign-out", url.Values{}, "", func(r *http.Request) {
+		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("Cookie", "__Host-oriel-portal="+cookie)
+	}))
+	if want := []string{"__Host-oriel-one / true false", "__Host-oriel-one / true true", "__Host-oriel-two / true false", "__Host-oriel-two / true true"}; !slices.Equal(got, want) {
+		t.Errorf("over https, signing out takes away %q", got)
+	}
+}
+
 // What another site has a browser send is not carried out, whoever is signed in.
 func TestForeignSites(t *testing.T) {
 	f := newFixture(t)
@@ -394,7 +433,7 @@ func TestForgottenPassword(t *testing.T) {
 		for n := range 8 {
 			w := f.ask(home+"/forgotten", url.Values{"email": {jane}}, "")
 			if n == 7 {
-				f.want(w, http.StatusTooManyRequests, "Too many attempts")
+				f.want(w, http.StatusTooManyRequests, "Too many attempts", `aria-describedby="error"`)
 			}
 		}
 		close(f.people.block)

@@ -180,19 +180,24 @@ func (s *Service) visiting(tx store.Tx, id, secret string, v *Visitor, now time.
 	return nil
 }
 
-// SignOut makes a cookie worthless.
-func (s *Service) SignOut(ctx context.Context, cookie string) error {
+// SignOut makes a cookie worthless. It gives the IDs of the sessions that its user has on fleets: they go on, but the browser that he leaves is not to show them any more.
+func (s *Service) SignOut(ctx context.Context, cookie string) (sessions []string, err error) {
 	id, secret, ok := split(cookie)
 	if !ok {
-		return nil
+		return nil, nil
 	}
-	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+	err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		var u appstream.User
 		if err := tx.Find(id, &u); err != nil || u.Noun != appstream.NounUser || !u.SignOut(hashSecret(secret)) {
 			return ignoreMissing(err)
 		}
-		return tx.Put(&u)
+		list, err := sessionsOfUser(tx, &u)
+		for n := range list {
+			sessions = append(sessions, list[n].ID)
+		}
+		return errors.Join(err, tx.Put(&u))
 	})
+	return sessions, err
 }
 
 // ChoosePassword gives the user who is signed in with a cookie another password. He is signed out everywhere, and in here with a new cookie. Somebody who did not come

@@ -287,7 +287,8 @@ func TestVisitsEnd(t *testing.T) {
 		cookie := f.confirmed(jane)
 		other, _, err := f.signIn(jane, chosen)
 		f.must(err)
-		f.must(f.SignOut(t.Context(), cookie))
+		_, err = f.SignOut(t.Context(), cookie)
+		f.must(err)
 		if f.visits(cookie) == "" || f.visits(other) != "" {
 			t.Error("signing out ends another visit than one's own")
 		}
@@ -296,7 +297,8 @@ func TestVisitsEnd(t *testing.T) {
 			if f.visits(forged) != service.RefusedVisit {
 				t.Errorf("a forged cookie %q lets in", forged)
 			}
-			f.must(f.SignOut(t.Context(), forged))
+			_, err = f.SignOut(t.Context(), forged)
+			f.must(err)
 		}
 		time.Sleep(appstream.VisitTime - time.Second)
 		if f.visits(other) != "" {
@@ -557,7 +559,7 @@ func TestInvitationRefusals(t *testing.T) {
 func TestSessionsOfUsers(t *testing.T) {
 	f := newFixture(t)
 	f.pool(3, 0)
-	f.user(jane)
+	cookie := f.confirmed(jane)
 	f.assign(jane, "desk")
 	claims := f.claims(jane)
 	claims.UserPool = true
@@ -577,6 +579,13 @@ func TestSessionsOfUsers(t *testing.T) {
 	f.must(err)
 	if !existing || again.ID != mine.ID {
 		t.Error("the user does not find his session again")
+	}
+	for _, test := range []struct{ cookie, want string }{{cookie + "x", ""}, {cookie, mine.ID}, {cookie, ""}} {
+		sessions, err := f.SignOut(t.Context(), test.cookie)
+		f.must(err)
+		if got := strings.Join(sessions, " "); got != test.want {
+			t.Errorf("who signs out has the sessions %q, not %q", got, test.want)
+		}
 	}
 	offers, err := f.Offers(t.Context(), f.readUser(jane))
 	f.must(err)

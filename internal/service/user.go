@@ -132,18 +132,24 @@ func (s *Service) enable(ctx context.Context, op, verb string, auth types.Authen
 
 // dismiss has the sessions of a user end within stayTime.
 func dismiss(tx store.Tx, u *appstream.User, now time.Time) error {
-	fleets, err := fleetsIn(tx, u.Key)
-	for n := range fleets {
-		sessions, failed := sessionsOf(tx, &fleets[n], u.Name, u.ID, userPool)
-		err = errors.Join(err, failed)
-		for n := range sessions {
-			if sessions[n].Dismiss(now.Add(stayTime)) {
-				sessions[n].Due, sessions[n].Person = now, u.ID // the engine looks when its time is over
-				err = errors.Join(err, tx.Put(&sessions[n]))
-			}
+	sessions, err := sessionsOfUser(tx, u)
+	for n := range sessions {
+		if sessions[n].Dismiss(now.Add(stayTime)) {
+			sessions[n].Due, sessions[n].Person = now, u.ID // the engine looks when its time is over
+			err = errors.Join(err, tx.Put(&sessions[n]))
 		}
 	}
 	return err
+}
+
+// sessionsOfUser gives the sessions of a user on all fleets that are not over.
+func sessionsOfUser(tx store.Tx, u *appstream.User) (sessions []appstream.Session, err error) {
+	fleets, err := fleetsIn(tx, u.Key)
+	for n := range fleets {
+		of, failed := sessionsOf(tx, &fleets[n], u.Name, u.ID, userPool)
+		sessions, err = append(sessions, of...), errors.Join(err, failed)
+	}
+	return sessions, err
 }
 
 // fleetsIn gives the fleets of the account and region that a key is of.

@@ -15,6 +15,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -140,6 +141,16 @@ func (s *Signer) Session(c Claims) (string, error) {
 func (s *Signer) ParseSession(value string, now time.Time) (Claims, error) {
 	parameters, signature, _ := strings.Cut(value, ".")
 	return s.parse(purposeSession, parameters, signature, now)
+}
+
+// Cookie gives the cookie in which a browser keeps the session of a record, without its value: the gateway sets it, and the portal takes it away. Over https its name has
+// the prefix with which browsers promise that no other host has set it.
+func Cookie(record string, https bool) *http.Cookie {
+	c := &http.Cookie{Name: "oriel-" + record, Path: "/stream/" + record, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	if https {
+		c.Name, c.Path, c.Secure = "__Host-"+c.Name, "/", true // as the prefix demands
+	}
+	return c
 }
 
 func (s *Signer) parse(purpose, parameters, signature string, now time.Time) (Claims, error) {
