@@ -55,6 +55,7 @@ func (g *Gateway) refuseTicket(w http.ResponseWriter, r *http.Request, c ticket.
 		why, page = "expired", noticeExpired
 		if c.Type == ticket.TypeEndUser {
 			page = noticePersonExpired
+			page.Links = portalLink(c)
 			if stack, err := g.stack(r.Context(), c); err == nil { // in the frame in which the session would be
 				allowFrames(w, stack.View.EmbedHostDomains)
 			}
@@ -134,10 +135,7 @@ func (g *Gateway) noSession(w http.ResponseWriter, r *http.Request, c ticket.Cla
 		g.fault(w, r, "open a session", err)
 		return
 	}
-	n := notice{Code: string(known.Kind), Icon: "alert", Tone: "calm", Title: say("no_session"), Text: []text{whyNot(known)}}
-	if c.UserPool {
-		n.Links = []pageLink{{Text: say("back_to_portal"), URL: appstream.PortalURL("", c.Account, c.Region)}}
-	}
+	n := notice{Code: string(known.Kind), Icon: "alert", Tone: "calm", Title: say("no_session"), Text: []text{whyNot(known)}, Links: portalLink(c)}
 	switch known.Kind {
 	case appstream.InsufficientCapacity:
 		g.Hooks.NoCapacity(appstream.Key{Account: c.Account, Region: c.Region, Noun: appstream.NounFleet, Name: c.Fleet})

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/gateway/words"
 	"github.com/oriel-project/oriel/internal/language"
 	"github.com/oriel-project/oriel/internal/theme"
@@ -86,7 +87,7 @@ var (
 	noticeNoCookie      = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: say("no_cookie"), Text: []text{say("no_cookie_text"), say("no_cookie_more")}}
 	noticeCookieOver    = notice{Status: http.StatusUnauthorized, Code: "expired", Icon: "clock", Tone: "calm", Title: say("session_ended"), Text: []text{say("cookie_over_text")}}
 	noticeDeleted       = notice{Status: http.StatusGone, Code: "deleted", Icon: "trash", Tone: "calm", Title: say("deleted"), Text: []text{say("deleted_text")}}
-	noticeSessionGone   = notice{Status: http.StatusGone, Code: "ended", Icon: "clock", Tone: "calm", Title: say("session_ended"), Text: []text{say("session_gone_text")}}
+	noticeSessionGone   = notice{Status: http.StatusGone, Code: "ended", Icon: "clock", Tone: "calm", Title: say("session_ended"), Text: []text{say("session_gone_text"), say("ended_more")}}
 	noticeAddress       = notice{Status: http.StatusForbidden, Code: "address", Icon: "shield", Tone: "bad", Title: say("address"), Text: []text{say("address_text")}}
 	noticeForeign       = notice{Status: http.StatusForbidden, Code: "origin", Icon: "shield", Tone: "bad", Title: say("foreign"), Text: []text{say("foreign_text")}}
 	noticeFault         = notice{Status: http.StatusServiceUnavailable, Code: "fault", Icon: "alert", Tone: "bad", Title: say("fault"), Text: []text{say("fault_text")}}
@@ -94,10 +95,22 @@ var (
 
 // noticeGone gives the page for a subject that is no longer there.
 func noticeGone(c ticket.Claims) notice {
+	n := noticeDeleted
 	if c.Type == ticket.TypeEndUser {
-		return noticeSessionGone
+		n = noticeSessionGone
 	}
-	return noticeDeleted
+	if c.UserPool { // he has no streaming link
+		n.Text, n.Links = n.Text[:1], portalLink(c)
+	}
+	return n
+}
+
+// portalLink leads somebody who came by the portal back to it.
+func portalLink(c ticket.Claims) []pageLink {
+	if !c.UserPool {
+		return nil
+	}
+	return []pageLink{{Text: say("back_to_portal"), URL: appstream.PortalURL("", c.Account, c.Region), Strong: true}}
 }
 
 // themed gives the notice the look of a person's stack. A look that cannot be told keeps nobody from being told what happened.

@@ -167,7 +167,7 @@ func (g *Gateway) sessionInfo(w http.ResponseWriter, r *http.Request, v visit, s
 		session, catalogue, err := g.lookSession(r.Context(), s.ID)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
-			g.refuse(w, r, noticeSessionGone)
+			g.refuse(w, r, noticeGone(v.claims))
 			return
 		case err != nil:
 			g.fault(w, r, "read the session", err)

@@ -284,6 +284,23 @@ func TestPagesOfSessionsThatAreOver(t *testing.T) {
 	if status, _, body := w.get(client, "/stream/"+testSession); status != http.StatusGone || !strings.Contains(body, "Your session has ended") {
 		t.Errorf("a session that is gone was answered with %d:\n%s", status, body)
 	}
+	// Who came by the portal has no streaming link: he is led back there.
+	const portal, link = `href="/portal/` + testAccount + "/" + testRegion + `"`, "streaming link, or ask"
+	w.seat(nil)
+	for _, byPortal := range []bool{false, true} {
+		claims, client := personClaims(), w.browser()
+		claims.UserPool = byPortal
+		w.get(client, w.url(claims))
+		w.store.remove(testSession)
+		if status, _, body := w.get(client, "/stream/"+testSession); status != http.StatusGone || strings.Contains(body, portal) != byPortal || strings.Contains(body, link) == byPortal {
+			t.Errorf("by the portal %v, a session that is gone was answered with %d:\n%s", byPortal, status, body)
+		}
+		claims.Expires = time.Now().Add(-time.Second)
+		if status, _, body := w.get(client, w.url(claims)); status != http.StatusForbidden || strings.Contains(body, portal) != byPortal {
+			t.Errorf("by the portal %v, a link that has expired was answered with %d:\n%s", byPortal, status, body)
+		}
+		w.seat(nil)
+	}
 	simulated := newStudio(t, nil, nil)
 	if _, _, body := simulated.get(simulated.seated(), "/stream/"+testSession); !strings.Contains(body, "without a screen") {
 		t.Errorf("without machines the page is:\n%s", body)

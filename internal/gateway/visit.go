@@ -70,7 +70,7 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 				g.refuse(w, r, noticeNoCookie)
 			case v.claims.Type == ticket.TypeEndUser:
 				g.Hooks.Refused("expired")
-				g.refuse(w, r, g.themed(r.Context(), noticeSessionGone, v.claims))
+				g.refuse(w, r, g.themed(r.Context(), noticeGone(v.claims), v.claims))
 			default:
 				g.Hooks.Refused("expired")
 				g.refuse(w, r, noticeCookieOver)

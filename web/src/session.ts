@@ -335,9 +335,11 @@ class Session implements Subject {
     this.stage.light("EXPIRED");
     const feedback: Action[] = web(info.feedbackURL) ? [{ text: words.giveFeedback, href: info.feedbackURL ?? "", aside: true }] : [];
     const code = info.endCode && info.endCode in farewells ? info.endCode : "user";
-    const look: Look = { ...farewells[code], ...words.farewell[code] };
+    const { again, ...look }: Farewell = { ...farewells[code], ...words.farewell[code] };
+    const portal = info.portal?.startsWith("/portal/") ? info.portal : undefined;
+    if (again && portal === undefined) look.text = `${look.text ?? ""} ${words.another}`; // who came by the portal has no link
     if (!web(info.redirectURL)) {
-      const back: Action[] = info.portal?.startsWith("/portal/") ? [{ text: words.backToPortal, strong: true, href: info.portal }] : [];
+      const back: Action[] = portal === undefined ? [] : [{ text: words.backToPortal, strong: true, href: portal }];
       this.stage.show("ended", { ...look, actions: [...back, ...feedback] });
       return;
     }
@@ -404,15 +406,20 @@ function kept(until: Date | undefined): string {
   return left < soon ? words.keptFor(clock(left)) : words.keptUntil(when(until));
 }
 
+/** The last word of a session; again: another can begin at once. */
+interface Farewell extends Look {
+  again?: boolean;
+}
+
 /** How the last word looks; what it says is in words.farewell. */
-const farewells: Record<EndCode, Pick<Look, "icon" | "tone">> = {
+const farewells: Record<EndCode, Pick<Farewell, "icon" | "tone" | "again">> = {
   user: { icon: "check", tone: "good" },
   admin: { icon: "power", tone: "calm" },
-  away: { icon: "clock", tone: "calm" },
-  duration: { icon: "clock", tone: "calm" },
+  away: { icon: "clock", tone: "calm", again: true },
+  duration: { icon: "clock", tone: "calm", again: true },
   fleet: { icon: "power", tone: "calm" },
-  instance: { icon: "alert", tone: "bad" },
-  start: { icon: "alert", tone: "bad" },
+  instance: { icon: "alert", tone: "bad", again: true },
+  start: { icon: "alert", tone: "bad", again: true },
 };
 
 /** Tells whether an address is one of the web. */

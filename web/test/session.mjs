@@ -729,6 +729,7 @@ const tests = {
       await control("close?code=4011");
       await says(t.page, "#veil-title", title);
       assert.equal(await t.page.getAttribute("#veil-actions >> text=Give feedback", "href"), "https://example.com/feedback");
+      assert.equal(/Open your streaming link/.test(await text(t.page, "#veil-text")), ["away", "duration", "instance", "start"].includes(endCode), endCode);
     }
     await begin(t.page, "DESKTOP", { redirectURL: `${process.env.ORIEL_SERVER}/after` });
     await control("info", { state: "EXPIRED", endCode: "user" });
@@ -977,6 +978,7 @@ const tests = {
       await control("info", { state: "EXPIRED", endCode });
       await control("close?code=4011");
       await state(page, "ended");
+      assert.doesNotMatch(await text(page, "#veil"), /Link/, "who came by the portal has none");
       await look(`ended by ${endCode}`);
     }
 

@@ -18,7 +18,7 @@ var german = map[string]string{
 	"cookie_over_text":        "Eine Sitzung dauert zwölf Stunden. Der Image Builder und Ihre Arbeit darauf sind noch da: Öffnen Sie einen neuen Streaming-Link, um weiterzuarbeiten.",
 	"deleted":                 "Dieser Builder wurde gelöscht",
 	"deleted_text":            "Seine Maschine ist mit allem darauf entfernt. Images und Pakete, die daraus entstanden sind, sind davon nicht betroffen.",
-	"session_gone_text":       "Sie ist vorbei, und nichts ist davon übrig. Öffnen Sie Ihren Streaming-Link, oder bitten Sie um einen neuen, um eine andere zu beginnen.",
+	"session_gone_text":       "Sie ist vorbei, und nichts ist davon übrig.",
 	"address":                 "Nicht aus diesem Netz",
 	"address_text":            "Dieser Stream ist nur aus bestimmten Netzen zu erreichen. Verbinden Sie sich mit einem davon, zum Beispiel über das VPN Ihrer Firma, und laden Sie die Seite neu.",
 	"foreign":                 "Nicht von dieser Website",

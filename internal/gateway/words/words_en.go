@@ -18,7 +18,7 @@ var english = map[string]string{
 	"cookie_over_text":        "A session lasts twelve hours. The image builder and your work on it are still there: open a new streaming link to go on.",
 	"deleted":                 "This builder was deleted",
 	"deleted_text":            "Its machine and everything on it are gone. Images and packages that were made of it are not affected.",
-	"session_gone_text":       "It is over, and nothing of it is left. Open your streaming link, or ask for a new one, to begin another.",
+	"session_gone_text":       "It is over, and nothing of it is left.",
 	"address":                 "Not from this network",
 	"address_text":            "This stream can only be reached from the networks of its access endpoints. Connect to one of them, a company VPN for example, and load this page again.",
 	"foreign":                 "Not from this site",

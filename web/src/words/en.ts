@@ -134,14 +134,15 @@ export const words = {
   /** Before what went wrong beside, in the machine's words, which are English. */
   note: "Not everything has worked in the session. Tell your administrator:",
   dismiss: "Dismiss",
+  another: "Open your streaming link to begin a new one.",
   farewell: {
     user: { title: "Your session has ended", text: "Your programs were closed, and nothing of yours is left on the machine." },
-    admin: { title: "Your session was ended", text: "An administrator ended it. Ask them before you open your streaming link again." },
-    away: { title: "Your session has ended", text: "You were away for longer than a session is kept. Open your streaming link to begin a new one." },
-    duration: { title: "The time of your session is over", text: "It has reached the longest time that a session can last. Open your streaming link to begin a new one." },
+    admin: { title: "Your session was ended", text: "An administrator ended it. Ask them before you begin another." },
+    away: { title: "Your session has ended", text: "You were away for longer than a session is kept." },
+    duration: { title: "The time of your session is over", text: "It has reached the longest time that a session can last." },
     fleet: { title: "The service was stopped", text: "The machines that sessions run on were stopped. Ask your administrator when they are back." },
-    instance: { title: "The machine was lost", text: "The machine of your session failed, and the session with it. Open your streaming link to begin a new one." },
-    start: { title: "Your session could not begin", text: "Its machine did not come up in time. Open your streaming link to try again." },
+    instance: { title: "The machine was lost", text: "The machine of your session failed, and the session with it." },
+    start: { title: "Your session could not begin", text: "Its machine did not come up in time." },
   },
 
   // Applications and windows.
