@@ -15,9 +15,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,30 +38,42 @@ type desktop struct {
 // startDesktop needs Debian's tigervnc-standalone-server, openbox, xterm, xclip, x11-utils and x11-xserver-utils.
 func startDesktop(t *testing.T) *desktop {
 	dir := t.TempDir()
-	display := ":" + strconv.Itoa(100+os.Getpid()%50_000) // that no other test has
-	d := &desktop{socket: filepath.Join(dir, "rfb"), conns: map[net.Conn]bool{},
-		env: append(os.Environ(), "DISPLAY="+display, "HOME="+dir, "XAUTHORITY=")}
-	start := func(name string, args ...string) {
+	d := &desktop{socket: filepath.Join(dir, "rfb"), conns: map[net.Conn]bool{}, env: append(os.Environ(), "HOME="+dir, "XAUTHORITY=")}
+	number, tell, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer number.Close()
+	start := func(name string, args []string, files ...*os.File) {
 		cmd := exec.CommandContext(t.Context(), name, args...)
-		cmd.Env, cmd.Dir = d.env, dir
+		var said bytes.Buffer
+		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = d.env, dir, &said, &said, files
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it leaves nothing behind
+		cmd.WaitDelay = 5 * time.Second
 		if err := cmd.Start(); err != nil {
 			t.Fatalf("%v (apt-get install tigervnc-standalone-server openbox xterm xclip x11-utils x11-xserver-utils)", err)
 		}
 		t.Cleanup(func() {
-			cmd.Process.Kill()
-			cmd.Wait()
+			if err := cmd.Wait(); t.Failed() {
+				t.Logf("%s: %v\n%s", name, err, &said)
+			}
 		})
 	}
-	start("Xvnc", display, "-rfbport", "-1", "-rfbunixpath", d.socket, "-SecurityTypes", "None", "-geometry", "1280x720",
-		"-depth", "24", "-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize", "-desktop", "hello")
-	waitFor(t, "the display", func() bool { _, err := os.Stat(d.socket); return err == nil })
+	start("Xvnc", []string{"-displayfd", "3", "-rfbport", "-1", "-rfbunixpath", d.socket, "-SecurityTypes", "None", "-geometry", "1280x720",
+		"-depth", "24", "-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize", "-desktop", "hello"}, tell)
+	tell.Close()
+	display, err := bufio.NewReader(number).ReadString('\n') // it takes one that is free, and says which when it is ready
+	if err != nil {
+		t.Fatalf("the display does not come: %v", err)
+	}
+	d.env = append(d.env, "DISPLAY=:"+strings.TrimSpace(display))
 	waitFor(t, "the display's root window", func() bool { return d.run("xsetroot", "-solid", "#2b3440") == nil })
-	start("openbox")
+	start("openbox", nil)
 	waitFor(t, "the window manager", func() bool {
 		return d.run("sh", "-c", "xprop -root _NET_SUPPORTING_WM_CHECK | grep -q 'window id'") == nil
 	})
-	start("xterm", "-T", "Terminal", "-geometry", "90x24+60+60", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee",
-		"-e", "sh", "-c", "PS1='$ ' exec sh")
+	start("xterm", []string{"-T", "Terminal", "-geometry", "90x24+60+60", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee",
+		"-e", "sh", "-c", "PS1='$ ' exec sh"})
 	return d
 }
 
@@ -269,21 +281,20 @@ func TestBrowser(t *testing.T) {
 		}
 	}))
 	defer control.Close()
-	node := exec.CommandContext(t.Context(), "node", "test/viewer.mjs")
+	ctx := t.Context()
+	if end, ok := t.Deadline(); ok { // before go test ends everything, and tells nothing
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-20*time.Second))
+		defer cancel()
+	}
+	node := exec.CommandContext(ctx, "node", "test/viewer.mjs")
+	node.Cancel = func() error { return node.Process.Signal(syscall.SIGTERM) }
+	node.WaitDelay = 10 * time.Second
 	node.Dir = "../../web"
 	node.Env = append(d.env, "ORIEL_CONTROL="+control.URL, "HOME="+os.Getenv("HOME"))
-	out, err := node.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	node.Stdout = t.Output()
 	node.Stderr = node.Stdout
-	if err := node.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		t.Log(strings.TrimSpace(lines.Text()))
-	}
-	if err := node.Wait(); err != nil {
+	if err := node.Run(); err != nil {
 		t.Errorf("the browser's test: %v", err)
 	}
 	if t.Failed() {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json/v2"
-	"errors"
 	"fmt"
 	"html/template"
 	"image"
@@ -25,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,6 +57,7 @@ type person struct {
 	clicked int               // with a button held down
 	typed   []uint32          // the symbols of the keys that went down
 	held    chan struct{}     // closed when questions for the session are answered again; nil: they are
+	silence chan struct{}     // closed when the sound ends
 	waiting int               // how many questions for news of prints are held
 	zone    string            // that the browser said it has
 }
@@ -201,7 +202,10 @@ func (p *person) handler() http.Handler {
 			Application string `json:"application"`
 		}
 		if err := json.UnmarshalRead(r.Body, &body); err != nil {
-			p.t.Errorf("launch: %v", err)
+			if r.Context().Err() == nil { // the page is still there
+				p.t.Errorf("launch: %v", err)
+			}
+			return
 		}
 		w.WriteHeader(http.StatusNoContent)
 		p.mu.Lock()
@@ -593,13 +597,25 @@ func (p *person) control(w http.ResponseWriter, r *http.Request) {
 		read(&packets)
 		p.mu.Lock()
 		open := slices.Collect(maps.Keys(p.sounds))
+		silence := make(chan struct{})
+		p.silence = silence
 		p.mu.Unlock()
-		for _, packet := range packets {
+		for n := 0; ; n++ {
 			for _, ws := range open {
-				ws.Write(r.Context(), websocket.MessageBinary, packet)
+				ws.Write(r.Context(), websocket.MessageBinary, packets[n%len(packets)])
 			}
-			time.Sleep(20 * time.Millisecond) // as long as it sounds
+			select {
+			case <-time.After(20 * time.Millisecond): // as long as it sounds
+			case <-silence:
+				return
+			case <-r.Context().Done():
+				return
+			}
 		}
+	case "/silence":
+		p.mu.Lock()
+		close(p.silence)
+		p.mu.Unlock()
 	case "/state":
 		p.mu.Lock()
 		text, _ := json.Marshal(map[string]any{"stirred": p.stirred, "clicked": p.clicked, "typed": p.typed, "zone": p.zone, "waiting": p.waiting, "streams": len(p.streams), "sounds": len(p.sounds), "folder": p.folder})
@@ -617,53 +633,61 @@ func TestSessionInBrowser(t *testing.T) {
 		t.Skip("ORIEL_TEST_BROWSER is not set")
 	}
 	p := newPerson(t)
-	display := ":" + strconv.Itoa(100+os.Getpid()%50_000) // that no other test has
-	env := append(os.Environ(), "DISPLAY="+display, "XAUTHORITY=")
-	start := func(name string, args ...string) {
+	env := append(os.Environ(), "XAUTHORITY=")
+	number, tell, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer number.Close()
+	start := func(name string, args []string, files ...*os.File) {
 		cmd := exec.CommandContext(t.Context(), name, args...)
-		cmd.Env, cmd.Dir = env, t.TempDir()
+		var said bytes.Buffer
+		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = env, t.TempDir(), &said, &said, files
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it leaves nothing behind
+		cmd.WaitDelay = 5 * time.Second
 		if err := cmd.Start(); err != nil {
 			t.Fatalf("%v (apt-get install tigervnc-standalone-server xterm x11-xserver-utils)", err)
 		}
 		t.Cleanup(func() {
-			cmd.Process.Kill()
-			cmd.Wait()
+			if err := cmd.Wait(); t.Failed() {
+				t.Logf("%s: %v\n%s", name, err, &said)
+			}
 		})
 	}
-	start("Xvnc", display, "-rfbport", "-1", "-rfbunixpath", p.display, "-SecurityTypes", "None", "-geometry", "1280x720", "-depth", "24",
-		"-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize")
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		root := exec.Command("xsetroot", "-solid", "#2b3440")
-		root.Env = env
-		if root.Run() == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("the display does not come")
-		}
+	start("Xvnc", []string{"-displayfd", "3", "-rfbport", "-1", "-rfbunixpath", p.display, "-SecurityTypes", "None", "-geometry", "1280x720", "-depth", "24",
+		"-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize"}, tell)
+	tell.Close()
+	display, err := bufio.NewReader(number).ReadString('\n') // it takes one that is free, and says which when it is ready
+	if err != nil {
+		t.Fatalf("the display does not come: %v", err)
 	}
-	start("xterm", "-geometry", "90x24+60+80", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee", "-e", "sh")
+	env = append(env, "DISPLAY=:"+strings.TrimSpace(display))
+	root := exec.Command("xsetroot", "-solid", "#2b3440")
+	root.Env = env
+	if out, err := root.CombinedOutput(); err != nil {
+		t.Fatalf("xsetroot: %v\n%s", err, out)
+	}
+	start("xterm", []string{"-geometry", "90x24+60+80", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee", "-e", "sh"})
 
 	server := httptest.NewServer(p.handler())
 	defer server.Close()
 	control := httptest.NewServer(http.HandlerFunc(p.control))
 	defer control.Close()
 	defer server.CloseClientConnections()
-	node := exec.CommandContext(t.Context(), "node", append([]string{"test/session.mjs"}, strings.Fields(os.Getenv("ORIEL_TEST_ONLY"))...)...)
+	ctx := t.Context()
+	if end, ok := t.Deadline(); ok { // before go test ends everything, and tells nothing
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-20*time.Second))
+		defer cancel()
+	}
+	node := exec.CommandContext(ctx, "node", append([]string{"test/session.mjs"}, strings.Fields(os.Getenv("ORIEL_TEST_ONLY"))...)...)
+	node.Cancel = func() error { return node.Process.Signal(syscall.SIGTERM) }
+	node.WaitDelay = 10 * time.Second
 	node.Dir = "../../web"
 	node.Env = append(env, "ORIEL_CONTROL="+control.URL, "ORIEL_SERVER="+server.URL)
-	out, err := node.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	node.Stdout = t.Output()
 	node.Stderr = node.Stdout
-	if err := node.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		t.Log(strings.TrimSpace(lines.Text()))
-	}
-	if err := node.Wait(); err != nil {
-		t.Errorf("the browser's test: %v", errors.Join(err))
+	if err := node.Run(); err != nil {
+		t.Errorf("the browser's test: %v", err)
 	}
 }

@@ -42,6 +42,14 @@ export function discard(element: Element, heir: HTMLElement): void {
   if (had) heir.focus();
 }
 
+/** Puts other rows into a list. One in which a question waits for its answer stays as it is, if there is one of its name again. */
+export function relist(list: HTMLElement, rows: HTMLElement[]): void {
+  const asking = new Map([...list.querySelectorAll<HTMLElement>(".asking")].map((row) => [row.dataset["name"], row]));
+  const next = rows.map((row) => asking.get(row.dataset["name"]) ?? row);
+  for (const row of [...list.children]) if (!next.includes(row as HTMLElement)) row.remove();
+  next.forEach((row, n) => list.children[n] !== row && list.insertBefore(row, list.children[n] ?? null));
+}
+
 export const pause = (ms: number, signal?: AbortSignal) =>
   new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, ms);

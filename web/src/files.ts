@@ -1,4 +1,4 @@
-import { $, icon, make, tool } from "./dom";
+import { $, icon, make, relist, tool } from "./dom";
 import { date, number, size } from "./form";
 import type { Room } from "./panels";
 import { fileAddress, getFolder, makeFolder, removeFile, type File, type Folder, type Rules } from "./seat";
@@ -60,6 +60,7 @@ export class Files {
     $("files-upload").hidden = $("files-new").hidden = !rules.upload;
     const drop = matchMedia("(pointer: fine)").matches ? words.dropHint : "";
     $("files-hint").textContent = !rules.upload ? words.noUpload : rules.download ? drop : `${drop} ${words.noDownload}`.trim();
+    if (this.#panel.open && !this.#folder) void this.#list(); // it was opened before this script was there
   }
 
   async #list(path = this.#path): Promise<void> {
@@ -75,6 +76,7 @@ export class Files {
       return;
     }
     if (signal.aborted) return;
+    if (path !== this.#path) for (const row of $("files-list").querySelectorAll(".asking")) row.classList.remove("asking"); // about another folder's files
     this.#path = path;
     this.#folder = folder;
     this.#complain("");
@@ -88,9 +90,10 @@ export class Files {
     $("files-more").hidden = !folder.more;
     $("files-more").textContent = words.onlyTheFirst(number(files.length));
     const focused = document.activeElement?.closest<HTMLElement>("#files-list [data-name]")?.dataset["name"];
-    $("files-list").replaceChildren(...files.map((file) => this.#row(file)));
-    if (focused !== undefined) {
-      const row = [...$("files-list").children].find((item) => (item as HTMLElement).dataset["name"] === focused);
+    const list = $("files-list");
+    relist(list, files.map((file) => this.#row(file)));
+    if (focused !== undefined && !list.contains(document.activeElement)) {
+      const row = [...list.children].find((item) => (item as HTMLElement).dataset["name"] === focused);
       (row?.querySelector<HTMLElement>("button, a") ?? $("files-again")).focus();
     }
 
@@ -134,12 +137,14 @@ export class Files {
   }
 
   async #remove(path: string): Promise<void> {
+    let fault = "";
     try {
       await removeFile(path);
     } catch (error) {
-      this.#complain(why(error));
+      fault = why(error);
     }
     await this.#list();
+    if (fault) this.#complain(fault);
     $("files-again").focus();
   }
 

@@ -1,4 +1,4 @@
-import { $, icon, make, tool } from "./dom";
+import { $, icon, make, relist, tool } from "./dom";
 import { ask } from "./files";
 import { date, size } from "./form";
 import type { Room } from "./panels";
@@ -36,17 +36,19 @@ export class Prints {
     $("prints-none").hidden = prints.length > 0;
     const list = $("prints-list");
     const focused = list.contains(document.activeElement);
-    list.replaceChildren(
-      ...[...prints].sort((a, b) => Date.parse(b.printed) - Date.parse(a.printed)).map((print) => {
+    relist(
+      list,
+      [...prints].sort((a, b) => Date.parse(b.printed) - Date.parse(a.printed)).map((print) => {
         const text = make("span", { className: "row-text" }, make("bdi", {}, print.title), make("small", {}, `${size(print.size)} · ${date(print.printed)}`));
         const link = make("a", { className: "row-main", href: printAddress(print.id), download: "", title: words.download },
           make("span", { className: "picture" }, icon("print")), text);
         const row = make("li", { className: "row" }, link);
+        row.dataset["name"] = print.id;
         row.append(tool("trash", words.removePrint(print.title), () => ask(row, words.removePrintAsk(print.title), words.remove, () => void this.#remove(print))));
         return row;
       }),
     );
-    if (focused) (list.querySelector<HTMLElement>("a") ?? $("files")).focus();
+    if (focused && !list.contains(document.activeElement)) (list.querySelector<HTMLElement>("a") ?? $("files")).focus();
   }
 
   async #remove(print: Print): Promise<void> {

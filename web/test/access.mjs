@@ -30,6 +30,7 @@ export async function barriers(page, where) {
     for (const colorScheme of name === "phone" || name === "desk" ? ["light", "dark"] : ["dark"]) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" }); // so that there is nothing between two colours
       if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
+      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))); // scripts have answered to the window
       const examined = async (rules, state) => {
         for (const problem of await page.evaluate(examine, { rules, least, dark: colorScheme === "dark" })) {
           found.set(problem, [...(found.get(problem) ?? []), `${name}, ${colorScheme}${state}`]);

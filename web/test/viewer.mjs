@@ -4,6 +4,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
 import { barriers } from "./access.mjs";
+import { views } from "./views.mjs";
 import { notEnglish } from "./words.mjs";
 
 const control = (what) => fetch(`${process.env.ORIEL_CONTROL}/${what}`).then((r) => r.text());
@@ -34,6 +35,15 @@ const state = (page, want, timeout = 20_000) =>
   page.waitForFunction((s) => document.documentElement.dataset.state === s, want, { timeout }).catch(async () => {
     assert.fail(`the page is ${await page.evaluate(() => document.documentElement.dataset.state)}, not ${want}`);
   });
+/** Does something, and waits until the page has been in a state since, however briefly. */
+const passes = async (page, want, act) => {
+  await page.evaluate((s) => {
+    window.passed = false;
+    new MutationObserver(() => (window.passed ||= document.documentElement.dataset.state === s)).observe(document.documentElement, { attributeFilter: ["data-state"] });
+  }, want);
+  await act();
+  await until(`the state ${want}`, () => page.evaluate(() => window.passed), 20_000);
+};
 const shot = async (page, name) => {
   await page.waitForTimeout(450); // animations
   if (shots) await page.screenshot({ path: `${shots}/${name}.png` });
@@ -76,7 +86,14 @@ const xclip = (text) => {
   p.stdin.end(text);
   p.unref();
 };
-const xpaste = () => execFileSync("xclip", ["-selection", "clipboard", "-o"], { timeout: 5000 }).toString();
+/** What the desktop's clipboard has; undefined while nobody has it, or he does not say. */
+const xpaste = () => {
+  try {
+    return execFileSync("xclip", ["-selection", "clipboard", "-o"], { timeout: 2000, stdio: ["ignore", "pipe", "ignore"] }).toString();
+  } catch {
+    return undefined;
+  }
+};
 
 const tests = {
   async "the streaming URL opens the desktop"(t) {
@@ -116,13 +133,7 @@ const tests = {
     await keys.send("Input.insertText", { text: "你好" });
     await t.page.keyboard.insertText("жé");
     await t.page.keyboard.type("' | xclip -selection clipboard\n", { delay: 5 });
-    await until("what was composed", () => {
-      try {
-        return xpaste() === "你好жé";
-      } catch {
-        return false; // nobody has the clipboard yet
-      }
-    });
+    await until("what was composed", () => xpaste() === "你好жé");
   },
 
   async "the clipboard goes both ways"(t) {
@@ -169,10 +180,12 @@ const tests = {
     await look(t.page, "panel-display");
     await t.page.check("input[value=scale]");
     await t.page.setViewportSize({ width: 640, height: 480 });
+    await until("the desktop in the smaller window", async () => {
+      const { width, height } = await t.page.locator("#desktop canvas").boundingBox();
+      return Math.round(width) === 640 && Math.round(height) === 360;
+    });
     await t.page.waitForTimeout(300);
-    assert.deepEqual(await canvasSize(t.page), [1280, 720]);
-    const box = await t.page.locator("#desktop canvas").boundingBox();
-    assert.deepEqual([Math.round(box.width), Math.round(box.height)], [640, 360]);
+    assert.deepEqual(await canvasSize(t.page), [1280, 720], "it keeps its own size");
     await t.page.check("input[value=actual]");
     await until("the actual size", async () => Math.round((await t.page.locator("#desktop canvas").boundingBox()).width) === 1280);
     await t.page.check("input[value=window]");
@@ -217,12 +230,10 @@ const tests = {
 
   async "a dropped connection comes back with the same desktop"(t) {
     const before = await settled(t.page);
-    await control("drop");
-    await state(t.page, "reconnecting");
+    await passes(t.page, "reconnecting", () => control("drop"));
     await state(t.page, "connected");
     await until("the same picture", async () => Math.abs((await bright(t.page)) - before) < 300);
-    await control("sever");
-    await state(t.page, "reconnecting");
+    await passes(t.page, "reconnecting", () => control("sever"));
     await state(t.page, "connected");
     await terminal(t.page);
     await t.page.keyboard.type("#");
@@ -233,7 +244,7 @@ const tests = {
     await state(t.page, "reconnecting");
     await t.page.waitForSelector("#veil-action:not([hidden])");
     await shot(t.page, "reconnecting");
-    await until("a longer pause between attempts", () => t.page.textContent("#veil-text").then((v) => /in [345] s/.test(v)));
+    await until("a longer pause between attempts", () => t.page.textContent("#veil-text").then((v) => /in [56] s/.test(v)), 20_000); // long enough for the press
     await control("down?is=false");
     await t.page.click("#veil-action");
     await state(t.page, "connected");
@@ -298,7 +309,7 @@ const tests = {
     await look(t.page, "create-image");
     await t.page.click("#image-submit");
     await state(t.page, "imaging");
-    assert.match(await t.page.textContent("#veil-title"), /Making the image office-2026-11/);
+    await until("the image's name", () => t.page.textContent("#veil-title").then((v) => /Making the image office-2026-11/.test(v)));
     await look(t.page, "imaging");
     await control("image?is=AVAILABLE");
     await control("state?is=STOPPED");
@@ -417,7 +428,7 @@ for (const [name, run] of Object.entries(tests)) {
     console.log(`ok    ${name} (${Date.now() - began} ms)`);
   } catch (error) {
     failed++;
-    console.log(`FAIL  ${name} (${Date.now() - began} ms)\n${error.stack}`);
+    console.log(`FAIL  ${name} (${Date.now() - began} ms)\n${error.stack}\n${await views(browser)}`);
     if (shots) await t.page.screenshot({ path: `${shots}/failed-${failed}.png` }).catch(() => undefined);
   }
   for (const problem of problems.splice(0)) {
