@@ -59,7 +59,7 @@ func startDesktop(t *testing.T) *desktop {
 			}
 		})
 	}
-	start("Xvnc", []string{"-displayfd", "3", "-rfbport", "-1", "-rfbunixpath", d.socket, "-SecurityTypes", "None", "-geometry", "1280x720",
+	start("Xvnc", []string{"-displayfd", "3", "-Log", "*:stderr:0", "-rfbport", "-1", "-rfbunixpath", d.socket, "-SecurityTypes", "None", "-geometry", "1280x720",
 		"-depth", "24", "-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize", "-desktop", "hello"}, tell)
 	tell.Close()
 	display, err := bufio.NewReader(number).ReadString('\n') // it takes one that is free, and says which when it is ready

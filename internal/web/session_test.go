@@ -654,7 +654,7 @@ func TestSessionInBrowser(t *testing.T) {
 			}
 		})
 	}
-	start("Xvnc", []string{"-displayfd", "3", "-rfbport", "-1", "-rfbunixpath", p.display, "-SecurityTypes", "None", "-geometry", "1280x720", "-depth", "24",
+	start("Xvnc", []string{"-displayfd", "3", "-Log", "*:stderr:0", "-rfbport", "-1", "-rfbunixpath", p.display, "-SecurityTypes", "None", "-geometry", "1280x720", "-depth", "24",
 		"-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize"}, tell)
 	tell.Close()
 	display, err := bufio.NewReader(number).ReadString('\n') // it takes one that is free, and says which when it is ready

@@ -55,7 +55,7 @@ export class Channel {
       this.#ping();
     };
     this.#socket.onmessage = ({ data }: MessageEvent<ArrayBuffer | string>) => {
-      if (this.#over) return;
+      if (this.#over || this.#socket.readyState !== WebSocket.OPEN) return; // what was on its way when it was closed is for nobody
       this.#heard = performance.now();
       if (typeof data === "string") {
         if (data.startsWith("{")) this.#notice(data);

@@ -891,6 +891,33 @@ const tests = {
     await c.close();
   },
 
+  async "what comes over a stream that was closed is given to nobody"() {
+    const { outputFiles } = await build({ entryPoints: ["src/channel.ts"], bundle: true, format: "esm", write: false, target: "node20" });
+    const { Channel } = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`);
+    const sockets = [];
+    const before = globalThis.WebSocket;
+    globalThis.WebSocket = class {
+      static OPEN = 1;
+      static CLOSING = 2;
+      readyState = 1;
+      constructor() {
+        sockets.push(this);
+      }
+      close() {
+        this.readyState = 2;
+      }
+    };
+    const channel = new Channel("ws://127.0.0.1/");
+    const got = [];
+    channel.onmessage = ({ data }) => got.push(data);
+    const [socket] = sockets;
+    socket.onmessage({ data: new ArrayBuffer(1) });
+    channel.close();
+    socket.onmessage({ data: new ArrayBuffer(2) });
+    globalThis.WebSocket = before;
+    assert.deepEqual(got.map((data) => data.byteLength), [1]);
+  },
+
   async "sound is gathered before it is played, and dropped when it is late"() {
     const { outputFiles } = await build({ entryPoints: ["src/ring.ts"], bundle: true, format: "esm", write: false, target: "node20" });
     const { Ring } = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`);
@@ -1302,6 +1329,7 @@ if (!process.env.ORIEL_SCREENSHOTS) {
       failed++;
       console.log(`FAIL  ${name}: ${problem}`);
     }
+    await t.page.unrouteAll({ behavior: "ignoreErrors" }); // the next one begins as it would alone
   }
 }
 {
