@@ -174,7 +174,7 @@ func (b *ImageBuilder) Associate(names []string) {
 
 // Disassociate stages software to be removed. What was never installed is forgotten at once. The error, of kind ResourceNotFound, names what is not associated.
 func (b *ImageBuilder) Disassociate(names []string) error {
-	for _, name := range names {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) { // each once: one that is forgotten is not associated any more
 		switch b.status(name) {
 		case notInstalled:
 			return Errorf(ResourceNotFound, "The software %s is not associated with the image builder %s. %s", name, b.Name, associated(b.Software))

@@ -58,7 +58,7 @@ func (e *Engine) passComposition(ctx context.Context, head appstream.Meta) error
 		if s.Machine.Phase == appstream.MachineRunning && c.State == appstream.CompositionComposing && !c.Done {
 			s.Agent = e.agent(ctx, c.ID, s.Machine, agentWait)
 			if id := c.Job(); id != "" {
-				s.Job = e.job(ctx, c.ID, id, agentWait)
+				s.Job = e.job(ctx, c.ID, id, jobWait)
 			}
 		}
 		return appstream.PlanComposition(s, time.Now().UTC()), nil

@@ -10,9 +10,10 @@ import (
 	"github.com/oriel-project/oriel/internal/appstream"
 )
 
-// labour is the work that the agents of simulated machines do. A job takes jobTime, whatever it is; a machine that goes down forgets its jobs.
+// labour is the work that the agents of simulated machines do. A job takes a while, whatever it is; a machine that goes down forgets its jobs.
 type labour struct {
-	up func(machine string) bool
+	up    func(machine string) bool
+	takes time.Duration // each job
 
 	mu    sync.Mutex
 	begun map[string]map[string]time.Time // machine → job → since when
@@ -22,10 +23,8 @@ type labour struct {
 	files map[string]map[string]string    // machine → path → content
 }
 
-const jobTime = 500 * time.Millisecond
-
 func newLabour(up func(string) bool) *labour {
-	return &labour{up: up, begun: map[string]map[string]time.Time{}, steps: map[string][]appstream.JobStep{}, fails: map[string]string{}, count: map[string]int{}, files: map[string]map[string]string{}}
+	return &labour{up: up, takes: 500 * time.Millisecond, begun: map[string]map[string]time.Time{}, steps: map[string][]appstream.JobStep{}, fails: map[string]string{}, count: map[string]int{}, files: map[string]map[string]string{}}
 }
 
 // forget has a machine that has gone down forget its jobs.
@@ -49,7 +48,7 @@ func (l *labour) BeginJob(_ context.Context, machine string, job appstream.Job) 
 		return nil
 	}
 	for other, since := range l.begun[machine] {
-		if time.Since(since) < jobTime {
+		if time.Since(since) < l.takes {
 			return errors.New("another job runs: " + other)
 		}
 	}
@@ -71,14 +70,14 @@ func (l *labour) Job(ctx context.Context, machine, job string, wait time.Duratio
 		return appstream.JobStatus{Answers: true}
 	}
 	select {
-	case <-time.After(min(wait, max(0, time.Until(since.Add(jobTime))))):
+	case <-time.After(min(wait, max(0, time.Until(since.Add(l.takes))))):
 	case <-ctx.Done():
 	}
 	if !l.up(machine) { // it went down meanwhile
 		l.forget(machine)
 		return appstream.JobStatus{}
 	}
-	s := appstream.JobStatus{Answers: true, Known: true, Ended: !time.Now().Before(since.Add(jobTime))}
+	s := appstream.JobStatus{Answers: true, Known: true, Ended: !time.Now().Before(since.Add(l.takes))}
 	if !s.Ended {
 		return s
 	}

@@ -393,6 +393,32 @@ func deleteGivesUp(t *testing.T, op string) {
 	}
 }
 
+// An update that is given up in the midst of long work is over in moments: nobody waits for the work.
+func TestDeleteEndsLongWorkSoon(t *testing.T) {
+	for after := 5 * time.Second; after < 8*time.Second; after += 700 * time.Millisecond {
+		inWorkshop(t, func(w *world, work *labour) {
+			work.takes = time.Hour
+			w.original()
+			w.must(w.do("update", "hello"))
+			w.wait("the job", time.Minute, func() bool {
+				work.mu.Lock()
+				defer work.mu.Unlock()
+				return work.count["work"] > 0
+			})
+			time.Sleep(after)
+			began := time.Now()
+			w.must(w.do("delete update", "hello"))
+			w.wait("end", time.Minute, func() bool {
+				b := w.madeFor("update-of-hello")
+				return b == nil || b.State == appstream.BuilderDeleting
+			})
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("after %s of the work: it took %s", after, took)
+			}
+		})
+	}
+}
+
 // Whatever happens to updates and imports, in the end every image rests, and no builder that was made for one is left.
 func TestRandomManagedBuilders(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -50,7 +50,7 @@ func (e *Engine) passImageBuilder(ctx context.Context, head appstream.Meta) erro
 				s.Agent = e.agent(ctx, s.Builder.ID, s.Machine, 0)
 			}
 			if id := s.Builder.Job(); id != "" {
-				s.Job = e.job(ctx, s.Builder.ID, id, agentWait)
+				s.Job = e.job(ctx, s.Builder.ID, id, jobWait)
 			}
 		}
 		return appstream.PlanImageBuilder(s, time.Now().UTC()), nil

@@ -29,6 +29,8 @@ const (
 	askTime = 30 * time.Second
 	// agentWait is how long one pass waits for a starting agent to become ready before it commits and looks again.
 	agentWait = 5 * time.Second
+	// jobWait is how long one pass waits for the end of a job before it commits how far it is. A job that somebody gives up is looked at again no later.
+	jobWait = time.Second
 	// sweepEvery is how often machines and images are compared with the records.
 	sweepEvery = 20 * time.Second
 )

@@ -83,7 +83,7 @@ func (f *fixture) has(arn string, want ...string) {
 	}
 }
 
-// Each status, and where Associate, Disassociate and Start take it.
+// Each status, and where Associate, Disassociate and Start take it. A name that is sent twice counts once.
 func TestSoftwareStatuses(t *testing.T) {
 	f := newFixture(t, withSoftware)
 	f.running("hello")
@@ -108,9 +108,9 @@ func TestSoftwareStatuses(t *testing.T) {
 			var err error
 			switch action {
 			case "associate":
-				err = f.addSoftware("hello", "Geany")
+				err = f.addSoftware("hello", "Geany", "Geany")
 			case "disassociate":
-				err = f.dropSoftware("hello", "Geany")
+				err = f.dropSoftware("hello", "Geany", "Geany")
 			default:
 				err = f.deploy("hello", action == "retry")
 			}
