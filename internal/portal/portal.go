@@ -181,6 +181,9 @@ func (p *Portal) bare(_ http.ResponseWriter, r *http.Request) place {
 }
 
 func (p *Portal) nothing(w http.ResponseWriter, r *http.Request) {
+	if language.Choose(w, r, p.TrustedProxies.Secure(r)) {
+		return
+	}
 	p.notice(w, p.bare(w, r), http.StatusNotFound, "search", "nothing_title", "nothing_text")
 }
 

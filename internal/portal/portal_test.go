@@ -528,6 +528,9 @@ func TestLanguages(t *testing.T) {
 	}
 	w = f.ask(home, nil, "", func(r *http.Request) { r.AddCookie(c) })
 	f.want(w, http.StatusOK, `<html lang="de">`, "Anmelden", `<a href="?lang=en" hreflang="en" lang="en">English</a>`)
+	for _, path := range []string{"/portal/nothing", home + "/nothing", "/portal/123456789012/mars-1"} { // also where there is nothing
+		f.want(f.ask(path+"?lang=de", nil, ""), http.StatusSeeOther, path)
+	}
 	w = f.ask(home+"?lang=../../x", nil, "")
 	if f.want(w, http.StatusSeeOther, home); len(w.Result().Cookies()) > 0 {
 		t.Error("a language that there is not is remembered")

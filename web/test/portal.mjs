@@ -180,6 +180,14 @@ await page.getByRole("button", { name: "Calculator" }).click();
 await title(page, "No place is free just now");
 await look(page, "no-place");
 
+// Who signs out leaves no way to his session in the browser. It goes on, so that he finds it again.
+const his = john.url();
+await john.goto(named);
+await john.getByRole("button", { name: "Sign out" }).click();
+await title(john, "Sign in");
+await john.goto(his);
+await title(john, "Open your streaming link");
+
 // A theme is the page's while it is about one stack; then it is that stack's. The other one is closed.
 await control("theme");
 await page.goto(portal);
