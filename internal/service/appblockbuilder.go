@@ -281,7 +281,7 @@ func (s *Service) DisassociateAppBlockBuilderAppBlock(ctx context.Context, in *a
 // of an app block, or whether two are.
 func (s *Service) DescribeAppBlockBuilderAppBlockAssociations(ctx context.Context, in *aws.DescribeAppBlockBuilderAppBlockAssociationsInput) (*aws.DescribeAppBlockBuilderAppBlockAssociationsOutput, error) {
 	c := appstream.CallerFrom(ctx)
-	p, err := openPage(c, in, listSize, listSize)
+	p, err := openPage(c, in, listSize, 500)
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,7 @@ func joins(tx store.Tx, directory appstream.Key) (user *appstream.Key, err error
 // DescribeDirectoryConfigs describes the named directory configs, or all of the account in the region.
 func (s *Service) DescribeDirectoryConfigs(ctx context.Context, in *aws.DescribeDirectoryConfigsInput) (*aws.DescribeDirectoryConfigsOutput, error) {
 	c := appstream.CallerFrom(ctx)
-	p, err := openPage(c, in, listSize, listSize)
+	p, err := openPage(c, in, listSize, 500)
 	if err != nil {
 		return nil, err
 	}

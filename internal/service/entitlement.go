@@ -134,7 +134,7 @@ func removeEntitlements(tx store.Tx, stack appstream.Key, now time.Time) error {
 
 // DescribeEntitlements describes an entitlement of a stack, or all of them.
 func (s *Service) DescribeEntitlements(ctx context.Context, in *aws.DescribeEntitlementsInput) (*aws.DescribeEntitlementsOutput, error) {
-	p, err := openPage(appstream.CallerFrom(ctx), in, listSize, listSize)
+	p, err := openPage(appstream.CallerFrom(ctx), in, listSize, 500)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (s *Service) DisassociateApplicationFromEntitlement(ctx context.Context, in
 
 // ListEntitledApplications lists the applications of an entitlement.
 func (s *Service) ListEntitledApplications(ctx context.Context, in *aws.ListEntitledApplicationsInput) (*aws.ListEntitledApplicationsOutput, error) {
-	p, err := openPage(appstream.CallerFrom(ctx), in, listSize, listSize)
+	p, err := openPage(appstream.CallerFrom(ctx), in, listSize, 500)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/oriel-project/oriel/internal/store"
 )
 
-// listSize is the size of a page of operations whose clients cannot choose one.
+// listSize is the size of a page when the client does not choose one, or cannot.
 const listSize = 100
 
 // page is what an operation that lists answers with: so many elements behind a position. The position is a name, so a page begins where

@@ -76,7 +76,7 @@ func (s *Service) DescribeUsers(ctx context.Context, in *aws.DescribeUsersInput)
 	if err := poolOnly("describe users", in.AuthenticationType); err != nil {
 		return nil, err
 	}
-	p, err := openPage(c, in, listSize, listSize)
+	p, err := openPage(c, in, listSize, 500)
 	if err != nil {
 		return nil, err
 	}

@@ -123,7 +123,7 @@ func TestUsersAreDescribedAsTheyWereCreated(t *testing.T) {
 }
 
 func TestUserPages(t *testing.T) {
-	f := newFixture(t)
+	f := newFixture(t, func(c *service.Config) { c.Quotas.Users = 200 })
 	for n := range 7 {
 		f.user(fmt.Sprintf("u%d@example.com", n))
 	}
@@ -146,6 +146,16 @@ func TestUserPages(t *testing.T) {
 	}
 	_, err := f.DescribeUsers(as(me), &api.DescribeUsersInput{AuthenticationType: pool, NextToken: new("x")})
 	refused(t, err, appstream.Validation, "NextToken")
+	for n := range 100 {
+		f.user(fmt.Sprintf("v%d@example.com", n))
+	}
+	for size, want := range map[int32]int{0: 100, 500: 107} { // AppStream has at most 500 on a page
+		out, err := f.DescribeUsers(as(me), &api.DescribeUsersInput{AuthenticationType: pool, MaxResults: &size})
+		f.must(err)
+		if len(out.Users) != want {
+			t.Errorf("MaxResults %d: a page of %d", size, len(out.Users))
+		}
+	}
 }
 
 func TestUserRefusals(t *testing.T) {
