@@ -120,8 +120,9 @@ func TestSessionFaults(t *testing.T) {
 	})
 
 	t.Run("display killed", func(t *testing.T) {
-		w.inside(t, s.machine, `kill -9 $(grep -lx Xvnc /proc/[0-9]*/comm | cut -d/ -f3)`)
-		check(t, s.State(limit(t), "reconnecting", "waiting"))
+		check(t, s.Passes(limit(t), func() {
+			w.inside(t, s.machine, `kill -9 $(grep -lx Xvnc /proc/[0-9]*/comm | cut -d/ -f3)`)
+		}, "reconnecting", "waiting"))
 		check(t, s.State(limit(t), "connected"))
 		if got := w.session(t, fleet, s.session); got == nil || got.State != types.SessionStateActive {
 			t.Errorf("the session is %+v", got)

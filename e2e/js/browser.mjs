@@ -11,14 +11,18 @@ const browser = await chromium.launch({
 });
 const patience = 60_000;
 
-/** name → {context, page, problems} */
+/** name → {context, page, problems, states} */
 const pages = new Map();
 
 async function pageOf(name, options = {}) {
   if (pages.has(name)) return pages.get(name);
   const context = await browser.newContext({ viewport: { width: 1280, height: 720 }, permissions: ["clipboard-read", "clipboard-write"], ...options });
   context.setDefaultTimeout(patience);
-  const p = { context, page: await context.newPage(), problems: [], host: "" };
+  const p = { context, page: await context.newPage(), problems: [], states: [], host: "" };
+  await context.exposeBinding("tellState", (_, state) => void p.states.push(state));
+  await context.addInitScript(() =>
+    new MutationObserver(() => window.tellState(document.documentElement.dataset.state)).observe(document, { subtree: true, attributeFilter: ["data-state"] }),
+  );
   context.on("weberror", (e) => p.problems.push(`error in the page: ${e.error().stack}`));
   context.on("request", (r) => {
     const url = new URL(r.url());
@@ -53,6 +57,16 @@ const commands = {
         throw new Error(`the viewer is ${is}, not ${want}`);
       });
     return found.jsonValue();
+  },
+
+  async forgetStates(p) {
+    p.states.length = 0;
+  },
+
+  async passed(p, { want }) {
+    for (const end = Date.now() + patience; !p.states.some((state) => want.includes(state)); await new Promise((r) => setTimeout(r, 20))) {
+      if (Date.now() > end) throw new Error(`the viewer has been ${p.states.join(", ") || "in no other state"}, not ${want}`);
+    }
   },
 
   async firstFrame(p) {

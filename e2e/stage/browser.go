@@ -257,6 +257,15 @@ func (p *Page) State(ctx context.Context, states ...string) error {
 	return p.Do(ctx, "state", map[string]any{"want": states}, nil)
 }
 
+// Passes does something, and waits until the viewer has been in one of the states since, however briefly.
+func (p *Page) Passes(ctx context.Context, do func(), states ...string) error {
+	if err := p.Do(ctx, "forgetStates", nil, nil); err != nil {
+		return err
+	}
+	do()
+	return p.Do(ctx, "passed", map[string]any{"want": states}, nil)
+}
+
 // FirstFrame is the time from the navigation to the first frame of the desktop, by the browser's clock.
 func (p *Page) FirstFrame(ctx context.Context) (time.Duration, error) {
 	var ms float64
