@@ -109,6 +109,8 @@ type Query struct {
 	After     Position // only records behind this position
 	Heads     bool     // only heads are wanted: nothing else is read, and decode is an error
 	Limit     int      // 0: no limit
+
+	Found func(n int) // unless nil, told before the first record how many there are; not called when there is none
 }
 
 // Position is a place in the order of Scan.
@@ -120,6 +122,7 @@ func List[T any, P interface {
 	appstream.Record
 }](tx Tx, q Query) ([]T, error) {
 	var list []T
+	q.Found = func(n int) { list = make([]T, 0, n) } // records are large: a list that grows takes half as much memory again
 	err := tx.Scan(q, func(_ appstream.Meta, decode func(appstream.Record) error) error {
 		var none T
 		list = append(list, none)

@@ -40,6 +40,9 @@ func (t *tx) Scan(q store.Query, fn func(head appstream.Meta, decode func(appstr
 	if err != nil {
 		return t.fault(err)
 	}
+	if q.Found != nil && len(list) > 0 {
+		q.Found(len(list))
+	}
 	var now *found
 	decode := func(rec appstream.Record) error {
 		if q.Heads {

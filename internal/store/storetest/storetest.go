@@ -176,13 +176,22 @@ func diff(want, got any) string {
 // scan gives the names, each with its account, that a query selects.
 func scan(t testing.TB, s store.Store, q store.Query) []string {
 	t.Helper()
-	list := []string{}
+	list, found := []string{}, -1
+	q.Found = func(n int) {
+		if found >= 0 || n == 0 || len(list) > 0 {
+			t.Errorf("%d are found after %d, when %d have been given", n, found, len(list))
+		}
+		found = n
+	}
 	view(t, s, func(tx store.Tx) error {
 		return tx.Scan(q, func(h appstream.Meta, _ func(appstream.Record) error) error {
 			list = append(list, h.Name+"@"+h.Account)
 			return nil
 		})
 	})
+	if max(found, 0) != len(list) {
+		t.Errorf("%d are found, and %d are given", found, len(list))
+	}
 	return list
 }
 
