@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 	"uuid"
@@ -51,7 +50,7 @@ func (b appBlockBuilder) streamable(screens bool) (bool, *streamEnd) {
 // notice gives the page for a builder that cannot be streamed now.
 func (b appBlockBuilder) notice(screens bool) *notice {
 	n := notice{Status: http.StatusOK, Tone: "wait", Icon: "spinner",
-		Builder: &about{Name: b.Name, State: b.State, Reason: packagerReason(b.AppBlockBuilder), Version: packagerVersion(b.AppBlockBuilder, nil)}, Wait: "/stream/" + b.ID + "/info"}
+		Builder: &about{Name: b.Name, State: b.State, Reason: packagerReason(b.AppBlockBuilder), Version: version(b.Version)}, Wait: "/stream/" + b.ID + "/info"}
 	switch b.State {
 	case appstream.AppBlockBuilderRunning:
 		if screens {
@@ -88,15 +87,6 @@ func packagerReason(b *appstream.AppBlockBuilder) string {
 	return ""
 }
 
-// packagerVersion names what the info of a builder and its app block says.
-func packagerVersion(b *appstream.AppBlockBuilder, block *appstream.AppBlock) string {
-	v := strconv.FormatInt(b.Version, 10)
-	if block != nil {
-		v += "." + strconv.FormatInt(block.Version, 10)
-	}
-	return v
-}
-
 // packagerInfoBody is the JSON of /info for an app block builder.
 type packagerInfoBody struct {
 	Version      string        `json:"version"` // changes with anything below
@@ -123,31 +113,14 @@ type appBlockInfo struct {
 
 // packagerInfo tells what is known about an app block builder, and with after waits for news of it and of its app block.
 func (g *Gateway) packagerInfo(w http.ResponseWriter, r *http.Request, v visit, b *appstream.AppBlockBuilder) {
-	after := r.URL.Query().Get("after")
-	ctx, cancel := context.WithTimeout(r.Context(), infoWait)
-	defer cancel()
-	defer context.AfterFunc(g.closed, cancel)()
-	var changes <-chan store.Change
-	if after != "" {
-		extend(w, infoWait)
-		changes = g.Store.Watch(ctx) // before the first look, so that nothing is missed
-	}
 	id := b.ID
-	for {
-		b, block, err := g.lookAtPackager(r.Context(), id)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			g.refuse(w, r, noticeDeleted)
-			return
-		case err != nil:
-			g.fault(w, r, "read the app block builder", err)
-			return
-		}
-		if changes == nil || packagerVersion(&b, block) != after || !packagerChanged(ctx, changes, &b) {
-			g.answer(w, r, http.StatusOK, g.describePackager(&b, block, v.claims.Expires))
-			return
-		}
-	}
+	g.tellNews(w, r, "read the app block builder", func(ctx context.Context) (finding, error) {
+		b, block, err := g.lookAtPackager(ctx, id)
+		body := g.describePackager(&b, block, v.claims.Expires)
+		return finding{body.Version, body, func(c store.Change) bool {
+			return c.ID == b.ID || b.AppBlock != "" && c.Key == b.AppBlockKey()
+		}}, err
+	})
 }
 
 func (g *Gateway) lookAtPackager(ctx context.Context, id string) (b appstream.AppBlockBuilder, block *appstream.AppBlock, err error) {
@@ -166,28 +139,12 @@ func (g *Gateway) lookAtPackager(ctx context.Context, id string) (b appstream.Ap
 	return b, block, err
 }
 
-// packagerChanged waits for a change that concerns the builder or its app block; false when the time is over.
-func packagerChanged(ctx context.Context, changes <-chan store.Change, b *appstream.AppBlockBuilder) bool {
-	for {
-		select {
-		case c, ok := <-changes:
-			switch {
-			case !ok:
-				return false
-			case c.Lagged, c.ID == b.ID, b.AppBlock != "" && c.Key == b.AppBlockKey():
-				return true
-			}
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
 func (g *Gateway) describePackager(b *appstream.AppBlockBuilder, block *appstream.AppBlock, expires time.Time) packagerInfoBody {
-	body := packagerInfoBody{Version: packagerVersion(b, block), Kind: kindAppBlockBuilder, Name: b.Name, ARN: b.ARN(), State: b.State, Reason: packagerReason(b),
+	body := packagerInfoBody{Version: version(b.Version), Kind: kindAppBlockBuilder, Name: b.Name, ARN: b.ARN(), State: b.State, Reason: packagerReason(b),
 		BaseImage: b.ImageARN[strings.LastIndexByte(b.ImageARN, '/')+1:], Platform: string(b.View.Platform), InstanceType: deref(b.View.InstanceType),
 		Agent: b.AgentVersion, Streams: g.Dialer != nil, Expires: expires, Packaging: b.Packaging != nil}
 	if block != nil {
+		body.Version = version(b.Version, block.Version)
 		body.AppBlock = &appBlockInfo{Name: block.Name, State: block.State}
 		if at := block.View.SourceS3Location; at != nil && at.S3Key != nil {
 			body.AppBlock.Package = deref(at.S3Bucket) + "/" + *at.S3Key

@@ -51,7 +51,7 @@ func (b builder) streamable(screens bool) (bool, *streamEnd) {
 // notice gives the page for a builder that cannot be streamed now.
 func (b builder) notice(screens bool) *notice {
 	n := notice{Status: 200, Tone: "wait", Icon: "spinner",
-		Builder: &about{Name: b.Name, State: b.State, Reason: reason(b.ImageBuilder), Version: version(b.ImageBuilder, nil)}, Wait: "/stream/" + b.ID + "/info"}
+		Builder: &about{Name: b.Name, State: b.State, Reason: reason(b.ImageBuilder), Version: version(b.Version)}, Wait: "/stream/" + b.ID + "/info"}
 	switch b.State {
 	case appstream.BuilderRunning:
 		if screens {

@@ -74,26 +74,25 @@ type imageInfo struct {
 	Reason string `json:"reason,omitzero"`
 }
 
-// version names what the info of a builder and an image says.
-func version(b *appstream.ImageBuilder, i *appstream.Image) string {
-	v := strconv.FormatInt(b.Version, 10)
-	if i != nil {
-		v += "." + strconv.FormatInt(i.Version, 10)
+// version names what the info of a record says, and of others that it tells about.
+func version(of ...int64) string {
+	var v []byte
+	for _, n := range of {
+		v = strconv.AppendInt(append(v, '.'), n, 10)
 	}
-	return v
+	return string(v[1:])
 }
 
-// imageName is what the Image Assistant allows.
-var imageName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}$`)
+// A finding is what is known at one moment.
+type finding struct {
+	version string
+	body    any                     // what the browser is told
+	about   func(store.Change) bool // may a change make something else of it?
+}
 
-// builderInfo tells what is known about a builder, and with after waits for news of it and of its image.
-func (g *Gateway) builderInfo(w http.ResponseWriter, r *http.Request, v visit, b *appstream.ImageBuilder) {
-	id := b.ID
-	after, wanted := r.URL.Query().Get("after"), r.URL.Query().Get("image")
-	if wanted != "" && !imageName.MatchString(wanted) {
-		g.deny(w, r, http.StatusBadRequest, problem{Code: "name", Message: say("not_image_name")})
-		return
-	}
+// tellNews answers with what look finds, and with after waits until that is of another version.
+func (g *Gateway) tellNews(w http.ResponseWriter, r *http.Request, what string, look func(context.Context) (finding, error)) {
+	after := r.URL.Query().Get("after")
 	ctx, cancel := context.WithTimeout(r.Context(), infoWait)
 	defer cancel()
 	defer context.AfterFunc(g.closed, cancel)()
@@ -103,20 +102,49 @@ func (g *Gateway) builderInfo(w http.ResponseWriter, r *http.Request, v visit, b
 		changes = g.Store.Watch(ctx) // before the first look, so that nothing is missed
 	}
 	for {
-		b, i, err := g.look(r.Context(), id, wanted)
+		found, err := look(r.Context())
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			g.refuse(w, r, noticeDeleted)
 			return
 		case err != nil:
-			g.fault(w, r, "read the image builder", err)
+			g.fault(w, r, what, err)
 			return
 		}
-		if changes == nil || version(&b, i) != after || !g.changed(ctx, changes, &b, wanted) {
-			g.answer(w, r, http.StatusOK, g.describe(&b, i, v.claims.Expires))
+		if changes == nil || found.version != after || !await(changes, found.about) {
+			g.answer(w, r, http.StatusOK, found.body)
 			return
 		}
 	}
+}
+
+// await waits for a change that is about something; false when the time is over.
+func await(changes <-chan store.Change, about func(store.Change) bool) bool {
+	for c := range changes {
+		if c.Lagged || about(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// imageName is what the Image Assistant allows.
+var imageName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}$`)
+
+// builderInfo tells what is known about a builder, and with after waits for news of it and of its image.
+func (g *Gateway) builderInfo(w http.ResponseWriter, r *http.Request, v visit, b *appstream.ImageBuilder) {
+	id, wanted := b.ID, r.URL.Query().Get("image")
+	if wanted != "" && !imageName.MatchString(wanted) {
+		g.deny(w, r, http.StatusBadRequest, problem{Code: "name", Message: say("not_image_name")})
+		return
+	}
+	g.tellNews(w, r, "read the image builder", func(ctx context.Context) (finding, error) {
+		b, i, err := g.look(ctx, id, wanted)
+		body := g.describe(&b, i, v.claims.Expires)
+		return finding{body.Version, body, func(c store.Change) bool {
+			return c.ID == b.ID || c.Noun == appstream.NounImage && c.Account == b.Account && c.Region == b.Region && (c.Name == wanted || c.Name == b.Capturing)
+		}}, err
+	})
 }
 
 // look reads the builder, and the image that is being made of it or, if there is none, the wanted one if it was made of it.
@@ -147,26 +175,8 @@ func (g *Gateway) look(ctx context.Context, id, wanted string) (b appstream.Imag
 	return b, image, err
 }
 
-// changed waits for a change that concerns the builder or one of its images; false when the time is over.
-func (g *Gateway) changed(ctx context.Context, changes <-chan store.Change, b *appstream.ImageBuilder, image string) bool {
-	for {
-		select {
-		case c, ok := <-changes:
-			switch {
-			case !ok:
-				return false
-			case c.Lagged, c.ID == b.ID,
-				c.Noun == appstream.NounImage && c.Account == b.Account && c.Region == b.Region && (c.Name == image || c.Name == b.Capturing):
-				return true
-			}
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
 func (g *Gateway) describe(b *appstream.ImageBuilder, i *appstream.Image, expires time.Time) infoBody {
-	body := infoBody{Version: version(b, i), Kind: kindBuilder, Name: b.Name, ARN: b.ARN(), State: b.State, Reason: reason(b), Platform: string(b.View.Platform),
+	body := infoBody{Version: version(b.Version), Kind: kindBuilder, Name: b.Name, ARN: b.ARN(), State: b.State, Reason: reason(b), Platform: string(b.View.Platform),
 		InstanceType: deref(b.View.InstanceType), Agent: deref(b.View.AppstreamAgentVersion), Streams: g.Dialer != nil, Expires: expires}
 	if arn := deref(b.View.ImageArn); arn != "" {
 		body.BaseImage = arn[strings.LastIndexByte(arn, '/')+1:]
@@ -175,6 +185,7 @@ func (g *Gateway) describe(b *appstream.ImageBuilder, i *appstream.Image, expire
 		body.Address = deref(n.EniPrivateIpAddress)
 	}
 	if i != nil {
+		body.Version = version(b.Version, i.Version)
 		body.Image = &imageInfo{Name: i.Name, State: i.State}
 		switch r := i.View.StateChangeReason; {
 		case i.Problem != nil:
