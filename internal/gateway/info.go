@@ -190,7 +190,7 @@ func (g *Gateway) describe(b *appstream.ImageBuilder, i *appstream.Image, expire
 		switch r := i.View.StateChangeReason; {
 		case i.Problem != nil:
 			body.Image.Reason = i.Problem.Message
-		case r != nil:
+		case r != nil && i.State != appstream.ImagePending: // until then it is the step that the page names itself
 			body.Image.Reason = deref(r.Message)
 		}
 	}

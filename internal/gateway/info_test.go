@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/oriel-project/oriel/internal/appstream"
@@ -62,9 +63,16 @@ func TestInfoTellsOfImagesOfTheBuilderOnly(t *testing.T) {
 	broken := image("broken", testID, appstream.ImagePending)
 	broken.Problem = &appstream.Problem{Message: "The disk is full."}
 	w.store.put(broken, nil)
+	captured := image("captured", testID, appstream.ImagePending)
+	captured.View.StateChangeReason = &types.ImageStateChangeReason{Message: new("capturing the disk")}
+	w.store.put(captured, nil)
+	failed := image("failed", testID, appstream.ImageFailed)
+	failed.View.StateChangeReason = &types.ImageStateChangeReason{Message: new("The disk is full.")}
+	w.store.put(failed, nil)
 	for query, want := range map[string]*imageInfo{
 		"?image=mine": {Name: "mine", State: "AVAILABLE"}, "?image=other": nil, "?image=none": nil, "": nil,
-		"?image=broken": {Name: "broken", State: "PENDING", Reason: "The disk is full."},
+		"?image=broken": {Name: "broken", State: "PENDING", Reason: "The disk is full."}, "?image=captured": {Name: "captured", State: "PENDING"},
+		"?image=failed": {Name: "failed", State: "FAILED", Reason: "The disk is full."},
 	} {
 		if diff := cmp.Diff(want, w.info(client, query).Image); diff != "" {
 			t.Errorf("%s: %s", query, diff)

@@ -403,7 +403,7 @@ function kept(until: Date | undefined): string {
   if (!until) return words.keptForAWhile;
   const left = Math.ceil((until.getTime() - Date.now()) / 1000);
   if (left <= 0) return words.sessionEnding;
-  return left < soon ? words.keptFor(clock(left)) : words.keptUntil(when(until));
+  return left < soon ? words.keptFor(duration(left)) : words.keptUntil(when(until));
 }
 
 /** The last word of a session; again: another can begin at once. */

@@ -739,7 +739,7 @@ const tests = {
     await begin(t.page, "DESKTOP", { awaySeconds: 5 });
     await press(t.page, "[data-panel=leaving]");
     await t.page.click("#leave");
-    await says(t.page, "#veil-text", /still open\. The session is kept for you for 0:0[1-5] more/);
+    await says(t.page, "#veil-text", /still open\. The session is kept for you for [1-5] seconds? more/);
     await says(t.page, "#veil-text", /The session is ending/);
     await control("info", { state: "EXPIRED", endCode: "away" });
     await says(t.page, "#veil-text", /away for longer/);

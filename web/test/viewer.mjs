@@ -297,6 +297,7 @@ const tests = {
     await t.page.fill("#image-name", "-no");
     await t.page.click("#image-submit");
     assert.match(await t.page.textContent("#image-name-error"), /Use letters/);
+    assert.equal(await t.page.getByRole("textbox", { name: "Name", exact: true }).count(), 1, "what is wrong with a name is not part of what it is called");
     await t.page.fill("#image-name", "taken");
     await t.page.click("#image-submit");
     await until("the server's word", () => t.page.textContent("#image-name-error").then((v) => /of that name already/.test(v)));
