@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+
 	"github.com/oriel-project/oriel/internal/appstream"
 	"github.com/oriel-project/oriel/internal/language"
 	"github.com/oriel-project/oriel/internal/store"
@@ -102,7 +104,7 @@ func (g *Gateway) openSession(w http.ResponseWriter, r *http.Request, c ticket.C
 		g.refuseAddress(w, r, c, stack.ARN(), source)
 		return
 	}
-	session, existing, err := g.Sessions.OpenSession(ctx, c, language.Locale(r))
+	session, existing, err := g.Sessions.OpenSession(asPerson(ctx, c, source), c, language.Locale(r))
 	if err != nil {
 		g.noSession(w, r, c, err)
 		return
@@ -113,6 +115,12 @@ func (g *Gateway) openSession(w http.ResponseWriter, r *http.Request, c ticket.C
 	c.RecordID, c.Expires = session.ID, session.MaxEnd.Add(afterwards)
 	c.Context, c.Application, c.Attributes = "", "", nil // what they were for is done
 	g.admit(w, r, c, len(session.EmbedDomains) > 0)
+}
+
+// asPerson gives a context in which the audit log names the person of a ticket, or of the cookie that he got for it, and where he is.
+func asPerson(ctx context.Context, c ticket.Claims, source netip.Addr) context.Context {
+	return appstream.WithCaller(ctx, appstream.Caller{Account: c.Account, Region: c.Region, Source: source,
+		Principal: appstream.UserARN(c.Account, c.Region, types.AuthenticationType(c.Authentication()), c.UserID)})
 }
 
 // stack reads the stack of a person's ticket. Errors: store.ErrNotFound.

@@ -37,6 +37,7 @@ type people struct {
 	places    int   // how many sessions can be opened; 0: any number
 	existing  bool
 	opened    []ticket.Claims
+	callers   []string // who opened and ended sessions, and from where
 	locales   []string
 	notes     []string // what was noted of connections
 	noteErr   error
@@ -49,6 +50,7 @@ func (p *people) OpenSession(ctx context.Context, c ticket.Claims, locale string
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.opened, p.locales = append(p.opened, c), append(p.locales, locale)
+	p.called(ctx, "open")
 	if p.err != nil {
 		return s, false, p.err
 	}
@@ -58,6 +60,11 @@ func (p *people) OpenSession(ctx context.Context, c ticket.Claims, locale string
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()
 	return p.store.sessions[testSession], p.existing, nil
+}
+
+func (p *people) called(ctx context.Context, what string) {
+	c := appstream.CallerFrom(ctx)
+	p.callers = append(p.callers, fmt.Sprint(what, " ", c.Principal, " ", c.Source))
 }
 
 func (p *people) note(what, id string) error {
@@ -92,6 +99,7 @@ func (p *people) SessionDisconnected(_ context.Context, id string) error {
 func (p *people) EndSession(ctx context.Context, id string) error {
 	p.mu.Lock()
 	err := p.err
+	p.called(ctx, "end")
 	p.mu.Unlock()
 	if err == nil {
 		p.store.put(ended(p.store, appstream.EndByUser), nil)

@@ -280,7 +280,7 @@ func (g *Gateway) endSession(w http.ResponseWriter, r *http.Request, v visit, s 
 	if !g.ours(w, r) {
 		return
 	}
-	if err := g.Sessions.EndSession(r.Context(), s.ID); err != nil {
+	if err := g.Sessions.EndSession(asPerson(r.Context(), v.claims, v.source), s.ID); err != nil {
 		g.fault(w, r, "end a session", err)
 		return
 	}

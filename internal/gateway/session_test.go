@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/ticket"
 )
 
 func TestStreamingURLOfAFleetGivesASession(t *testing.T) {
@@ -387,6 +388,30 @@ func TestCatalogueOfTheMachine(t *testing.T) {
 	instance.Spec.ImageRef = "oriel/image:cmp-0" // of which nothing is known
 	w.store.put(&instance, nil)
 	see(sessionApplication{"draw", "Draw", "/icons/paint.png"})
+}
+
+// Who opens and ends a session is named to whoever writes the audit log, with his address.
+func TestPeopleAreNamed(t *testing.T) {
+	for who, change := range map[string]func(*ticket.Claims){
+		"custom/grace@example.com":    func(*ticket.Claims) {},
+		"federated/grace@example.com": func(c *ticket.Claims) { c.Federated = true },
+		"grace@example.com":           func(c *ticket.Claims) { c.UserPool = true },
+	} {
+		w := newStudio(t, newMachine(), nil)
+		client, claims := w.browser(), personClaims()
+		change(&claims)
+		w.get(client, w.url(claims))
+		r, err := http.NewRequest("POST", w.on("/stream/"+testSession+"/end"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		w.do(client, r)
+		name := appstream.Key{Account: testAccount, Region: testRegion, Noun: appstream.NounUser, Name: who}.ARN() + " 127.0.0.1"
+		if want := []string{"open " + name, "end " + name}; !slices.Equal(w.people.callers, want) {
+			t.Errorf("it is %q, not %q", w.people.callers, want)
+		}
+	}
 }
 
 func TestSessionIsEndedByItsPerson(t *testing.T) {

@@ -39,16 +39,14 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		case err != nil:
 			return err
 		}
-		auth, person := types.AuthenticationTypeApi, ""
+		auth, person := types.AuthenticationType(c.Authentication()), ""
 		if c.UserPool {
-			auth = userPool
 			if person, err = mayUse(tx, key(who, appstream.NounUser, c.UserID), stack.Name); err != nil {
 				return err
 			}
 		}
 		entitled, all := []string(nil), true
 		if c.Federated {
-			auth = types.AuthenticationTypeSaml
 			if entitled, all, err = entitledTo(tx, &fleet, &stack, c); err != nil {
 				return err
 			}

@@ -75,6 +75,17 @@ type Claims struct {
 	Attributes map[string]string
 }
 
+// Authentication is how the person of a ticket was signed in, in AppStream's words: USERPOOL, SAML or API.
+func (c *Claims) Authentication() string {
+	switch {
+	case c.UserPool:
+		return "USERPOOL"
+	case c.Federated:
+		return "SAML"
+	}
+	return "API"
+}
+
 const (
 	fleetPrefix = "fleet/"
 	stackPrefix = "stack/"
