@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json/v2"
 	"fmt"
@@ -30,8 +31,9 @@ const (
 // logLine is a line of a log as it is printed for people.
 type logLine interface{ text() string }
 
-// show prints the newest lines that an operation gives, the oldest first, and then those that follow. members is where its answer has them.
-func show[T logLine](ctx context.Context, c *logCall, operation, members string, in map[string]any, w io.Writer) error {
+// show prints the newest lines that an operation gives, the oldest first, and then those that follow. members is where its answer has them, resource what they
+// are about, "" for all.
+func show[T logLine](ctx context.Context, c *logCall, operation, members, resource string, in map[string]any, w io.Writer) error {
 	cfg, err := load(c.forClient(c.Endpoint), machines{}, serving{})
 	if err != nil {
 		return err
@@ -72,6 +74,9 @@ func show[T logLine](ctx context.Context, c *logCall, operation, members string,
 			break
 		}
 		in["NextToken"] = next
+	}
+	if len(lines) == 0 && !c.Follow {
+		fmt.Fprintln(os.Stderr, "nothing is noted of", cmp.Or(resource, "any resource"))
 	}
 	for n := len(lines) - 1; n >= 0; n-- {
 		if err := c.print(w, lines[n]); err != nil {
@@ -173,7 +178,7 @@ func (c *eventsCommand) Run(ctx context.Context) error {
 		member = "ResourceArn"
 	}
 	in[member] = optional(c.Resource)
-	return show[event](ctx, &c.logCall, "DescribeEvents", "Events", in, os.Stdout)
+	return show[event](ctx, &c.logCall, "DescribeEvents", "Events", c.Resource, in, os.Stdout)
 }
 
 type auditCommand struct {
@@ -206,5 +211,5 @@ func (c *auditCommand) Run(ctx context.Context) error {
 	if c.Resource != "" && !strings.HasPrefix(c.Resource, "arn:") {
 		return fmt.Errorf("%s is not an ARN; for example arn:aws:appstream:us-east-1:123456789012:image/NAME", c.Resource)
 	}
-	return show[auditLine](ctx, &c.logCall, "DescribeAuditLog", "Lines", map[string]any{"ResourceArn": optional(c.Resource)}, os.Stdout)
+	return show[auditLine](ctx, &c.logCall, "DescribeAuditLog", "Lines", c.Resource, map[string]any{"ResourceArn": optional(c.Resource)}, os.Stdout)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,11 +152,11 @@ func printKeys(w io.Writer, list []accessKey, policies bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tSTATUS\tPRINCIPAL\tORIGIN\tMADE\tUNTIL")
 	for _, k := range list {
-		made := ""
+		made, until := "-", cmp.Or(k.until(), "-") // programs read the table by its columns
 		if k.CreateDate != 0 {
 			made = seconds(k.CreateDate).Format(time.DateOnly)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.AccessKeyID, k.Status, k.Principal, k.Origin, made, k.until())
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.AccessKeyID, k.Status, k.Principal, k.Origin, made, until)
 	}
 	if err := table.Flush(); err != nil || !policies {
 		return err
@@ -173,12 +174,12 @@ func printKeys(w io.Writer, list []accessKey, policies bool) error {
 type addKeyCommand struct {
 	keyCall
 	shown
-	Name      string `help:"Name of the user whose key it is." placeholder:"NAME" xor:"who" required:""`
-	Principal string `help:"Or the ARN of a user or role." placeholder:"ARN" xor:"who" required:""`
+	Name      string `help:"Name of the user whose key it is. This or --principal." placeholder:"NAME" xor:"who" required:""`
+	Principal string `help:"ARN of a user or role, in place of --name." placeholder:"ARN" xor:"who" required:""`
 	Account   string `help:"Of this account (default: the one of the key that asks). Another one only with the server's own key." placeholder:"DIGITS"`
 
-	PolicyFile string `help:"File with the IAM policy that says what the key may do." type:"existingfile" placeholder:"FILE" xor:"what" required:""`
-	AllowAll   bool   `help:"The key may do everything in its account." xor:"what" required:""`
+	PolicyFile string `help:"File with the IAM policy that says what the key may do. This or --allow-all." type:"existingfile" placeholder:"FILE" xor:"what" required:""`
+	AllowAll   bool   `help:"The key may do everything in its account, in place of --policy-file." xor:"what" required:""`
 }
 
 // maxPolicyFile is more than the server takes, in bytes.
