@@ -35,10 +35,7 @@ func (s *Service) CreateAppBlock(ctx context.Context, in *aws.CreateAppBlockInpu
 			state = appstream.AppBlockInactive
 		}
 		b.Enter(state, now, 0)
-		if err := tx.AddEvent(store.Event{At: now, ID: b.ID, Key: b.Key, To: b.State, Why: "CreateAppBlock"}); err != nil {
-			return err
-		}
-		return tx.Insert(&b)
+		return insert(tx, &b, now, "CreateAppBlock")
 	})
 	if err != nil {
 		return nil, err

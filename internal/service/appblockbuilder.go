@@ -30,10 +30,7 @@ func (s *Service) CreateAppBlockBuilder(ctx context.Context, in *aws.CreateAppBl
 		}
 		b.Created = now
 		b.Enter(appstream.AppBlockBuilderStopped, now)
-		if err := tx.AddEvent(store.Event{At: now, ID: b.ID, Key: b.Key, To: b.State, Why: "CreateAppBlockBuilder"}); err != nil {
-			return err
-		}
-		return tx.Insert(&b)
+		return insert(tx, &b, now, "CreateAppBlockBuilder")
 	})
 	if err != nil {
 		return nil, err

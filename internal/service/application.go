@@ -46,10 +46,7 @@ func (s *Service) CreateApplication(ctx context.Context, in *aws.CreateApplicati
 		}
 		a.Created = now
 		a.Enter(appstream.ApplicationAvailable, now, 0)
-		if err := tx.AddEvent(store.Event{At: now, ID: a.ID, Key: a.Key, To: a.State, Why: "CreateApplication"}); err != nil {
-			return err
-		}
-		return tx.Insert(&a)
+		return insert(tx, &a, now, "CreateApplication")
 	})
 	if err != nil {
 		return nil, err

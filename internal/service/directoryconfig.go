@@ -23,10 +23,7 @@ func (s *Service) CreateDirectoryConfig(ctx context.Context, in *aws.CreateDirec
 		}
 		d.Created = now
 		d.Enter(appstream.DirectoryAvailable, now, 0)
-		if err := tx.AddEvent(store.Event{At: now, ID: d.ID, Key: k, To: d.State, Why: "CreateDirectoryConfig"}); err != nil {
-			return err
-		}
-		return tx.Insert(&d)
+		return insert(tx, &d, now, "CreateDirectoryConfig")
 	})
 	if err != nil {
 		return nil, err

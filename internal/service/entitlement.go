@@ -38,10 +38,7 @@ func (s *Service) CreateEntitlement(ctx context.Context, in *aws.CreateEntitleme
 		}
 		e.Created, e.Modified = now, now
 		e.Enter(appstream.EntitlementAvailable, now, 0)
-		if err := tx.AddEvent(store.Event{At: now, ID: e.ID, Key: k, To: e.State, Why: "CreateEntitlement"}); err != nil {
-			return err
-		}
-		return tx.Insert(&e)
+		return insert(tx, &e, now, "CreateEntitlement")
 	})
 	if err != nil {
 		return nil, err

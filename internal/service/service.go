@@ -140,6 +140,15 @@ func addSteps(tx store.Tx, steps []appstream.Step, now time.Time) error {
 	return nil
 }
 
+// insert adds a record, with the event that says so.
+func insert(tx store.Tx, rec appstream.Record, now time.Time, why string) error {
+	head := rec.Head()
+	if err := tx.AddEvent(store.Event{At: now, ID: head.ID, Key: head.Key, To: head.State, Why: why}); err != nil {
+		return err
+	}
+	return tx.Insert(rec)
+}
+
 // remove takes a record away, with the event that says so.
 func remove(tx store.Tx, rec appstream.Record, now time.Time, why string) error {
 	head := rec.Head()

@@ -36,10 +36,7 @@ func (s *Service) CreateStack(ctx context.Context, in *aws.CreateStackInput) (*a
 		}
 		st.Created = now
 		st.Enter(appstream.StackAvailable, now, 0)
-		if err := tx.AddEvent(store.Event{At: now, ID: st.ID, Key: st.Key, To: st.State, Why: "CreateStack"}); err != nil {
-			return err
-		}
-		return tx.Insert(&st)
+		return insert(tx, &st, now, "CreateStack")
 	})
 	if err != nil {
 		return nil, err

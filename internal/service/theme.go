@@ -47,10 +47,7 @@ func (s *Service) CreateThemeForStack(ctx context.Context, in *aws.CreateThemeFo
 		}
 		theme.Created = now
 		theme.Enter(appstream.ThemeEnabled, now, 0)
-		if err := tx.AddEvent(store.Event{At: now, ID: theme.ID, Key: theme.Key, To: theme.State, Why: "CreateThemeForStack"}); err != nil {
-			return err
-		}
-		return tx.Insert(&theme)
+		return insert(tx, &theme, now, "CreateThemeForStack")
 	})
 	if err != nil {
 		return nil, err

@@ -22,10 +22,7 @@ func (s *Service) CreateUsageReportSubscription(ctx context.Context, _ *aws.Crea
 			return err
 		}
 		sub.Begin(now)
-		if err := tx.AddEvent(store.Event{At: now, ID: sub.ID, Key: sub.Key, To: sub.State, Why: "CreateUsageReportSubscription"}); err != nil {
-			return err
-		}
-		return tx.Insert(&sub)
+		return insert(tx, &sub, now, "CreateUsageReportSubscription")
 	})
 	if err != nil {
 		return nil, err
@@ -40,17 +37,10 @@ func (s *Service) DescribeUsageReportSubscriptions(ctx context.Context, in *aws.
 	if err != nil {
 		return nil, err
 	}
-	var list []appstream.UsageReportSubscription
-	err = s.cfg.Store.View(ctx, func(tx store.Tx) error {
-		list, err = store.List[appstream.UsageReportSubscription](tx, store.Query{Noun: appstream.NounUsageReports, Region: c.Region, Accounts: []string{c.Account}, After: p.after, Limit: p.size + 1})
-		return err
-	})
+	list, next, err := records[appstream.UsageReportSubscription](ctx, s, c, p, appstream.NounUsageReports, nil)
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(p, list, func(sub appstream.UsageReportSubscription) store.Position {
-		return store.Position{Name: sub.Name, Account: sub.Account}
-	})
 	out := &aws.DescribeUsageReportSubscriptionsOutput{UsageReportSubscriptions: make([]types.UsageReportSubscription, len(list)), NextToken: next}
 	for n := range list {
 		out.UsageReportSubscriptions[n] = list[n].Describe()

@@ -44,10 +44,7 @@ func (s *Service) CreateUser(ctx context.Context, in *aws.CreateUserInput) (*aws
 		}
 		u = appstream.User{Meta: appstream.Meta{Key: k, ID: newID("user-"), Created: now}, FirstName: value(in.FirstName), LastName: value(in.LastName)}
 		u.EnterUnconfirmed(now)
-		if err := tx.AddEvent(store.Event{At: now, ID: u.ID, Key: k, To: u.State, Why: "CreateUser"}); err != nil {
-			return err
-		}
-		if err := tx.Insert(&u); err != nil || in.MessageAction == types.MessageActionSuppress {
+		if err := insert(tx, &u, now, "CreateUser"); err != nil || in.MessageAction == types.MessageActionSuppress {
 			return err
 		}
 		return s.write(tx, &u, appstream.LetterWelcome, "", "", now)
