@@ -2,6 +2,7 @@ package agent
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,7 +97,13 @@ rm /opt/gone`}); s.State != agentapi.JobSucceeded {
 		}
 		i.user("", "sh", "-c", "DISPLAY=:0 XAUTHORITY=/run/oriel-agent/display/xauthority XDG_RUNTIME_DIR=/run/user/1000 setsid pcmanfm >/dev/null 2>&1 &")
 		eventually(t, func() bool { return strings.Contains(processes(), "pcmanfm") })
-		before, there := processes(), files()
+		before, there := "", ""
+		eventually(t, func() bool { // the file manager is ready when it starts and writes no more
+			earlier, earlierFiles := before, there
+			time.Sleep(500 * time.Millisecond)
+			before, there = processes(), files()
+			return before == earlier && there == earlierFiles
+		})
 		for name, want := range map[string]string{
 			"files": "", "editor": "", "terminal": "", "forks": "", "asks": "",
 			"hello":   "Try: it ended with code 127: cannot open shared object",
@@ -105,15 +112,18 @@ rm /opt/gone`}); s.State != agentapi.JobSucceeded {
 			"gone":    "Try: the file /opt/gone does not exist",
 		} {
 			seconds := 20
+			var other sync.WaitGroup
 			if name == "nothing" {
 				seconds = 4 // in which somebody opens a window
-				time.AfterFunc(time.Second, func() {
+				other.Go(func() {
+					time.Sleep(time.Second)
 					i.try("exec", "-u", "1000", "-e", "DISPLAY=:0", "-e", "XAUTHORITY=/run/oriel-agent/display/xauthority", i.name, "xterm", "-e", "sleep 1")
 				})
 			}
 			began := time.Now()
 			s := job(agentapi.JobStep{Name: "Try", Launch: name, Seconds: seconds})
 			t.Logf("%s: %v", name, time.Since(began))
+			other.Wait()
 			if s.Problem != want || (s.State == agentapi.JobSucceeded) != (want == "") {
 				t.Errorf("%s: %+v", name, s)
 			}

@@ -1,6 +1,7 @@
 package rfb
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -22,18 +25,26 @@ func TestRealDisplay(t *testing.T) {
 		t.Skip("ORIEL_TEST_BROWSER is not set")
 	}
 	dir := t.TempDir()
-	const display = ":88"
 	socket := filepath.Join(dir, "rfb")
-	env := append(os.Environ(), "DISPLAY="+display, "HOME="+dir, "XAUTHORITY=")
-	start := func(name string, args ...string) {
+	env := append(os.Environ(), "HOME="+dir, "XAUTHORITY=")
+	number, says, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer number.Close()
+	start := func(name string, args []string, files ...*os.File) {
 		cmd := exec.CommandContext(t.Context(), name, args...)
-		cmd.Env, cmd.Dir = env, dir
+		var said bytes.Buffer
+		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = env, dir, &said, &said, files
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it leaves nothing behind
+		cmd.WaitDelay = 5 * time.Second
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			cmd.Process.Kill()
-			cmd.Wait()
+			if err := cmd.Wait(); t.Failed() {
+				t.Logf("%s: %v\n%s", name, err, &said)
+			}
 		})
 	}
 	run := func(name string, args ...string) error {
@@ -49,10 +60,16 @@ func TestRealDisplay(t *testing.T) {
 			}
 		}
 	}
-	start("Xvnc", display, "-rfbport", "-1", "-rfbunixpath", socket, "-SecurityTypes", "None", "-geometry", "801x603", "-depth", "24", "-nolisten", "tcp",
-		"-AlwaysShared", "-AcceptSetDesktopSize")
-	await("the display", func() bool { return run("xsetroot", "-solid", "#2b3440") == nil })
-	start("xterm", "-geometry", "100x30", "-e", "sh", "-c", "while :; do ls -l --color=always /usr/bin; done")
+	start("Xvnc", []string{"-displayfd", "3", "-Log", "*:stderr:0", "-rfbport", "-1", "-rfbunixpath", socket, "-SecurityTypes", "None", "-geometry", "801x603", "-depth", "24",
+		"-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize"}, says)
+	says.Close()
+	display, err := bufio.NewReader(number).ReadString('\n') // it takes one that is free, and says which when it is ready
+	if err != nil {
+		t.Fatalf("the display does not come: %v", err)
+	}
+	env = append(env, "DISPLAY=:"+strings.TrimSpace(display))
+	await("the display's root window", func() bool { return run("xsetroot", "-solid", "#2b3440") == nil })
+	start("xterm", []string{"-geometry", "100x30", "-e", "sh", "-c", "while :; do ls -l --color=always /usr/bin; done"})
 
 	pseudo := []int32{pseudoDesktopSize, pseudoLastRect, pseudoQEMUKey, pseudoQEMULED, pseudoExtendedDesktopSize, -309, pseudoFence, pseudoContinuousUpdates,
 		pseudoDesktopName, pseudoExtendedClipboard, -316, pseudoVMwareCursor, pseudoCursor}
@@ -72,6 +89,7 @@ func TestRealDisplay(t *testing.T) {
 			}})
 			over := make(chan error, 1)
 			var raw, filtered bytes.Buffer
+			var passed atomic.Int64 // bytes
 			begun := make(chan bool)
 			go func() {
 				buffer := make([]byte, 64<<10)
@@ -83,6 +101,7 @@ func TestRealDisplay(t *testing.T) {
 						over <- ferr
 						return
 					}
+					passed.Store(int64(filtered.Len()))
 					if !ready && f.format.Load() != 0 {
 						ready = true
 						close(begun)
@@ -105,9 +124,12 @@ func TestRealDisplay(t *testing.T) {
 			tell(join([]byte{updateRequest, 0}, u16(0), u16(0), u16(801), u16(603)))
 			tell(join([]byte{enableContinuous, 1}, u16(0), u16(0), u16(801), u16(603)))
 			tell(join([]byte{pointerEvent, 0}, u16(200), u16(200)))
-			for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			// For a while, and however slow the machine is, until there is something to look at.
+			began := time.Now()
+			await("what "+name+" shows", func() bool {
 				tell(join([]byte{updateRequest, 1}, u16(0), u16(0), u16(801), u16(603)))
-			}
+				return time.Since(began) > 500*time.Millisecond && f.Frames() >= 2 && passed.Load() >= 10_000
+			})
 			cmd := exec.CommandContext(t.Context(), "xclip", "-selection", "clipboard")
 			cmd.Env, cmd.Stdin = env, strings.NewReader("for your eyes only")
 			if err := cmd.Run(); err != nil {

@@ -246,7 +246,9 @@ func listedErrors(t *testing.T) map[string][]appstream.Kind {
 // sdkErrors reads the errors that the SDK has types for from its source: nothing else tells all of them.
 func sdkErrors(t *testing.T) (kinds []appstream.Kind) {
 	t.Helper()
-	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", reflect.TypeFor[types.Stack]().PkgPath()).Output()
+	list := exec.Command("go", "list", "-f", "{{.Dir}}", reflect.TypeFor[types.Stack]().PkgPath())
+	list.Stderr = t.Output()
+	dir, err := list.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
