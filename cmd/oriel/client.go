@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,6 +38,9 @@ func (r *remote) connect(cfg server.Config) (*client, error) {
 	c := &client{endpoint: strings.TrimSuffix(r.Endpoint, "/"), region: cfg.Region[0]}
 	if c.endpoint == "" {
 		c.endpoint = cfg.URL()
+	}
+	if !strings.HasPrefix(c.endpoint, "http://") && !strings.HasPrefix(c.endpoint, "https://") {
+		return nil, fmt.Errorf("the endpoint %s must begin with http:// or https://", c.endpoint)
 	}
 	if c.file = r.Credentials; c.file == "" {
 		// What is set for AWS is meant for a server that is named, and not for this machine's own.
@@ -80,6 +84,9 @@ func explain(err error) error {
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("no server answers: %w; start it with oriel serve, or name its address with --endpoint", err)
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("%w; have this machine trust who has issued the certificate, or name its file in SSL_CERT_FILE", err)
 	}
 	return err
 }

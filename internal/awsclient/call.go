@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/smithy-go"
@@ -74,7 +75,11 @@ func Call(ctx context.Context, endpoint, region string, key keys.Key, target str
 		Message string
 	}
 	if json.Unmarshal(answer, &refusal) != nil || refusal.Type == "" {
-		return fmt.Errorf("%s answered %s; is it an Oriel server?", endpoint, resp.Status)
+		perhaps := ""
+		if strings.HasPrefix(endpoint, "http://") {
+			perhaps = ", perhaps at https://"
+		}
+		return fmt.Errorf("%s answered %s; is it an Oriel server%s?", endpoint, resp.Status, perhaps)
 	}
 	return &RefusalError{smithy.GenericAPIError{Code: refusal.Type, Message: refusal.Message}, endpoint}
 }
