@@ -92,6 +92,9 @@ func (s *Service) SignIn(ctx context.Context, account, region, name, given, know
 		s.triesFrom.Forgive(where) // it was not looked at
 		return in, &SignInRefusal{Why: RefusedForNow, Wait: wait}
 	}
+	if !u.Temporary.IsZero() {
+		given = strings.TrimSpace(given) // who copies it from a mail takes a blank along
+	}
 	ok, err = s.cfg.Passwords.Check(ctx, u.Password, given)
 	if err != nil || ok {
 		s.triesFrom.Forgive(where)
