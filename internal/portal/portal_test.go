@@ -399,6 +399,9 @@ func TestFirstSignIn(t *testing.T) {
 	if strings.Contains(w.Body.String(), `name="old"`) {
 		t.Error("it asks for the temporary password once more")
 	}
+	if cut := regexp.MustCompile(`<input name="(new|again)"[^>]*maxlength`).FindString(w.Body.String()); cut != "" {
+		t.Errorf("a browser cuts a password that is pasted off, and says nothing: %s", cut)
+	}
 	f.want(f.ask(home+"/password", url.Values{"new": {"one horse and more"}, "again": {"another horse"}}, cookie), http.StatusUnprocessableEntity, "not the same")
 	for _, weak := range []weakness.Weakness{weakness.Short, weakness.Long, weakness.Plain, weakness.Known, weakness.Common, weakness.Broken} {
 		f.people.choose = &service.SignInRefusal{Why: service.RefusedWeak, Weak: weak}
