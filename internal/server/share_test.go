@@ -44,13 +44,13 @@ func TestSharedImage(t *testing.T) {
 		t.Errorf("the owner sees %+v", i)
 	}
 	_, err = theirs.CreateImageBuilder(ctx, builder)
-	expect[*types.OperationNotPermittedException](t, err, "but not for image builders")
+	expect[*types.OperationNotPermittedException](t, err, " for image builders. Ask its owner")
 	must(theirs.CreateFleet(ctx, fleet))(t)
 
 	share(false, true)
 	fleet.Name = new("second")
 	_, err = theirs.CreateFleet(ctx, fleet)
-	expect[*types.OperationNotPermittedException](t, err, "but not for fleets")
+	expect[*types.OperationNotPermittedException](t, err, " for fleets. Ask its owner")
 	must(theirs.CreateImageBuilder(ctx, builder))(t)
 	await(t, theirs, "borrowed", types.ImageBuilderStateRunning)
 
@@ -71,8 +71,10 @@ func TestSharedImage(t *testing.T) {
 	if len(seen()) > 0 {
 		t.Error("the borrower sees the image when he may no longer use it")
 	}
+	_, err = theirs.StartFleet(ctx, &sdk.StartFleetInput{Name: new("pool")})
+	expect[*types.OperationNotPermittedException](t, err, "The image lent is not shared with account 210987654321 for fleets.")
 	_, err = mine.DeleteImage(ctx, &sdk.DeleteImageInput{Name: new("lent")})
-	expect[*types.ResourceInUseException](t, err, "in use by a fleet of another account")
+	expect[*types.ResourceInUseException](t, err, "in use by a fleet of another account. That account must give the fleet another image, or delete it.")
 	must(theirs.DeleteFleet(ctx, &sdk.DeleteFleetInput{Name: new("pool")}))(t)
 	must(mine.DeleteImage(ctx, &sdk.DeleteImageInput{Name: new("lent")}))(t)
 	await(t, theirs, "borrowed", types.ImageBuilderStateRunning)

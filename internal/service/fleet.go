@@ -181,7 +181,7 @@ func (s *Service) fleetMayUse(c appstream.Caller, image *appstream.Image, f *app
 	case image.State != appstream.ImageAvailable:
 		return inState(appstream.ResourceNotAvailable, image.Key, image.State, "an AVAILABLE")
 	case image.Account != "" && image.Account != c.Account && !value(image.Permissions[c.Account].AllowFleet):
-		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is shared with account %s, but not for fleets. Ask its owner for the allowFleet permission.", image.Name, c.Account)
+		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is not shared with account %s for fleets. Ask its owner for the allowFleet permission.", image.Name, c.Account)
 	}
 	return fits(image, s.cfg.Sizes[value(f.View.InstanceType)])
 }

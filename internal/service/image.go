@@ -146,11 +146,11 @@ func (s *Service) DeleteImage(ctx context.Context, in *aws.DeleteImageInput) (*a
 		if user, err := fleetFrom(tx, k); err != nil {
 			return err
 		} else if user != nil {
-			who := "the fleet " + user.Name
+			who, end := "the fleet "+user.Name, "Give"
 			if user.Account != k.Account {
-				who = "a fleet of another account"
+				who, end = "a fleet of another account", "That account must give"
 			}
-			return appstream.Errorf(appstream.ResourceInUse, "The image %s is in use by %s. Give the fleet another image, or delete it.", k.Name, who)
+			return appstream.Errorf(appstream.ResourceInUse, "The image %s is in use by %s. %s the fleet another image, or delete it.", k.Name, who, end)
 		}
 		if user, err := copyingFrom(tx, image); err != nil {
 			return err

@@ -121,7 +121,7 @@ func usable(c appstream.Caller, image appstream.Image, size appstream.InstanceTy
 	case image.State != appstream.ImageAvailable:
 		return inState(appstream.ResourceNotAvailable, image.Key, image.State, "an AVAILABLE")
 	case image.Account != "" && image.Account != c.Account && !value(image.Permissions[c.Account].AllowImageBuilder):
-		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is shared with account %s, but not for image builders. Ask its owner for the allowImageBuilder permission.", image.Name, c.Account)
+		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s is not shared with account %s for image builders. Ask its owner for the allowImageBuilder permission.", image.Name, c.Account)
 	case !value(image.View.ImageBuilderSupported):
 		return appstream.Errorf(appstream.OperationNotPermitted, "The image %s does not support image builders. Choose another image.", image.Name)
 	}
