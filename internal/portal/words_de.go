@@ -42,7 +42,7 @@ var german = map[string]string{
 	"no_mail_text":          "Wenden Sie sich an Ihre Administration. Dort bekommen Sie ein vorläufiges Passwort, mit dem Sie ein neues wählen.",
 	"back":                  "Zurück zur Anmeldung",
 	"link_title":            "Dieser Link gilt nicht mehr",
-	"link_text":             "Er wurde schon benutzt, es wurde ein neuerer geschickt, oder seine Zeit ist um. Fordern Sie einen neuen an.",
+	"link_text":             "Er wurde schon benutzt, inzwischen wurde ein anderes Passwort gewählt, oder seine Zeit ist um. Fordern Sie einen neuen an.",
 	"new_link":              "Neuen Link anfordern",
 	"home_title":            "Ihre Anwendungen",
 	"account":               "Ihr Zugang",

@@ -42,7 +42,7 @@ var english = map[string]string{
 	"no_mail_text":          "Ask your administrator. He can give you a temporary password, with which you choose a new one.",
 	"back":                  "Back to the sign-in",
 	"link_title":            "This link is not good any more",
-	"link_text":             "It was used already, a newer one was sent, or its time is over. You can ask for a new one.",
+	"link_text":             "It was used already, another password was chosen since, or its time is over. You can ask for a new one.",
 	"new_link":              "Ask for a new link",
 	"home_title":            "Your applications",
 	"account":               "Your access",
