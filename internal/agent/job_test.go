@@ -173,7 +173,7 @@ func TestJobsOneByOne(t *testing.T) {
 // whose parent has ended, with nothing in its environment. It holds the step's
 // output open, and does not listen to TERM.
 func (w *world) daemon(name string) string {
-	return "setsid sh -c 'setsid env -i sh -c \"trap \\\"\\\" TERM HUP; echo \\$\\$ >" + w.root + "/" + name + ".pid; while :; do sleep 1; done\" & exit 0' & while [ ! -s " + w.root + "/" + name + ".pid ]; do sleep .05; done; "
+	return "setsid sh -c 'setsid env -i sh -c \"trap \\\"\\\" TERM HUP; echo \\$\\$ >" + w.root + "/" + name + ".new; mv " + w.root + "/" + name + ".new " + w.root + "/" + name + ".pid; while :; do sleep 1; done\" & exit 0' & while [ ! -e " + w.root + "/" + name + ".pid ]; do sleep .05; done; "
 }
 
 // lives tells whether a daemon does.
