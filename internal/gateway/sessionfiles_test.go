@@ -275,13 +275,13 @@ func TestSlowUpload(t *testing.T) {
 	w := newStudio(t, m, nil)
 	client := w.seated()
 	hasty := httptest.NewUnstartedServer(w.gate)
-	hasty.Config.ReadTimeout, hasty.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	hasty.Config.ReadTimeout, hasty.Config.WriteTimeout = 500*time.Millisecond, 500*time.Millisecond // in which the head must come, on a busy machine too
 	hasty.Start()
 	defer hasty.Close()
 	in, out := io.Pipe()
 	go func() {
 		for range 6 {
-			time.Sleep(80 * time.Millisecond)
+			time.Sleep(120 * time.Millisecond)
 			out.Write([]byte("x"))
 		}
 	}()
