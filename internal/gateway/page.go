@@ -85,6 +85,7 @@ var (
 	noticePersonExpired = notice{Status: http.StatusForbidden, Code: "expired", Icon: "clock", Tone: "calm", Title: say("link_expired"), Text: []text{say("link_expired_person")}}
 	noticeSlowDown      = notice{Status: http.StatusTooManyRequests, Code: "limit", Icon: "clock", Tone: "calm", Title: say("slow_down"), Text: []text{say("slow_down_text")}}
 	noticeNoCookie      = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: say("no_cookie"), Text: []text{say("no_cookie_text"), say("no_cookie_more")}}
+	noticeSignedOut     = notice{Status: http.StatusUnauthorized, Code: "session", Icon: "key", Tone: "calm", Title: say("signed_out"), Text: []text{say("signed_out_text")}}
 	noticeCookieOver    = notice{Status: http.StatusUnauthorized, Code: "expired", Icon: "clock", Tone: "calm", Title: say("session_ended"), Text: []text{say("cookie_over_text")}}
 	noticeDeleted       = notice{Status: http.StatusGone, Code: "deleted", Icon: "trash", Tone: "calm", Title: say("deleted"), Text: []text{say("deleted_text")}}
 	noticeSessionGone   = notice{Status: http.StatusGone, Code: "ended", Icon: "clock", Tone: "calm", Title: say("session_ended"), Text: []text{say("session_gone_text"), say("ended_more")}}

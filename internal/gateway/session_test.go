@@ -302,6 +302,10 @@ func TestPagesOfSessionsThatAreOver(t *testing.T) {
 		}
 		w.seat(nil)
 	}
+	w.seat(func(s *appstream.Session) { s.AuthType = types.AuthenticationTypeUserpool })
+	if status, _, body := w.get(w.browser(), "/stream/"+testSession); status != http.StatusUnauthorized || !strings.Contains(body, portal) || strings.Contains(body, "streaming link") || strings.Contains(body, "design studio") {
+		t.Errorf("without a cookie, the session of a user was answered with %d:\n%s", status, body)
+	}
 	simulated := newStudio(t, nil, nil)
 	if _, _, body := simulated.get(simulated.seated(), "/stream/"+testSession); !strings.Contains(body, "without a screen") {
 		t.Errorf("without machines the page is:\n%s", body)

@@ -63,11 +63,11 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 			err = ticket.ErrInvalid // from when there were sessions
 		}
 		if err != nil {
-			g.allowNoticeFrames(r.Context(), w, id)
+			session := g.withoutCookie(r.Context(), w, id)
 			switch {
 			case !errors.Is(err, ticket.ErrExpired):
 				g.Hooks.Refused("invalid")
-				g.refuse(w, r, noticeNoCookie)
+				g.refuse(w, r, noCookie(session))
 			case v.claims.Type == ticket.TypeEndUser:
 				g.Hooks.Refused("expired")
 				g.refuse(w, r, g.themed(r.Context(), noticeGone(v.claims), v.claims))
@@ -96,13 +96,25 @@ func (g *Gateway) visiting(h func(http.ResponseWriter, *http.Request, visit)) ht
 	}
 }
 
-// allowNoticeFrames lets the page that turns a browser away be shown in the frame in which the session of an ID would be shown.
-// Which hosts those are is all that a browser without a cookie learns of a session.
-func (g *Gateway) allowNoticeFrames(ctx context.Context, w http.ResponseWriter, id string) {
+// withoutCookie reads the session of an ID, if there is one, and lets the page that turns a browser away be shown in the frame in which the session would be
+// shown. Which hosts those are, and of which portal it is, is all that a browser without a cookie learns of a session.
+func (g *Gateway) withoutCookie(ctx context.Context, w http.ResponseWriter, id string) *appstream.Session {
 	var session appstream.Session
-	if err := g.Store.View(ctx, func(tx store.Tx) error { return tx.Find(id, &session) }); err == nil && session.Noun == appstream.NounSession {
-		allowFrames(w, session.EmbedDomains)
+	if err := g.Store.View(ctx, func(tx store.Tx) error { return tx.Find(id, &session) }); err != nil || session.Noun != appstream.NounSession {
+		return nil
 	}
+	allowFrames(w, session.EmbedDomains)
+	return &session
+}
+
+// noCookie gives the page for a browser without a cookie. Whose session was begun at the portal has no streaming link, and has signed out perhaps.
+func noCookie(session *appstream.Session) notice {
+	if session == nil || session.AuthType != types.AuthenticationTypeUserpool {
+		return noticeNoCookie
+	}
+	n := noticeSignedOut
+	n.Links = portalLink(ticket.Claims{Account: session.Account, Region: session.Region, UserPool: true})
+	return n
 }
 
 // onBuilder lets h have visits of image builders only.

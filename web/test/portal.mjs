@@ -186,7 +186,10 @@ await john.goto(named);
 await john.getByRole("button", { name: "Sign out" }).click();
 await title(john, "Sign in");
 await john.goto(his);
-await title(john, "Open your streaming link");
+await title(john, "You are not signed in here");
+problems.push(...(await barriers(john, "left")));
+await john.getByRole("link", { name: "Back to your applications" }).click();
+await title(john, "Sign in");
 
 // A theme is the page's while it is about one stack; then it is that stack's. The other one is closed.
 await control("theme");

@@ -14,6 +14,8 @@ var german = map[string]string{
 	"no_cookie":               "Öffnen Sie Ihren Streaming-Link",
 	"no_cookie_text":          "Dieser Browser hat hier noch keinen Zutritt. Öffnen Sie den Streaming-Link, den Sie bekommen haben, oder bitten Sie um einen neuen.",
 	"no_cookie_more":          "Wenn Sie das gerade getan haben, erlauben Sie Cookies für diese Website, und öffnen Sie den Link noch einmal.",
+	"signed_out":              "Sie sind hier nicht angemeldet",
+	"signed_out_text":         "Melden Sie sich an. Wenn Sie noch eine Sitzung haben, finden Sie sie bei Ihren Anwendungen.",
 	"session_ended":           "Ihre Sitzung ist beendet",
 	"cookie_over_text":        "Eine Sitzung dauert zwölf Stunden. Der Image Builder und Ihre Arbeit darauf sind noch da: Öffnen Sie einen neuen Streaming-Link, um weiterzuarbeiten.",
 	"deleted":                 "Dieser Builder wurde gelöscht",

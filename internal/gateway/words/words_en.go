@@ -14,6 +14,8 @@ var english = map[string]string{
 	"no_cookie":               "Open your streaming link",
 	"no_cookie_text":          "This browser has not been let in here. Open the streaming link that you were given, or ask for a new one.",
 	"no_cookie_more":          "If you just did, allow cookies for this site and open the link again.",
+	"signed_out":              "You are not signed in here",
+	"signed_out_text":         "Sign in. If you still have a session, you find it with your applications.",
 	"session_ended":           "Your session has ended",
 	"cookie_over_text":        "A session lasts twelve hours. The image builder and your work on it are still there: open a new streaming link to go on.",
 	"deleted":                 "This builder was deleted",
