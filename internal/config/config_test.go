@@ -161,6 +161,7 @@ func TestRefusals(t *testing.T) {
 		{"format", "log_format = 'xml'", "log_format: "},
 		{"quota", "[quotas]\nimages = -1", "quotas.images: -1"},
 		{"time without a unit", "sim_delay = 5", "oriel.toml:1: sim_delay: 5 has no unit; write \"5s\" for seconds"},
+		{"address for a network", "trusted_proxies = [\"10.1.2.3\"]", "oriel.toml:1:20: \"10.1.2.3\" is not a network; write it like \"10.1.2.0/24\", or \"10.1.2.3/32\" for one address"},
 		{"time of none", "[rates]\nburst = 0", "oriel.toml:2: rates.burst: 0 has no unit; write \"0s\" for seconds"},
 		{"retention", "[retention]\naudit = \"5s\"", "retention.audit: 5s is less than an hour"},
 		{"quota of instances", "[quotas]\nfleet_instances = 1000001", "quotas.fleet_instances: 1000001"},

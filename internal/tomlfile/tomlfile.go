@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 )
+
+// network is what net/netip says of a text that is no netip.Prefix.
+var network = regexp.MustCompile(`^netip\.ParsePrefix\((".*")\): .*`)
 
 // Decode reads text into what v points to, a struct. file is for messages. A wrong key is answered with the one that was probably meant.
 func Decode(text []byte, file string, v any) error {
@@ -31,7 +35,8 @@ func Decode(text []byte, file string, v any) error {
 		if text := mismatch(reflect.TypeOf(v).Elem(), e); text != "" {
 			return fmt.Errorf("%s:%d: %s", file, row, text)
 		}
-		return fmt.Errorf("%s:%d:%d: %s", file, row, column, strings.TrimPrefix(e.Error(), "toml: "))
+		text := network.ReplaceAllString(strings.TrimPrefix(e.Error(), "toml: "), `$1 is not a network; write it like "10.1.2.0/24", or "10.1.2.3/32" for one address`)
+		return fmt.Errorf("%s:%d:%d: %s", file, row, column, text)
 	}
 	if number, ok := errors.AsType[unitless](err); ok {
 		if name, line := number.find(text, reflect.TypeOf(v).Elem()); line > 0 {
