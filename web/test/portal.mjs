@@ -5,6 +5,7 @@ import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { barriers, reach } from "./access.mjs";
+import { views } from "./views.mjs";
 
 const portal = `${process.env.ORIEL_SERVER}/portal`;
 const control = (what) => fetch(`${process.env.ORIEL_CONTROL}/${what}`, { method: "POST" });
@@ -37,8 +38,17 @@ const look = async (page, name) => {
   problems.push(...(await barriers(page, name)));
   assert.equal(await page.locator("h1").count(), 1);
 };
-const title = (page, want) => page.getByRole("heading", { level: 1, name: want, exact: true }).waitFor();
-const says = async (page, pattern) => assert.match(await page.textContent("body"), pattern);
+const title = (page, want) =>
+  page.getByRole("heading", { level: 1, name: want, exact: true }).waitFor().catch(async (error) => assert.fail(`${error.message}\n${await views(browser)}`));
+/** Waits until the page has given the focus to its first field, and types. */
+const type = async (page, text) => {
+  await page.waitForFunction(() => document.activeElement?.matches("input"));
+  await page.keyboard.type(text);
+};
+const says = async (page, pattern) => {
+  await page.waitForLoadState(); // the heading comes before the rest
+  assert.match(await page.textContent("body"), pattern);
+};
 
 /** Waits for the mail with a subject, and gives its text. */
 async function mail(subject) {
@@ -70,25 +80,25 @@ assert.ok(welcome.includes(portal));
 await page.goto(portal);
 await title(page, "Sign in");
 await look(page, "sign-in");
-await page.keyboard.type(jane); // the field has the focus
+await type(page, jane); // the field has the focus
 await page.keyboard.press("Tab");
 await page.keyboard.type("not this one");
 await page.keyboard.press("Enter");
 await page.getByRole("alert").filter({ hasText: "is not right" }).waitFor();
 await look(page, "wrong-password");
-await page.keyboard.type(temporary); // and now that of the password
+await type(page, temporary); // and now that of the password
 await page.keyboard.press("Enter");
 await title(page, "Choose a password");
 await look(page, "first-password");
 await page.goto(portal); // there is no way around it
 await title(page, "Choose a password");
-await page.keyboard.type(jane);
+await type(page, jane);
 await page.keyboard.press("Tab");
 await page.keyboard.type(jane);
 await page.keyboard.press("Enter");
 await page.getByRole("alert").filter({ hasText: "easy to guess" }).waitFor();
 await look(page, "weak-password");
-await page.keyboard.type(first);
+await type(page, first);
 await page.keyboard.press("Tab");
 await page.keyboard.type(first);
 await page.keyboard.press("Enter");
@@ -151,7 +161,7 @@ await look(page, "forgotten");
 await reach(page, "Back to the sign-in");
 await page.keyboard.press("Enter");
 await title(page, "Sign in");
-await page.keyboard.type(jane);
+await type(page, jane);
 await reach(page, "Password");
 await page.keyboard.type(first);
 await reach(page, "Sign in");
@@ -230,14 +240,14 @@ await title(page, "Anmelden");
 await page.goto(portal);
 await page.getByRole("link", { name: "Passwort vergessen?" }).click();
 await title(page, "Passwort vergessen?");
-await page.keyboard.type(jane);
+await type(page, jane);
 await page.keyboard.press("Enter");
 await title(page, "Sehen Sie in Ihre E-Mails");
 await look(page, "sent");
 const link = /http:\S+\/reset\?code=[\w.-]+/.exec(await mail("=?UTF-8?q?Neues_Passwort_w=C3=A4hlen?="))[0];
 await page.goto(link);
 await title(page, "Passwort wählen");
-await page.keyboard.type(second);
+await type(page, second);
 await page.keyboard.press("Tab");
 await page.keyboard.type(second);
 await page.keyboard.press("Enter");

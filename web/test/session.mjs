@@ -1334,7 +1334,7 @@ if (!process.env.ORIEL_SCREENSHOTS) {
 }
 {
   const began = Date.now();
-  await screens(only);
+  await screens(only).catch(async (error) => problems.push(`${error.stack}\n${await views(browser)}`));
   for (const problem of problems) console.log(`FAIL  ${problem}`);
   failed += problems.length;
   console.log(`${problems.length ? "FAIL" : "ok   "} every screen (${Date.now() - began} ms)`);
