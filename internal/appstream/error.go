@@ -62,7 +62,7 @@ type Why string
 const (
 	WhyGone      Why = "gone"      // the fleet of the link is not there any more
 	WhyMoved     Why = "moved"     // the stack has another fleet, or is not there any more
-	WhyElsewhere Why = "elsewhere" // he has a session by a link of another stack, which About names
+	WhyElsewhere Why = "elsewhere" // he has a session by another stack, whose title About is
 	WhyStopped   Why = "stopped"   // the fleet, which About names, does not run
 	WhyForbidden Why = "forbidden" // he is entitled to none of the applications
 	WhyWithdrawn Why = "withdrawn" // the user does not have the stack any more, or is disabled

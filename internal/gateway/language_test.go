@@ -140,7 +140,7 @@ func TestChosenLanguage(t *testing.T) {
 }
 
 func TestWhyNoSession(t *testing.T) {
-	for why, want := range map[appstream.Why]string{appstream.WhyGone: "gibt es nicht mehr", appstream.WhyMoved: "nicht mehr zu diesen", appstream.WhyElsewhere: "Stack Other", appstream.WhyStopped: "Die Maschinen von Other",
+	for why, want := range map[appstream.Why]string{appstream.WhyGone: "gibt es nicht mehr", appstream.WhyMoved: "nicht mehr zu diesen", appstream.WhyElsewhere: "den Anwendungen von Other", appstream.WhyStopped: "Die Maschinen von Other",
 		appstream.WhyForbidden: "nicht zugeteilt", appstream.WhyWithdrawn: "nicht mehr zugeteilt", "": "auf Englisch: In English."} {
 		w := newStudio(t, newMachine(), nil)
 		w.people.err = appstream.ErrorFor(appstream.OperationNotPermitted, why, "Other", "In English.")

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -57,7 +58,7 @@ func (s *Service) OpenSession(ctx context.Context, c ticket.Claims, locale strin
 		}
 		switch {
 		case len(have) > 0 && have[0].StackID != stack.ID:
-			return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyElsewhere, have[0].Stack, "You have a session already, by another link (stack "+have[0].Stack+"). End it first, and open this link again.")
+			return appstream.ErrorFor(appstream.OperationNotPermitted, appstream.WhyElsewhere, cmp.Or(have[0].Title, have[0].Stack), "You have a session already, by another link (stack "+have[0].Stack+"). End it first, and open this link again.")
 		case len(have) > 0:
 			session, existing = have[0], true
 			if session.Filtered == !all && slices.Equal(session.Entitled, entitled) {

@@ -345,7 +345,7 @@ type Offer struct {
 	Description  string
 	Desktop      bool // the fleet shows a desktop
 	Open         bool // the fleet runs
-	Session      bool // the user has a session there
+	Session      bool // the user has a session there, by this stack
 	Applications []OfferedApplication
 }
 
@@ -399,7 +399,7 @@ func (s *Service) offer(tx store.Tx, u *appstream.User, stack *appstream.Stack, 
 	if err != nil {
 		return o, err
 	}
-	o.Session = len(have) > 0
+	o.Session = slices.ContainsFunc(have, func(s appstream.Session) bool { return s.StackID == stack.ID })
 	catalogue, err := fleetCatalogue(tx, f)
 	if err != nil {
 		return o, ignoreKind(err, appstream.ResourceNotFound)

@@ -592,13 +592,22 @@ func TestSessionsOfUsers(t *testing.T) {
 	if len(offers) != 1 || !offers[0].Open || !offers[0].Session || offers[0].Stack != "desk" || offers[0].FleetID != claims.RecordID {
 		t.Errorf("offers: %+v", offers)
 	}
+	f.stack("other") // of the same fleet
+	f.associate("pool", "other")
+	f.assign(jane, "other")
+	offers, err = f.Offers(t.Context(), f.readUser(jane))
+	f.must(err)
+	if len(offers) != 2 || !offers[0].Session || offers[1].Stack != "other" || offers[1].Session {
+		t.Errorf("a session is offered by a stack that does not lead to it: %+v", offers)
+	}
 	_, err = f.DisableUser(as(me), &api.DisableUserInput{UserName: new(jane), AuthenticationType: pool})
 	f.must(err)
 	_, _, err = f.OpenSession(t.Context(), claims, "")
 	refused(t, err, appstream.OperationNotPermitted, "not yours")
 	_, err = f.EnableUser(as(me), &api.EnableUserInput{UserName: new(jane), AuthenticationType: pool})
 	f.must(err)
-	_, err = f.BatchDisassociateUserStack(as(me), &api.BatchDisassociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{{AuthenticationType: pool, UserName: new(jane), StackName: new("desk")}}})
+	_, err = f.BatchDisassociateUserStack(as(me), &api.BatchDisassociateUserStackInput{UserStackAssociations: []types.UserStackAssociation{
+		{AuthenticationType: pool, UserName: new(jane), StackName: new("desk")}, {AuthenticationType: pool, UserName: new(jane), StackName: new("other")}}})
 	f.must(err)
 	_, _, err = f.OpenSession(t.Context(), claims, "")
 	refused(t, err, appstream.OperationNotPermitted, "not yours")

@@ -73,7 +73,7 @@ var german = map[string]string{
 	"no_session":           "Ihre Sitzung kann nicht geöffnet werden",
 	"no_session_gone":      "Wohin dieser Link führt, das gibt es nicht mehr. Bitten Sie um einen neuen Link.",
 	"no_session_moved":     "Dieser Link führt nicht mehr zu diesen Anwendungen. Bitten Sie um einen neuen Link.",
-	"no_session_elsewhere": "Sie haben schon eine Sitzung, über einen anderen Link (Stack %s). Beenden Sie sie zuerst, und öffnen Sie diesen Link dann noch einmal.",
+	"no_session_elsewhere": "Sie haben schon eine Sitzung, mit den Anwendungen von %s. Beenden Sie sie zuerst, und versuchen Sie es dann noch einmal.",
 	"no_session_stopped":   "Die Maschinen von %s laufen zurzeit nicht. Versuchen Sie es später noch einmal, oder fragen Sie Ihre Administration.",
 	"no_session_forbidden": "Diese Anwendungen sind Ihnen nicht zugeteilt. Wenden Sie sich an Ihre Administration.",
 	"no_session_withdrawn": "Diese Anwendungen sind Ihnen nicht mehr zugeteilt. Wenden Sie sich an Ihre Administration.",

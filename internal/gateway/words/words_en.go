@@ -73,7 +73,7 @@ var english = map[string]string{
 	"no_session":           "Your session cannot be opened",
 	"no_session_gone":      "What this link leads to is no longer there. Ask for a new link.",
 	"no_session_moved":     "This link no longer leads to these applications. Ask for a new link.",
-	"no_session_elsewhere": "You have a session already, by another link (stack %s). End it first, and open this link again.",
+	"no_session_elsewhere": "You have a session already, with the applications of %s. End it first, and try again.",
 	"no_session_stopped":   "The machines of %s are not running just now. Try again later, or ask your administrator.",
 	"no_session_forbidden": "These applications are not yours to use. Ask your administrator.",
 	"no_session_withdrawn": "These applications are not yours to use any more. Ask your administrator.",
