@@ -33,7 +33,7 @@ func (s *Server) routes(wire http.Handler) http.Handler {
 	if s.cfg.Metrics == "" {
 		mux.Handle("GET /metrics", s.metrics.Handler())
 	}
-	mux.HandleFunc("GET /{$}", s.landing)
+	mux.HandleFunc("/", s.landing)
 	return mux
 }
 
@@ -51,8 +51,12 @@ var landingText string
 
 var landingPage = template.Must(template.New("landing").Parse(landingText))
 
-// landing says what this is, to someone who opens the address in a browser.
+// landing says what this is, to someone who opens the address in a browser, and that there is no such page at every other path.
 func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.NotFound(w, r)
+		return
+	}
 	url := s.cfg.PublicURL
 	if url == "" {
 		url = "http://" + r.Host
@@ -66,7 +70,14 @@ func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
-	err := landingPage.Execute(w, struct{ URL, Region, Version string }{strings.TrimSuffix(url, "/"), s.cfg.Region[0], s.cfg.Version})
+	missing := r.URL.Path != "/"
+	if missing {
+		w.WriteHeader(http.StatusNotFound)
+	}
+	err := landingPage.Execute(w, struct {
+		Missing              bool
+		URL, Region, Version string
+	}{missing, strings.TrimSuffix(url, "/"), s.cfg.Region[0], s.cfg.Version})
 	if err != nil {
 		s.log.Debug("landing page", "err", err) // the browser has gone
 	}

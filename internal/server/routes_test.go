@@ -51,8 +51,8 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %d\n%.500s", path, status, text)
 		}
 	}
-	if status, _, _ := get(t, s.URL()+"/nothing"); status != http.StatusNotFound {
-		t.Errorf("an unknown page answers %d", status)
+	if status, _, text := get(t, s.URL()+"/nothing"); status != http.StatusNotFound || !strings.Contains(text, "no such page") || !strings.Contains(text, "/portal") {
+		t.Errorf("an unknown page answers %d and does not lead on:\n%.500s", status, text)
 	}
 	_, header, text := get(t, s.URL()+"/")
 	for _, secret := range []string{s.root.ID, s.root.Secret, cfg.Data} {
