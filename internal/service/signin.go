@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -341,7 +342,8 @@ func (s *Service) ResetPassword(ctx context.Context, link, chosen string, source
 type Offer struct {
 	Stack, Fleet string
 	FleetID      string // of its record
-	Title        string
+	FleetTitle   string
+	Title        string // the stack's; of a stack with several fleets, the fleet's too
 	Description  string
 	Desktop      bool // the fleet shows a desktop
 	Open         bool // the fleet runs
@@ -374,6 +376,7 @@ func (s *Service) Offers(ctx context.Context, u appstream.User) (list []Offer, e
 			} else if err != nil {
 				return err
 			}
+			var offers []Offer
 			for n := range fleets {
 				f := &fleets[n]
 				if !slices.Contains(f.Stacks, stack.Name) {
@@ -382,6 +385,12 @@ func (s *Service) Offers(ctx context.Context, u appstream.User) (list []Offer, e
 				o, err := s.offer(tx, &u, &stack, f)
 				if err != nil {
 					return err
+				}
+				offers = append(offers, o)
+			}
+			for _, o := range offers {
+				if o.Title = titleOf(&stack); len(offers) > 1 { // or they would be called the same
+					o.Title += " – " + o.FleetTitle
 				}
 				list = append(list, o)
 			}
@@ -393,7 +402,7 @@ func (s *Service) Offers(ctx context.Context, u appstream.User) (list []Offer, e
 }
 
 func (s *Service) offer(tx store.Tx, u *appstream.User, stack *appstream.Stack, f *appstream.Fleet) (o Offer, err error) {
-	o = Offer{Stack: stack.Name, Fleet: f.Name, FleetID: f.ID, Title: titleOf(stack), Description: value(stack.View.Description), Desktop: f.View.StreamView == "DESKTOP",
+	o = Offer{Stack: stack.Name, Fleet: f.Name, FleetID: f.ID, FleetTitle: cmp.Or(value(f.View.DisplayName), f.Name), Description: value(stack.View.Description), Desktop: f.View.StreamView == "DESKTOP",
 		Open: f.State == appstream.FleetRunning}
 	have, err := sessionsOf(tx, f, u.Name, u.ID, userPool)
 	if err != nil {

@@ -600,6 +600,17 @@ func TestSessionsOfUsers(t *testing.T) {
 	if len(offers) != 2 || !offers[0].Session || offers[1].Stack != "other" || offers[1].Session {
 		t.Errorf("a session is offered by a stack that does not lead to it: %+v", offers)
 	}
+	f.fleet("fast", appstream.FleetStopped, func(in *api.CreateFleetInput) { in.DisplayName = new("Fast machines") })
+	f.associate("fast", "desk") // which has two now
+	offers, err = f.Offers(t.Context(), f.readUser(jane))
+	f.must(err)
+	var titles []string
+	for _, o := range offers {
+		titles = append(titles, o.Title)
+	}
+	if got := strings.Join(titles, ", "); got != "desk – Fast machines, desk – pool, other" {
+		t.Errorf("what the fleets of a stack offer is called %s", got)
+	}
 	_, err = f.DisableUser(as(me), &api.DisableUserInput{UserName: new(jane), AuthenticationType: pool})
 	f.must(err)
 	_, _, err = f.OpenSession(t.Context(), claims, "")
