@@ -369,7 +369,7 @@ func (p *Portal) signIn(w http.ResponseWriter, at place) {
 		p.fault(w, at, "sign a user in", err)
 		return
 	}
-	if !p.leave(w, at, old) { // whoever was here before
+	if !p.leave(w, at, old, in.User.ID) { // whoever was here before
 		return
 	}
 	p.setCookie(w, at.Request, visitCookie, in.Cookie)
@@ -396,7 +396,7 @@ func refusalStatus(w http.ResponseWriter, r *service.SignInRefusal) int {
 }
 
 func (p *Portal) signOut(w http.ResponseWriter, at place) {
-	if !p.leave(w, at, p.cookie(at.Request, visitCookie)) {
+	if !p.leave(w, at, p.cookie(at.Request, visitCookie), "") {
 		return
 	}
 	p.setCookie(w, at.Request, visitCookie, "")
@@ -404,13 +404,17 @@ func (p *Portal) signOut(w http.ResponseWriter, at place) {
 	p.goHome(w, at)
 }
 
-// leave signs whoever has a cookie out, and takes the cookies of his sessions away: whoever has the browser next is not to find them by its history. It answers a fault,
-// and tells whether there was none.
-func (p *Portal) leave(w http.ResponseWriter, at place, cookie string) bool {
+// leave signs whoever has a cookie out, and takes the cookies of his sessions away: whoever has the browser next is not to find them by its history. next is the ID of
+// the user who has it next, "" for nobody; who signs in once more keeps his sessions. It answers a fault, and tells whether there was none.
+func (p *Portal) leave(w http.ResponseWriter, at place, cookie, next string) bool {
+	was, _ := p.People.Visitor(at.Context(), cookie) // nobody whose sessions are kept, if that cannot be told
 	sessions, err := p.People.SignOut(at.Context(), cookie)
 	if err != nil {
 		p.fault(w, at, "sign a user out", err)
 		return false
+	}
+	if next != "" && was.User.ID == next {
+		return true
 	}
 	for _, id := range sessions {
 		c := ticket.Cookie(id, p.TrustedProxies.Secure(at.Request))

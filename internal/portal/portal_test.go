@@ -49,7 +49,7 @@ type people struct {
 }
 
 func user(name string) appstream.User {
-	return appstream.User{Meta: appstream.Meta{Key: appstream.Key{Account: "123456789012", Region: "us-west-2", Noun: appstream.NounUser, Name: name}, ID: "user-1"}, FirstName: "<Jane>"}
+	return appstream.User{Meta: appstream.Meta{Key: appstream.Key{Account: "123456789012", Region: "us-west-2", Noun: appstream.NounUser, Name: name}, ID: "user-" + name}, FirstName: "<Jane>"}
 }
 
 func (p *people) SignIn(_ context.Context, _, _, name, given, known string, _ netip.Addr) (service.SignedIn, error) {
@@ -297,6 +297,10 @@ func TestSessionsAreLeft(t *testing.T) {
 	}
 	if got := taken(f.ask(home+"/sign-in", form, "")); len(got) > 0 {
 		t.Errorf("signing in takes away %q", got)
+	}
+	form.Set("email", jane) // who is there already: in another tab, say
+	if got := taken(f.ask(home+"/sign-in", form, f.in(false))); len(got) > 0 {
+		t.Errorf("one's signing in again takes away %q", got)
 	}
 	cookie := f.in(false)
 	got := taken(f.ask(home+"/sign-out", url.Values{}, "", func(r *http.Request) {
