@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log"
 	"net/http"
@@ -23,6 +25,12 @@ func TestWrongAddress(t *testing.T) {
 		c := (&client{endpoint: endpoint, region: "us-east-1"}).with(keys.Key{ID: "a", Secret: "b"})
 		if err := c.call(t.Context(), "Oriel.DescribeEvents", map[string]any{}, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q in it", err, want)
+		}
+	}
+	// Trust does not help where the certificate is of another name, or over.
+	for _, err := range []error{x509.HostnameError{Certificate: s.Certificate(), Host: "oriel.example"}, x509.CertificateInvalidError{Cert: s.Certificate(), Reason: x509.Expired}} {
+		if got := explain(&tls.CertificateVerificationError{Err: err}); strings.Contains(got.Error(), "SSL_CERT_FILE") {
+			t.Errorf("%v", got)
 		}
 	}
 }
