@@ -785,7 +785,7 @@ const tests = {
       await control("close?code=4011");
       await says(t.page, "#veil-title", title);
       assert.equal(await t.page.getAttribute("#veil-actions >> text=Give feedback", "href"), "https://example.com/feedback");
-      assert.equal(/Open your streaming link/.test(await text(t.page, "#veil-text")), ["away", "duration", "instance", "start"].includes(endCode), endCode);
+      assert.equal(/Open your streaming link to begin a new session/.test(await text(t.page, "#veil-text")), ["away", "duration", "instance", "start"].includes(endCode), endCode);
     }
     await begin(t.page, "DESKTOP", { redirectURL: `${process.env.ORIEL_SERVER}/after` });
     await control("info", { state: "EXPIRED", endCode: "user" });

@@ -124,7 +124,7 @@ const words: Words = {
   keptUntil: (time) => `Die Sitzung bleibt bis ${time} für Sie erhalten.`,
   note: "In der Sitzung ist etwas fehlgeschlagen. Sagen Sie Ihrer Administration:",
   dismiss: "Ausblenden",
-  another: "Öffnen Sie Ihren Streaming-Link, um eine neue zu beginnen.",
+  another: "Öffnen Sie Ihren Streaming-Link, um eine neue Sitzung zu beginnen.",
   farewell: {
     user: { title: "Ihre Sitzung ist beendet", text: "Ihre Programme wurden geschlossen, und nichts von Ihnen ist auf der Maschine zurückgeblieben." },
     admin: { title: "Ihre Sitzung wurde beendet", text: "Die Administration hat sie beendet. Fragen Sie dort nach, bevor Sie eine neue beginnen." },

@@ -134,7 +134,7 @@ export const words = {
   /** Before what went wrong beside, in the machine's words, which are English. */
   note: "Not everything has worked in the session. Tell your administrator:",
   dismiss: "Dismiss",
-  another: "Open your streaming link to begin a new one.",
+  another: "Open your streaming link to begin a new session.",
   farewell: {
     user: { title: "Your session has ended", text: "Your programs were closed, and nothing of yours is left on the machine." },
     admin: { title: "Your session was ended", text: "An administrator ended it. Ask them before you begin another." },
