@@ -53,9 +53,16 @@ export async function barriers(page, where) {
 async function underTheMouse(device, run) {
   await device.send("DOM.enable");
   await device.send("CSS.enable");
-  const { root } = await device.send("DOM.getDocument", { depth: 0 });
-  const { nodeIds } = await device.send("DOM.querySelectorAll", { nodeId: root.nodeId, selector: "a, button, label, summary, .row" });
-  await Promise.all(nodeIds.map((nodeId) => device.send("CSS.forcePseudoState", { nodeId, forcedPseudoClasses: ["hover"] })));
+  const find = async () => {
+    const { root } = await device.send("DOM.getDocument", { depth: 0 });
+    return device.send("DOM.querySelectorAll", { nodeId: root.nodeId, selector: "a, button, label, summary, .row" });
+  };
+  const { nodeIds } = await find().catch(find); // the page goes on meanwhile: what it replaces is not known any more
+  const point = (nodeId) =>
+    device.send("CSS.forcePseudoState", { nodeId, forcedPseudoClasses: ["hover"] }).catch((error) => {
+      if (!/Could not find node/.test(error.message)) throw error;
+    });
+  await Promise.all(nodeIds.map(point));
   await run();
   await device.send("CSS.disable"); // lets them be as they are
   await device.send("DOM.disable");
