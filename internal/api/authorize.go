@@ -22,7 +22,7 @@ func (x *exchange) authorize(h *handler) error {
 		return nil
 	}
 	r := x.policyRequest(h)
-	r.Action = s.IAM + ":" + x.op.name
+	r.Action = s.action(x.op.name)
 	resources := x.resources
 	if len(resources) == 0 {
 		resources = []string{"*"}

@@ -169,14 +169,9 @@ func (h *handler) add(s *Service) error {
 	if err != nil {
 		return err
 	}
-	found := false
-	for i := range v.NumMethod() {
-		m := v.Type().Method(i)
-		if !isOperation(m) {
-			continue
-		}
-		found = true
-		op := &operation{service: s, name: m.Name, method: v.Method(i), repeatable: s.Repeatable != nil && s.Repeatable(m.Name)}
+	found := methods(s)
+	for _, m := range found {
+		op := &operation{service: s, name: m.Name, method: v.Method(m.Index), repeatable: s.Repeatable != nil && s.Repeatable(m.Name)}
 		if op.in, err = known.of(m.Type.In(2).Elem()); err != nil {
 			return err
 		}
@@ -194,12 +189,36 @@ func (h *handler) add(s *Service) error {
 		}
 		h.operations[target] = op
 	}
-	if !found {
+	if len(found) == 0 {
 		return fmt.Errorf("%T has no method X(context.Context, *XInput) (*XOutput, error)", s.Handler)
 	}
 	whole.Store(key, known)
 	return nil
 }
+
+// methods gives those of a service's handler that are operations.
+func methods(s *Service) (list []reflect.Method) {
+	t := reflect.TypeOf(s.Handler)
+	for i := range t.NumMethod() {
+		if m := t.Method(i); isOperation(m) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// Actions gives what policies call the operations of services: appstream:DescribeFleets and so on.
+func Actions(services ...Service) (list []string) {
+	for i := range services {
+		for _, m := range methods(&services[i]) {
+			list = append(list, services[i].action(m.Name))
+		}
+	}
+	return list
+}
+
+// action is what policies call an operation.
+func (s *Service) action(operation string) string { return s.IAM + ":" + operation }
 
 // isOperation reports whether m is X(context.Context, *XInput) (*XOutput, error).
 func isOperation(m reflect.Method) bool {

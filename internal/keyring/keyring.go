@@ -57,6 +57,8 @@ type Ring struct {
 	cfg  Config
 	keys atomic.Pointer[map[string]Key] // by ID; never changed, but replaced: requests look here
 
+	actions []string // of all operations, see Know
+
 	changing sync.Mutex // held over the change of a record and of keys; the store has no other writer of access keys
 }
 
@@ -90,13 +92,19 @@ func Open(ctx context.Context, cfg Config) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the access keys: %w", err)
 	}
-	for _, k := range all {
-		for _, w := range k.Policy.Warnings() {
-			cfg.Log.Warn("in the policy of an access key", "id", k.ID, "warning", w)
-		}
-	}
 	r.keys.Store(&all)
 	return r, nil
+}
+
+// Know tells the ring which actions operations ask policies for; its own operations are among them, so that it cannot know before it is open. It warns in the log
+// of what is probably not meant in the policies of the keys, and must have returned before the first request.
+func (r *Ring) Know(actions []string) {
+	r.actions = actions
+	for _, k := range *r.keys.Load() {
+		for _, w := range k.Policy.Warnings(actions) {
+			r.cfg.Log.Warn("in the policy of an access key", "id", k.ID, "warning", w)
+		}
+	}
 }
 
 // keyOf makes a key of its record.

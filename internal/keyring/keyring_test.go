@@ -61,6 +61,7 @@ func (f *fixture) open() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	r.Know([]string{"appstream:DescribeImages", "oriel:CreateAccessKey"})
 	f.Ring = r
 }
 
@@ -367,8 +368,8 @@ func TestTraces(t *testing.T) {
 	f.open()
 	ctx := as(me, own)
 	out, err := f.CreateAccessKey(ctx, &keyring.CreateAccessKeyInput{UserName: new("ci"),
-		PolicyDocument: new(`{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:nothing":"x"}}}}`)})
-	if err != nil || len(out.Warnings) != 1 || !strings.Contains(out.Warnings[0], "aws:nothing") {
+		PolicyDocument: new(`{"Statement":{"Effect":"Allow","Action":["*","oriel:Nothing"],"Resource":"*","Condition":{"StringEquals":{"aws:nothing":"x"}}}}`)})
+	if err != nil || len(out.Warnings) != 2 || !strings.Contains(out.Warnings[0], "aws:nothing") || !strings.Contains(out.Warnings[1], "oriel:Nothing") {
 		t.Fatalf("warnings %q, %v", out.Warnings, err)
 	}
 	id := *out.AccessKey.AccessKeyId
@@ -381,7 +382,7 @@ func TestTraces(t *testing.T) {
 	}
 	fresh := *rotated.AccessKey.AccessKeyId
 	f.open()
-	if !strings.Contains(log.String(), "aws:nothing") || !strings.Contains(log.String(), fresh) {
+	if !strings.Contains(log.String(), "aws:nothing") || !strings.Contains(log.String(), "oriel:Nothing") || !strings.Contains(log.String(), fresh) {
 		t.Errorf("the log of a start: %s", &log)
 	}
 	var got []string

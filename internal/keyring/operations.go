@@ -239,7 +239,7 @@ func (r *Ring) CreateAccessKey(ctx context.Context, in *CreateAccessKeyInput) (*
 	if err != nil {
 		return nil, err
 	}
-	return &CreateAccessKeyOutput{AccessKey: r.see(rec), SecretAccessKey: &rec.Secret, Warnings: policy.Warnings()}, nil
+	return &CreateAccessKeyOutput{AccessKey: r.see(rec), SecretAccessKey: &rec.Secret, Warnings: policy.Warnings(r.actions)}, nil
 }
 
 // newRecord makes the record of a new key.

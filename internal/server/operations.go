@@ -24,6 +24,15 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 	}
 	logs := journal.New(journal.Config{Store: s.store, Administers: ring.Administers, Ending: s.ending})
 	// The wrappers hide AWS's operations from the prefix Oriel, and Oriel's from AWS's.
+	services := []api.Service{
+		{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
+			Repeatable: service.Repeatable, Limits: service.Limits},
+		{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
+			Limits: service.Limits + service.ExtensionLimits},
+		{Prefix: "Oriel", IAM: "oriel", Handler: struct{ keyring.Operations }{ring}, Resources: ring.Resources, Dependent: ring.DependentActions, Limits: keyring.Limits},
+		{Prefix: "Oriel", IAM: "oriel", Handler: struct{ journal.Operations }{logs}, Resources: logs.Resources, Tags: svc.ResourceTags, Limits: journal.Limits},
+	}
+	ring.Know(api.Actions(services...))
 	return api.New(api.Config{
 		Keys: func(_ context.Context, id string) (api.Key, bool, error) {
 			k, ok := ring.Find(id)
@@ -32,14 +41,7 @@ func (s *Server) api(ctx context.Context, svc *service.Service) (http.Handler, e
 		Regions: s.cfg.Region, PublicURL: s.cfg.PublicURL, Audit: s.audit, Observe: s.metrics.Request,
 		Secure: secure, Rates: api.Rates{Read: s.cfg.Rates.Read, Write: s.cfg.Rates.Write, Operations: s.cfg.Rates.Operations, Burst: s.cfg.Rates.Burst.Duration},
 		Generation: s.store.Generation, Log: s.log,
-	},
-		api.Service{Prefix: "PhotonAdminProxyService", IAM: "appstream", Handler: struct{ service.API }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
-			Repeatable: service.Repeatable, Limits: service.Limits},
-		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ service.Extensions }{svc}, Resources: svc.Resources, Dependent: svc.DependentActions, Tags: svc.ResourceTags,
-			Limits: service.Limits + service.ExtensionLimits},
-		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ keyring.Operations }{ring}, Resources: ring.Resources, Dependent: ring.DependentActions, Limits: keyring.Limits},
-		api.Service{Prefix: "Oriel", IAM: "oriel", Handler: struct{ journal.Operations }{logs}, Resources: logs.Resources, Tags: svc.ResourceTags, Limits: journal.Limits},
-	)
+	}, services...)
 }
 
 // audit writes what the operations could not: requests that were refused or failed. What succeeded is written in the

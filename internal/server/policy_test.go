@@ -87,15 +87,19 @@ func TestTeams(t *testing.T) {
 	}
 }
 
-// A policy with something that is probably not meant is taken, with a warning in the log.
+// A policy with something that is probably not meant is taken, with a warning in the log. Every operation of the server is known to it, and nothing else.
 func TestPolicyWarnings(t *testing.T) {
 	cfg := simConfig(t, t.TempDir())
-	cfg.Keys = []config.Key{{ID: "ORIELBLUE00000000", Secret: "blue-secret-012345", Policy: `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"true"}}}}`}}
+	cfg.Keys = []config.Key{{ID: "ORIELBLUE00000000", Secret: "blue-secret-012345", Policy: `{"Statement":[
+		{"Effect":"Allow","Action":["appstream:DescribeFleets","oriel:CreateImage","oriel:RotateAccessKey","oriel:DescribeEvents","oriel:Describe*"],"Resource":"*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"true"}}},
+		{"Effect":"Deny","Action":["appstream:DescribeFleet","appstream:CreateAccessKey"],"Resource":"*"}]}`}}
 	var log bytes.Buffer
 	cfg.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	_, stop := start(t, cfg)
 	stop()
-	if text := log.String(); !strings.Contains(text, "ORIELBLUE00000000") || !strings.Contains(text, "no request has the key aws:MultiFactorAuthPresent") || strings.Contains(text, "blue-secret") {
+	if text := log.String(); !strings.Contains(text, "ORIELBLUE00000000") || !strings.Contains(text, "no request has the key aws:MultiFactorAuthPresent") || strings.Contains(text, "blue-secret") ||
+		!strings.Contains(text, "statement 2: Action: no operation asks for appstream:DescribeFleet, so it has no effect; did you mean appstream:DescribeFleets?") ||
+		!strings.Contains(text, "did you mean oriel:CreateAccessKey?") || strings.Count(text, "warning=") != 3 {
 		t.Errorf("the log says %q", text)
 	}
 }

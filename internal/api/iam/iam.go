@@ -35,7 +35,6 @@ const (
 // Policy is a parsed policy. A nil *Policy allows nothing.
 type Policy struct {
 	statements []statement
-	warnings   []string
 }
 
 // Decision is what a policy says of a request.
@@ -60,6 +59,9 @@ func (d Decision) String() string {
 
 // statement is one rule.
 type statement struct {
+	at          string // which one it is, for people
+	warnings    []string
+	written     []string // the actions as they were written
 	deny        bool
 	actions     []pattern // in lower case: actions have no case
 	notAction   bool      // it is about all actions but these
@@ -68,12 +70,46 @@ type statement struct {
 	conditions  []condition
 }
 
-// Warnings says what in the policy is allowed and probably not meant: a condition key that no request has, for example. Each names its statement.
-func (p *Policy) Warnings() []string {
+// Warnings says what in the policy is allowed and probably not meant: a condition key that no request has, or an action that no operation asks for. Each names
+// its statement. actions are those that operations ask for, such as appstream:DescribeFleets; nothing is said of services that have none of them.
+func (p *Policy) Warnings(actions []string) (list []string) {
 	if p == nil {
 		return nil
 	}
-	return p.warnings
+	for i := range p.statements {
+		st := &p.statements[i]
+		for _, w := range slices.Concat(st.warnings, st.unknown(actions)) {
+			list = append(list, st.at+": "+w)
+		}
+	}
+	return list
+}
+
+// unknown says which actions of the statement are none of those that operations ask for. In a Deny that would be a hole that nobody sees.
+func (st *statement) unknown(actions []string) (list []string) {
+	element := "Action"
+	if st.notAction {
+		element = "NotAction"
+	}
+	for i, written := range st.written {
+		service, name, _ := strings.Cut(strings.ToLower(written), ":")
+		ours, asked, meant := false, written == "*", ""
+		for _, a := range actions {
+			lower := strings.ToLower(a)
+			s, n, _ := strings.Cut(lower, ":")
+			ours = ours || s == service
+			asked = asked || match(st.actions[i].text, lower)
+			// The names of AWS differ most often in the plural, and those of Oriel in the service.
+			if strings.TrimSuffix(n, "s") == strings.TrimSuffix(name, "s") {
+				meant = "; did you mean " + a + "?"
+			}
+		}
+		w := fmt.Sprintf("%s: no operation asks for %s, so it has no effect%s", element, written, meant)
+		if ours && !asked && !slices.Contains(list, w) {
+			list = append(list, w)
+		}
+	}
+	return list
 }
 
 // ReadsResourceTags tells whether the decision about action depends on Request.ResourceTags.
@@ -221,9 +257,7 @@ func Parse(doc []byte) (*Policy, error) {
 		if err != nil {
 			return nil, fmt.Errorf("iam policy: %s: %w", at, err)
 		}
-		for _, w := range c.warnings {
-			p.warnings = append(p.warnings, at+": "+w)
-		}
+		st.at, st.warnings = at, c.warnings
 		p.statements = append(p.statements, st)
 	}
 	return p, nil
@@ -266,7 +300,7 @@ func (c *compiler) statement(m map[string]jsontext.Value) (st statement, err err
 			st.deny = effect == "Deny"
 		case "Action", "NotAction":
 			st.notAction = name == "NotAction"
-			st.actions, err = c.actions(name, value)
+			st.written, st.actions, err = actions(name, value)
 		case "Resource", "NotResource":
 			st.notResource = name == "NotResource"
 			st.resources, err = c.resources(name, value)
@@ -295,19 +329,19 @@ func (c *compiler) statement(m map[string]jsontext.Value) (st statement, err err
 // actionForm is a service and an action. AWS allows wildcards in the action only.
 var actionForm = regexp.MustCompile(`^[A-Za-z0-9-]+:[A-Za-z0-9*?]+$`)
 
-func (c *compiler) actions(name string, value jsontext.Value) ([]pattern, error) {
-	list, err := texts(name, value)
-	if err != nil {
-		return nil, err
+// actions reads actions, as they are written and as patterns.
+func actions(name string, value jsontext.Value) (list []string, patterns []pattern, err error) {
+	if list, err = texts(name, value); err != nil {
+		return nil, nil, err
 	}
-	patterns := make([]pattern, len(list))
+	patterns = make([]pattern, len(list))
 	for i, a := range list {
 		if a != "*" && !actionForm.MatchString(a) {
-			return nil, fmt.Errorf(`%s: %q must be "*", or a service prefix and an action, for example appstream:Describe*`, name, a)
+			return nil, nil, fmt.Errorf(`%s: %q must be "*", or a service prefix and an action, for example appstream:Describe*`, name, a)
 		}
 		patterns[i] = pattern{text: wildcards.Replace(strings.ToLower(a))}
 	}
-	return patterns, nil
+	return list, patterns, nil
 }
 
 func (c *compiler) resources(name string, value jsontext.Value) ([]pattern, error) {

@@ -51,8 +51,8 @@ func TestDecide(t *testing.T) {
 			if got := p.Decide(&Request{Action: tt.action, Resource: tt.resource}); got != tt.want {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
-			if len(p.Warnings()) > 0 {
-				t.Errorf("warnings: %q", p.Warnings())
+			if list := p.Warnings(nil); len(list) > 0 {
+				t.Errorf("warnings: %q", list)
 			}
 		})
 	}
@@ -146,11 +146,48 @@ func TestWarnings(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := parse(t, `{"Version":"`+tt.version+`","Statement":{"Sid":"one","Effect":"Allow","Action":"*","Resource":"`+tt.resource+`","Condition":`+tt.condition+`}}`)
-			got := strings.Join(p.Warnings(), "\n")
+			got := strings.Join(p.Warnings(nil), "\n")
 			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) || got != "" && !strings.HasPrefix(got, "statement 1 (one): ") {
 				t.Errorf("warnings %q, want %q in them", got, tt.want)
 			}
 		})
+	}
+}
+
+// An action that no operation asks for has no effect, and in a Deny that is a hole: it is said.
+func TestUnknownActions(t *testing.T) {
+	actions := []string{"appstream:DescribeFleets", "appstream:StopFleet", "oriel:CreateImage"}
+	for _, tt := range []struct{ name, elements, want string }{
+		{"known", `"Action":["appstream:DescribeFleets","APPSTREAM:stopfleet","oriel:CreateImage"]`, ""},
+		{"wildcards that match one", `"Action":["*","appstream:*","oriel:*","appstream:Describe*","appstream:St?pFleet"]`, ""},
+		{"other services", `"Action":["iam:PassRole","s3:Get*"]`, ""},
+		{"one too few", `"Action":["appstream:StopFleet","appstream:DescribeFleet"]`,
+			"Action: no operation asks for appstream:DescribeFleet, so it has no effect; did you mean appstream:DescribeFleets?"},
+		{"one too many", `"Action":"appstream:stopFleets"`, "Action: no operation asks for appstream:stopFleets, so it has no effect; did you mean appstream:StopFleet?"},
+		{"of the other service", `"Action":"appstream:CreateImage"`, "Action: no operation asks for appstream:CreateImage, so it has no effect; did you mean oriel:CreateImage?"},
+		{"invented", `"NotAction":"oriel:Foo"`, "NotAction: no operation asks for oriel:Foo, so it has no effect"},
+		{"wildcards that match none", `"Action":["appstream:Descibe*","oriel:?"]`, "Action: no operation asks for appstream:Descibe*, so it has no effect\n" +
+			"Action: no operation asks for oriel:?, so it has no effect"},
+		{"twice", `"Action":["oriel:Foo","oriel:Foo"]`, "Action: no operation asks for oriel:Foo, so it has no effect"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := parse(t, `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},{"Sid":"Not","Effect":"Deny","Resource":"*",`+tt.elements+`}]}`)
+			got := strings.ReplaceAll(strings.Join(p.Warnings(actions), "\n"), "statement 2 (Not): ", "")
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if list := p.Warnings(nil); len(list) > 0 {
+				t.Errorf("nobody has said which actions there are: %q", list)
+			}
+		})
+	}
+	p := parse(t, `{"Statement":[{"Sid":"a","Effect":"Deny","Action":"oriel:Foo","Resource":"*","Condition":{"StringLike":{}}},{"Sid":"b","Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringLike":{}}}]}`)
+	got := p.Warnings(actions)
+	if len(got) != 3 || !strings.HasPrefix(got[0], "statement 1 (a): Condition") || !strings.HasPrefix(got[1], "statement 1 (a): Action") || !strings.HasPrefix(got[2], "statement 2 (b): ") {
+		t.Errorf("not in the order of the statements: %q", got)
+	}
+	if list := (*Policy)(nil).Warnings(actions); list != nil {
+		t.Errorf("no policy: %q", list)
 	}
 }
 
