@@ -10,6 +10,9 @@ export type Fit =
   /** One pixel of the desktop is one of the page; what does not fit is scrolled to. */
   | "actual";
 
+/** The smallest desktop that is asked for: the windows of most programs fit into it. A smaller window, of a phone for example, has it scaled. */
+const least = { width: 640, height: 480 };
+
 /** noVNC's display, with three things it has not: an event for frames, a desktop as fine as the screen, and a field for text. */
 export class Screen extends RFB {
   #fine = false;
@@ -85,8 +88,9 @@ export class Screen extends RFB {
 
   override _screenSize(): { w: number; h: number } {
     const { w, h } = super._screenSize();
-    const density = this.#asking && this.#fine ? window.devicePixelRatio : 1;
-    return { w: Math.floor(w * density), h: Math.floor(h * density) };
+    if (!this.#asking) return { w, h };
+    const scale = Math.max(this.#fine ? window.devicePixelRatio : 1, least.width / w, least.height / h);
+    return { w: Math.round(w * scale), h: Math.round(h * scale) };
   }
 }
 

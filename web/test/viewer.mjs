@@ -109,9 +109,10 @@ const tests = {
   },
 
   async "the desktop takes the window's size"(t) {
-    for (const [width, height] of [[1920, 1080], [600, 900], [1280, 720]]) {
+    for (const [width, height, size = `${width},${height}`] of [[1920, 1080], [600, 900, "640,960"], [844, 390, "1039,480"], [1280, 720]]) {
       await t.page.setViewportSize({ width, height });
-      await until(`a desktop of ${width}×${height}`, async () => String(await canvasSize(t.page)) === `${width},${height}`);
+      await until(`a desktop of ${size}`, async () => String(await canvasSize(t.page)) === size);
+      await until("it fills the window", async () => Math.round((await t.page.locator("#desktop canvas").boundingBox()).width) === width);
       await t.page.mouse.move(width / 2, 4);
       await shot(t.page, `desktop-${width}x${height}`);
     }
@@ -392,7 +393,7 @@ const tests = {
     const page = await c.newPage();
     await page.goto(await control("url"));
     await state(page, "connected");
-    await until("a desktop of the phone's size", async () => String(await canvasSize(page)) === "390,780");
+    await until("a desktop of the phone's form", async () => String(await canvasSize(page)) === "640,1280");
     await page.waitForTimeout(300);
     await page.tap("#desktop canvas", { position: { x: 200, y: 500 } });
     await until("an empty edge", () => page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
