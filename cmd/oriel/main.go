@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
+	"reflect"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -50,6 +52,7 @@ func main() {
 		kong.Description("Application streaming on your own machines, with the API of Amazon AppStream 2.0."),
 		kong.ShortUsageOnError(),
 		kong.DefaultEnvars("ORIEL"),
+		kong.TypeMapper(reflect.TypeFor[netip.Prefix](), kong.MapperFunc(readNetwork)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)
 	chosen, err := parser.Parse(os.Args[1:])

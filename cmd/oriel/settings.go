@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"reflect"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/oriel-project/oriel/internal/config"
 	"github.com/oriel-project/oriel/internal/server"
@@ -49,6 +52,20 @@ type serving struct {
 	TrustedProxies []netip.Prefix   `help:"Networks of proxies whose X-Forwarded-For is believed." placeholder:"CIDR"`
 	LogLevel       *string          `help:"debug, info, warn or error (default: info)." placeholder:"LEVEL"`
 	LogFormat      *string          `help:"text, json, or auto: text on a terminal (default: auto)." placeholder:"FORMAT"`
+}
+
+// readNetwork reads a flag that is a network as the settings file does.
+func readNetwork(flag *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := flag.Scan.PopValueInto("network", &text); err != nil {
+		return err
+	}
+	network, err := config.ParseNetwork(text)
+	if err != nil {
+		return err
+	}
+	target.Set(reflect.ValueOf(network))
+	return nil
 }
 
 // load reads the file and puts the flags on top.

@@ -170,6 +170,9 @@ type Key struct {
 // Duration is a time.Duration that is written as "2s" or "1m30s".
 type Duration = tomlfile.Duration
 
+// ParseNetwork reads a flag that is a network as Load reads one of the file.
+func ParseNetwork(text string) (netip.Prefix, error) { return tomlfile.ParseNetwork(text) }
+
 // Default is what holds where nothing is set.
 func Default() Config {
 	return Config{

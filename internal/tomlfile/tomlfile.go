@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -18,6 +19,18 @@ import (
 
 // network is what net/netip says of a text that is no netip.Prefix.
 var network = regexp.MustCompile(`^netip\.ParsePrefix\((".*")\): .*`)
+
+// notNetwork is what people are told of it, behind the text.
+const notNetwork = ` is not a network; write it like "10.1.2.0/24", or "10.1.2.3/32" for one address`
+
+// ParseNetwork reads a network that stands elsewhere than in a file, with the error that Decode would give.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%q"+notNetwork, text)
+	}
+	return p, nil
+}
 
 // Decode reads text into what v points to, a struct. file is for messages. A wrong key is answered with the one that was probably meant.
 func Decode(text []byte, file string, v any) error {
@@ -35,7 +48,7 @@ func Decode(text []byte, file string, v any) error {
 		if text := mismatch(reflect.TypeOf(v).Elem(), e); text != "" {
 			return fmt.Errorf("%s:%d: %s", file, row, text)
 		}
-		text := network.ReplaceAllString(strings.TrimPrefix(e.Error(), "toml: "), `$1 is not a network; write it like "10.1.2.0/24", or "10.1.2.3/32" for one address`)
+		text := network.ReplaceAllString(strings.TrimPrefix(e.Error(), "toml: "), "$1"+notNetwork)
 		return fmt.Errorf("%s:%d:%d: %s", file, row, column, text)
 	}
 	if number, ok := errors.AsType[unitless](err); ok {
