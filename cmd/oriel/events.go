@@ -105,16 +105,25 @@ func show[T logLine](ctx context.Context, c *logCall, operation, members, resour
 }
 
 func (c *logCall) print(w io.Writer, line logLine) error {
-	text := line.text()
 	if c.JSON {
-		object, err := json.Marshal(line, json.Deterministic(true))
+		return printJSON(w, []logLine{line})
+	}
+	_, err := fmt.Fprintln(w, line.text())
+	return err
+}
+
+// printJSON prints a list for programs, one object a line.
+func printJSON[T any](w io.Writer, list []T) error {
+	for _, v := range list {
+		object, err := json.Marshal(v, json.Deterministic(true))
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%s\n", object)
+		}
 		if err != nil {
 			return err
 		}
-		text = string(object)
 	}
-	_, err := fmt.Fprintln(w, text)
-	return err
+	return nil
 }
 
 // logTime is a time of the API, which JSON for people has as RFC 3339.

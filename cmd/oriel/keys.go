@@ -30,20 +30,18 @@ type accessKey struct {
 	Principal      string
 	Status         string
 	Origin         string
-	CreateDate     float64
-	ExpirationDate float64
-	PolicyDocument string
+	CreateDate     logTime `json:",omitzero"`
+	ExpirationDate logTime `json:",omitzero"`
+	PolicyDocument string  `json:",omitzero"` // "": everything is allowed
 }
 
 // until says how long the key is good.
 func (k *accessKey) until() string {
-	if k.ExpirationDate == 0 {
+	if k.ExpirationDate.IsZero() {
 		return ""
 	}
-	return seconds(k.ExpirationDate).Format(time.RFC3339)
+	return k.ExpirationDate.Format(time.RFC3339)
 }
-
-func seconds(s float64) time.Time { return time.UnixMilli(int64(s * 1000)).UTC().Truncate(time.Second) }
 
 // newKey is what the server tells of a key that it made.
 type newKey struct {
@@ -99,9 +97,10 @@ type listKeysCommand struct {
 	Account     string `help:"Of this account (default: the one of the key that asks)." placeholder:"DIGITS" xor:"account"`
 	AllAccounts bool   `help:"Of all accounts." xor:"account"`
 	Policies    bool   `help:"With their policies."`
+	JSON        bool   `help:"One JSON object a line, with everything that is known of a key."`
 }
 
-// Run prints a table.
+// Run prints a table, or objects for programs.
 func (c *listKeysCommand) Run(ctx context.Context) error {
 	var list []accessKey
 	for token := any(nil); ; {
@@ -118,7 +117,13 @@ func (c *listKeysCommand) Run(ctx context.Context) error {
 		}
 		token = page.NextToken
 	}
-	if err := printKeys(os.Stdout, list, c.Policies); err != nil || c.AllAccounts || c.Account != "" {
+	var err error
+	if c.JSON {
+		err = printJSON(os.Stdout, list)
+	} else {
+		err = printKeys(os.Stdout, list, c.Policies)
+	}
+	if err != nil || c.AllAccounts || c.Account != "" {
 		return err
 	}
 	return c.hint(ctx, list)
@@ -153,8 +158,8 @@ func printKeys(w io.Writer, list []accessKey, policies bool) error {
 	fmt.Fprintln(table, "ID\tSTATUS\tPRINCIPAL\tORIGIN\tMADE\tUNTIL")
 	for _, k := range list {
 		made, until := "-", cmp.Or(k.until(), "-") // programs read the table by its columns
-		if k.CreateDate != 0 {
-			made = seconds(k.CreateDate).Format(time.DateOnly)
+		if !k.CreateDate.IsZero() {
+			made = k.CreateDate.Format(time.DateOnly)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.AccessKeyID, k.Status, k.Principal, k.Origin, made, until)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -64,12 +65,22 @@ func location(account, name string) (objects.Location, error) {
 type listObjectsCommand struct {
 	bucketOwner
 	Name string `arg:"" optional:"" help:"BUCKET, or BUCKET/PREFIX."`
+	JSON bool   `help:"One JSON object a line."`
+}
+
+// listedBucket and listedObject are what programs are told of a bucket and of an object, in the words of S3.
+type listedBucket struct{ Name string }
+
+type listedObject struct {
+	Key          string
+	Size         int64
+	LastModified time.Time
 }
 
 // listPage is how many objects are read at a time. A directory is gone through once for each page.
 const listPage = 100_000
 
-// Run prints the buckets, or a table of objects. Where there are none it says so, beside what it prints.
+// Run prints the buckets, or the objects of one. Where there are none it says so, beside what it prints.
 func (c *listObjectsCommand) Run(ctx context.Context) error {
 	store, account, err := c.open(ctx)
 	if err != nil {
@@ -80,14 +91,19 @@ func (c *listObjectsCommand) Run(ctx context.Context) error {
 	if bucket == "" {
 		names, err := store.Buckets(ctx, account)
 		for _, name := range names {
-			fmt.Println(name)
+			if !c.JSON {
+				fmt.Println(name)
+			} else if err := printJSON(os.Stdout, []listedBucket{{name}}); err != nil {
+				return err
+			}
 		}
 		if err == nil && len(names) == 0 {
 			fmt.Fprintf(os.Stderr, "the account %s has no buckets; \"oriel objects put BUCKET/KEY FILE\" makes one\n", account)
 		}
 		return err
 	}
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	out := bufio.NewWriter(os.Stdout)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for after := ""; ; {
 		list, err := store.List(ctx, account, bucket, prefix, after, listPage)
 		if err != nil {
@@ -96,14 +112,18 @@ func (c *listObjectsCommand) Run(ctx context.Context) error {
 		if after == "" && len(list) == 0 {
 			return none(ctx, store, account, bucket, prefix)
 		}
-		if after == "" {
+		if after == "" && !c.JSON {
 			fmt.Fprintln(table, "SIZE\tMODIFIED\tKEY")
 		}
 		for _, o := range list {
-			fmt.Fprintf(table, "%d\t%s\t%s\n", o.Size, o.Modified.UTC().Format(time.RFC3339), o.Key)
+			if !c.JSON {
+				fmt.Fprintf(table, "%d\t%s\t%s\n", o.Size, o.Modified.UTC().Format(time.RFC3339), o.Key)
+			} else if err := printJSON(out, []listedObject{{o.Key, o.Size, o.Modified.UTC().Truncate(time.Second)}}); err != nil {
+				return err
+			}
 		}
 		if len(list) < listPage {
-			return table.Flush()
+			return cmp.Or(table.Flush(), out.Flush())
 		}
 		after = list[len(list)-1].Key
 	}

@@ -28,12 +28,12 @@ func (c *showInvitationCommand) Run(ctx context.Context) error {
 	}
 	var out struct {
 		TemporaryPassword, PortalURL string
-		Expires                      float64
+		Expires                      logTime
 	}
 	if err := client.call(ctx, "Oriel.CreateInvitation", map[string]any{"UserName": c.Email}, &out); err != nil {
 		return err
 	}
 	fmt.Printf("Sign in at:          %s\nE-mail address:      %s\nTemporary password:  %s\nGood until:          %s\n",
-		out.PortalURL, c.Email, out.TemporaryPassword, seconds(out.Expires).Format(time.RFC3339))
+		out.PortalURL, c.Email, out.TemporaryPassword, out.Expires.Format(time.RFC3339))
 	return nil
 }
