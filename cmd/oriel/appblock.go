@@ -23,11 +23,7 @@ type packageCommand struct {
 
 // Run asks the server for the package, and prints where it will be, or with Wait, where it is.
 func (c *packageCommand) Run(ctx context.Context) error {
-	cfg, err := load(c.forClient(c.Endpoint), machines{}, serving{})
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(cfg)
+	client, err := c.connect(c.forClient(c.Endpoint))
 	if err != nil {
 		return err
 	}

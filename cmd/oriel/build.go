@@ -79,11 +79,7 @@ func (c *buildImageCommand) Run(ctx context.Context) error {
 		}
 		environment[name] = value
 	}
-	cfg, err := load(c.forClient(c.Endpoint), machines{}, serving{})
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(cfg)
+	client, err := c.connect(c.forClient(c.Endpoint))
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,11 @@ type client struct {
 	key      keys.Key
 }
 
-func (r *remote) connect(cfg server.Config) (*client, error) {
+func (r *remote) connect(p place) (*client, error) {
+	cfg, err := load(p, machines{}, serving{})
+	if err != nil {
+		return nil, err
+	}
 	c := &client{endpoint: strings.TrimSuffix(r.Endpoint, "/"), region: cfg.Region[0]}
 	if c.endpoint == "" {
 		c.endpoint = cfg.URL()

@@ -34,11 +34,7 @@ type logLine interface{ text() string }
 // show prints the newest lines that an operation gives, the oldest first, and then those that follow. members is where its answer has them, resource what they
 // are about, "" for all.
 func show[T logLine](ctx context.Context, c *logCall, operation, members, resource string, in map[string]any, w io.Writer) error {
-	cfg, err := load(c.forClient(c.Endpoint), machines{}, serving{})
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(cfg)
+	client, err := c.connect(c.forClient(c.Endpoint))
 	if err != nil {
 		return err
 	}

@@ -67,11 +67,7 @@ type createImageCommand struct {
 
 // Run asks the server for the image.
 func (c *createImageCommand) Run(ctx context.Context) error {
-	cfg, err := load(c.forClient(c.Endpoint), machines{}, serving{})
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(cfg)
+	client, err := c.connect(c.forClient(c.Endpoint))
 	if err != nil {
 		return err
 	}

@@ -81,11 +81,7 @@ type keyCall struct {
 }
 
 func (c *keyCall) call(ctx context.Context, operation string, in, out any) error {
-	cfg, err := load(c.place, machines{}, serving{})
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(cfg)
+	client, err := c.connect(c.place)
 	if err != nil {
 		return err
 	}
@@ -131,11 +127,7 @@ func (c *listKeysCommand) Run(ctx context.Context) error {
 
 // hint says that there are keys of other accounts, to who may see them: whoever signs with the server's own.
 func (c *listKeysCommand) hint(ctx context.Context, list []accessKey) error {
-	cfg, err := load(c.place, machines{}, serving{})
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(cfg)
+	client, err := c.connect(c.place)
 	if err != nil {
 		return err
 	}

@@ -21,11 +21,7 @@ type quickstartCommand struct {
 
 // Run brings the image builder to RUNNING from wherever it is.
 func (c *quickstartCommand) Run(ctx context.Context) error {
-	cfg, err := load(c.place, machines{}, serving{})
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(cfg)
+	client, err := c.connect(c.place)
 	if err != nil {
 		return err
 	}

@@ -18,11 +18,7 @@ type showInvitationCommand struct {
 
 // Run makes the password and prints it with what its user does with it.
 func (c *showInvitationCommand) Run(ctx context.Context) error {
-	cfg, err := load(c.place, machines{}, serving{})
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(cfg)
+	client, err := c.connect(c.place)
 	if err != nil {
 		return err
 	}
