@@ -95,14 +95,10 @@ func now() string { return time.Now().UTC().Format(time.RFC3339) }
 
 func (b *Build) awaitRunning(ctx context.Context) error {
 	for {
-		found, tags, err := b.builder(ctx, b.host)
+		found, err := b.mine(ctx)
 		switch {
 		case err != nil:
 			return err
-		case found == nil || found.State == types.ImageBuilderStateDeleting:
-			return fmt.Errorf("the image builder %s was deleted by someone", b.host)
-		case tags[tagRun] != b.run:
-			return b.takenOver()
 		case found.State == types.ImageBuilderStateRunning:
 			return nil
 		case found.State == types.ImageBuilderStateFailed:
@@ -114,18 +110,26 @@ func (b *Build) awaitRunning(ctx context.Context) error {
 	}
 }
 
-// ours tells whether the image builder is still that of this build. Others take a build for dead that gives no sign, as of a laptop that sleeps, remove its image
+// mine gives the image builder, if it is still that of this build. Others take a build for dead that gives no sign, as of a laptop that sleeps, remove its image
 // builder and make theirs, of the same name: what this one would do next, it would do there.
-func (b *Build) ours(ctx context.Context) error {
-	began := wall()
+func (b *Build) mine(ctx context.Context) (*types.ImageBuilder, error) {
 	found, tags, err := b.builder(ctx, b.host)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case found == nil || found.State == types.ImageBuilderStateDeleting:
-		return fmt.Errorf("the image builder %s was deleted by someone", b.host)
+		return nil, fmt.Errorf("the image builder %s was deleted by someone", b.host)
 	case tags[tagRun] != b.run:
-		return b.takenOver()
+		return nil, b.takenOver()
+	}
+	return found, nil
+}
+
+// ours notes when the image builder was last seen to be that of this build, and fails when it is not.
+func (b *Build) ours(ctx context.Context) error {
+	began := wall()
+	if _, err := b.mine(ctx); err != nil {
+		return err
 	}
 	b.proved = began
 	return nil
