@@ -493,16 +493,23 @@ func TestSynctest(t *testing.T) {
 	}
 }
 
-// TestMigrationOfLinks: what an older Oriel wrote is counted, and linked, as if it were written now.
-func TestMigrationOfLinks(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "oriel.db")
+// older makes a file as an older Oriel did that knew the first migrations only.
+func older(t *testing.T, path string, known int) *conn {
+	t.Helper()
 	c, err := connect(path, nil)
+	if err == nil {
+		err = migrate(c, migrations()[:known])
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := migrate(c, migrations()[:2]); err != nil {
-		t.Fatal(err)
-	}
+	return c
+}
+
+// TestMigrationOfLinks: what an older Oriel wrote is counted, and linked, as if it were written now.
+func TestMigrationOfLinks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "oriel.db")
+	c := older(t, path, 2)
 	if err := writeTransitions(c); err != nil {
 		t.Fatal(err)
 	}
@@ -585,13 +592,7 @@ func TestMigrationOfLinks(t *testing.T) {
 // TestMigrationOfAudits: the lines that an older Oriel wrote are found by their account, and the logs are protected as before.
 func TestMigrationOfAudits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "oriel.db")
-	c, err := connect(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := migrate(c, migrations()[:3]); err != nil {
-		t.Fatal(err)
-	}
+	c := older(t, path, 3)
 	const account = "123456789012"
 	principals := []string{"arn:aws:iam::" + account + ":root", "arn:aws:sts::" + account + ":assumed-role/r/s", "arn:aws:iam::" + account + ":user/a::b",
 		"arn:aws:appstream:us-west-2:" + account + ":user/a@example.com", "arn:aws:appstream:us-west-2:" + account + ":image-builder/b/ImageBuilderAdmin"}
