@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 import { barriers, reach, through } from "./access.mjs";
-import { views } from "./views.mjs";
+import { passes, until, views } from "./views.mjs";
 import { notEnglish } from "./words.mjs";
 
 const control = (what, body) =>
@@ -40,21 +40,6 @@ const state = (page, want) =>
   page.waitForFunction((s) => document.documentElement.dataset.state === s, want).catch(async () => {
     assert.fail(`the page is ${await page.evaluate(() => document.documentElement.dataset.state)}, not ${want}`);
   });
-/** Does something, and waits until the page has been in a state since, however briefly. */
-const passes = async (page, want, act) => {
-  await page.evaluate((s) => {
-    window.passed = false;
-    new MutationObserver(() => (window.passed ||= document.documentElement.dataset.state === s)).observe(document.documentElement, { attributeFilter: ["data-state"] });
-  }, want);
-  await act();
-  await until(`the state ${want}`, () => page.evaluate(() => window.passed));
-};
-const until = async (what, ok, timeout = 10_000) => {
-  for (const end = Date.now() + timeout; Date.now() < end; await new Promise((r) => setTimeout(r, 50))) {
-    if (await ok()) return;
-  }
-  assert.fail(`${what} did not come`);
-};
 const shown = (page, selector) => page.waitForSelector(selector, { state: "visible" });
 const gone = (page, selector) => page.waitForSelector(selector, { state: "hidden" });
 const text = (page, selector) => page.textContent(selector).then((t) => t.trim());

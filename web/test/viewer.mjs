@@ -4,7 +4,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
 import { barriers } from "./access.mjs";
-import { views } from "./views.mjs";
+import { passes, until, views } from "./views.mjs";
 import { notEnglish } from "./words.mjs";
 
 const control = (what) => fetch(`${process.env.ORIEL_CONTROL}/${what}`).then((r) => r.text());
@@ -35,15 +35,6 @@ const state = (page, want, timeout = 20_000) =>
   page.waitForFunction((s) => document.documentElement.dataset.state === s, want, { timeout }).catch(async () => {
     assert.fail(`the page is ${await page.evaluate(() => document.documentElement.dataset.state)}, not ${want}`);
   });
-/** Does something, and waits until the page has been in a state since, however briefly. */
-const passes = async (page, want, act) => {
-  await page.evaluate((s) => {
-    window.passed = false;
-    new MutationObserver(() => (window.passed ||= document.documentElement.dataset.state === s)).observe(document.documentElement, { attributeFilter: ["data-state"] });
-  }, want);
-  await act();
-  await until(`the state ${want}`, () => page.evaluate(() => window.passed), 20_000);
-};
 const shot = async (page, name) => {
   await page.waitForTimeout(450); // animations
   if (shots) await page.screenshot({ path: `${shots}/${name}.png` });
@@ -59,12 +50,6 @@ const bright = (page) =>
     for (let i = 0; i < data.length; i += 4) if (data[i] + data[i + 1] + data[i + 2] > 600) n++;
     return n;
   });
-const until = async (what, ok, timeout = 10_000) => {
-  for (const end = Date.now() + timeout; Date.now() < end; await new Promise((r) => setTimeout(r, 50))) {
-    if (await ok()) return;
-  }
-  assert.fail(`${what} did not come`);
-};
 /** How many there are when the picture has come to rest. */
 const settled = async (page) => {
   let n;
