@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -23,73 +22,29 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/rfb/rfbtest"
 )
 
 // A desktop is a real X display with a window manager and a terminal, which the agent's protocol is spoken for.
 type desktop struct {
+	*rfbtest.Display
 	socket string
-	env    []string
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	down  bool // the machine does not answer
 }
 
-// startDesktop needs Debian's tigervnc-standalone-server, openbox, xterm, xclip, x11-utils and x11-xserver-utils.
+// startDesktop needs Debian's openbox, xterm, xclip and x11-utils beside what rfbtest needs.
 func startDesktop(t *testing.T) *desktop {
-	dir := t.TempDir()
-	d := &desktop{socket: filepath.Join(dir, "rfb"), conns: map[net.Conn]bool{}, env: append(os.Environ(), "HOME="+dir, "XAUTHORITY=")}
-	number, tell, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer number.Close()
-	start := func(name string, args []string, files ...*os.File) {
-		cmd := exec.CommandContext(t.Context(), name, args...)
-		var said bytes.Buffer
-		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = d.env, dir, &said, &said, files
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it leaves nothing behind
-		cmd.WaitDelay = 5 * time.Second
-		if err := cmd.Start(); err != nil {
-			t.Fatalf("%v (apt-get install tigervnc-standalone-server openbox xterm xclip x11-utils x11-xserver-utils)", err)
-		}
-		t.Cleanup(func() {
-			if err := cmd.Wait(); t.Failed() {
-				t.Logf("%s: %v\n%s", name, err, &said)
-			}
-		})
-	}
-	start("Xvnc", []string{"-displayfd", "3", "-Log", "*:stderr:0", "-rfbport", "-1", "-rfbunixpath", d.socket, "-SecurityTypes", "None", "-geometry", "1280x720",
-		"-depth", "24", "-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize", "-desktop", "hello"}, tell)
-	tell.Close()
-	display, err := bufio.NewReader(number).ReadString('\n') // it takes one that is free, and says which when it is ready
-	if err != nil {
-		t.Fatalf("the display does not come: %v", err)
-	}
-	d.env = append(d.env, "DISPLAY=:"+strings.TrimSpace(display))
-	waitFor(t, "the display's root window", func() bool { return d.run("xsetroot", "-solid", "#2b3440") == nil })
-	start("openbox", nil)
-	waitFor(t, "the window manager", func() bool {
-		return d.run("sh", "-c", "xprop -root _NET_SUPPORTING_WM_CHECK | grep -q 'window id'") == nil
+	d := &desktop{socket: filepath.Join(t.TempDir(), "rfb"), conns: map[net.Conn]bool{}}
+	d.Display = rfbtest.Start(t, d.socket, "1280x720", "-desktop", "hello")
+	d.Start("openbox")
+	rfbtest.Await(t, "the window manager", func() bool {
+		return d.Run("sh", "-c", "xprop -root _NET_SUPPORTING_WM_CHECK | grep -q 'window id'") == nil
 	})
-	start("xterm", []string{"-T", "Terminal", "-geometry", "90x24+60+60", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee",
-		"-e", "sh", "-c", "PS1='$ ' exec sh"})
+	d.Start("xterm", "-T", "Terminal", "-geometry", "90x24+60+60", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee", "-e", "sh", "-c", "PS1='$ ' exec sh")
 	return d
-}
-
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s does not come", what)
-		}
-	}
-}
-
-func (d *desktop) run(name string, args ...string) error {
-	cmd := exec.Command(name, args...)
-	cmd.Env = d.env
-	return cmd.Run()
 }
 
 // Dial makes desktop a compute.Dialer.
@@ -291,7 +246,7 @@ func TestBrowser(t *testing.T) {
 	node.Cancel = func() error { return node.Process.Signal(syscall.SIGTERM) }
 	node.WaitDelay = 10 * time.Second
 	node.Dir = "../../web"
-	node.Env = append(d.env, "ORIEL_CONTROL="+control.URL, "HOME="+os.Getenv("HOME"))
+	node.Env = append(d.Env, "ORIEL_CONTROL="+control.URL, "HOME="+os.Getenv("HOME"))
 	node.Stdout = t.Output()
 	node.Stderr = node.Stdout
 	if err := node.Run(); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/rfb/rfbtest"
 	"github.com/oriel-project/oriel/internal/ticket"
 )
 
@@ -487,7 +488,7 @@ func TestStreamWaitsForThePendingSession(t *testing.T) {
 	}
 	ws.Close(websocket.StatusNormalClosure, "")
 	<-w.closed
-	waitFor(t, "the note", func() bool { return len(w.people.noted()) == 2 })
+	rfbtest.Await(t, "the note", func() bool { return len(w.people.noted()) == 2 })
 	if diff := cmp.Diff([]string{"connected s-1", "disconnected s-1"}, w.people.noted()); diff != "" {
 		t.Error(diff)
 	}
@@ -515,14 +516,14 @@ func TestNewerStreamTakesOver(t *testing.T) {
 	if end := <-w.closed; end.reason != "elsewhere" {
 		t.Errorf("the hook was told of %+v", end)
 	}
-	waitFor(t, "the count", func() bool { s := w.gate.Streams(); return len(s) == 1 && s[0].Sent != 0 }) // it follows the sending
+	rfbtest.Await(t, "the count", func() bool { s := w.gate.Streams(); return len(s) == 1 && s[0].Sent != 0 }) // it follows the sending
 	stats := w.gate.Streams()
 	if len(stats) != 1 || stats[0].Session.ID != testSession || stats[0].Sent != int64(len(displayHello)) || time.Since(stats[0].Since) > time.Minute {
 		t.Errorf("the streams are %+v", stats)
 	}
 	second.Close(websocket.StatusNormalClosure, "")
 	<-w.closed
-	waitFor(t, "the note", func() bool { return slices.Contains(w.people.noted(), "disconnected s-1") })
+	rfbtest.Await(t, "the note", func() bool { return slices.Contains(w.people.noted(), "disconnected s-1") })
 	if diff := cmp.Diff([]string{"connected s-1", "disconnected s-1"}, w.people.noted()); diff != "" {
 		t.Error(diff)
 	}

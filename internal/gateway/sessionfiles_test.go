@@ -19,6 +19,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/agentapi"
 	"github.com/oriel-project/oriel/internal/appstream"
+	"github.com/oriel-project/oriel/internal/rfb/rfbtest"
 )
 
 // ask makes a request of the session as the viewer does.
@@ -327,7 +328,7 @@ func TestWindowsWhenTheServerGoesDown(t *testing.T) {
 		status, _, body := w.ask(client, "GET", "/windows?after=w0", "", nil)
 		answer <- fmt.Sprint(status, body)
 	}()
-	waitFor(t, "the question", func() bool { return len(m.called()) == 1 })
+	rfbtest.Await(t, "the question", func() bool { return len(m.called()) == 1 })
 	if err := w.gate.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +349,7 @@ func TestSound(t *testing.T) {
 	ws := w.socket(client, "/ws", "binary")
 	open(t, ws)
 	first := w.socket(client, "/sound", "opus")
-	waitFor(t, "the first listener", func() bool { return len(m.called()) == 1 })
+	rfbtest.Await(t, "the first listener", func() bool { return len(m.called()) == 1 })
 	sound := w.socket(client, "/sound", "opus") // takes the first one's place
 	wantEnd(t, first, &streamEnd{websocket.StatusNormalClosure, "the stream ended"})
 	quiet, done := make(chan bool), make(chan bool)

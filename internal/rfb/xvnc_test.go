@@ -1,7 +1,6 @@
 package rfb
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -13,9 +12,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/oriel-project/oriel/internal/rfb/rfbtest"
 )
 
 // TestRealDisplay follows a real Xvnc, on which much is drawn, in each encoding that it has. It needs Debian's tigervnc-standalone-server,
@@ -26,50 +26,8 @@ func TestRealDisplay(t *testing.T) {
 	}
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "rfb")
-	env := append(os.Environ(), "HOME="+dir, "XAUTHORITY=")
-	number, says, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer number.Close()
-	start := func(name string, args []string, files ...*os.File) {
-		cmd := exec.CommandContext(t.Context(), name, args...)
-		var said bytes.Buffer
-		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = env, dir, &said, &said, files
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it leaves nothing behind
-		cmd.WaitDelay = 5 * time.Second
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := cmd.Wait(); t.Failed() {
-				t.Logf("%s: %v\n%s", name, err, &said)
-			}
-		})
-	}
-	run := func(name string, args ...string) error {
-		cmd := exec.CommandContext(t.Context(), name, args...)
-		cmd.Env = env
-		return cmd.Run()
-	}
-	await := func(what string, ok func() bool) {
-		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%s does not come", what)
-			}
-		}
-	}
-	start("Xvnc", []string{"-displayfd", "3", "-Log", "*:stderr:0", "-rfbport", "-1", "-rfbunixpath", socket, "-SecurityTypes", "None", "-geometry", "801x603", "-depth", "24",
-		"-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize"}, says)
-	says.Close()
-	display, err := bufio.NewReader(number).ReadString('\n') // it takes one that is free, and says which when it is ready
-	if err != nil {
-		t.Fatalf("the display does not come: %v", err)
-	}
-	env = append(env, "DISPLAY=:"+strings.TrimSpace(display))
-	await("the display's root window", func() bool { return run("xsetroot", "-solid", "#2b3440") == nil })
-	start("xterm", []string{"-geometry", "100x30", "-e", "sh", "-c", "while :; do ls -l --color=always /usr/bin; done"})
+	d := rfbtest.Start(t, socket, "801x603")
+	d.Start("xterm", "-geometry", "100x30", "-e", "sh", "-c", "while :; do ls -l --color=always /usr/bin; done")
 
 	pseudo := []int32{pseudoDesktopSize, pseudoLastRect, pseudoQEMUKey, pseudoQEMULED, pseudoExtendedDesktopSize, -309, pseudoFence, pseudoContinuousUpdates,
 		pseudoDesktopName, pseudoExtendedClipboard, -316, pseudoVMwareCursor, pseudoCursor}
@@ -126,16 +84,16 @@ func TestRealDisplay(t *testing.T) {
 			tell(join([]byte{pointerEvent, 0}, u16(200), u16(200)))
 			// For a while, and however slow the machine is, until there is something to look at.
 			began := time.Now()
-			await("what "+name+" shows", func() bool {
+			rfbtest.Await(t, "what "+name+" shows", func() bool {
 				tell(join([]byte{updateRequest, 1}, u16(0), u16(0), u16(801), u16(603)))
 				return time.Since(began) > 500*time.Millisecond && f.Frames() >= 2 && passed.Load() >= 10_000
 			})
 			cmd := exec.CommandContext(t.Context(), "xclip", "-selection", "clipboard")
-			cmd.Env, cmd.Stdin = env, strings.NewReader("for your eyes only")
+			cmd.Env, cmd.Stdin = d.Env, strings.NewReader("for your eyes only")
 			if err := cmd.Run(); err != nil {
 				t.Fatal(err)
 			}
-			await("the copied text", func() bool {
+			rfbtest.Await(t, "the copied text", func() bool {
 				mu.Lock()
 				defer mu.Unlock()
 				return slices.Contains(refused, "out disabled")
@@ -189,11 +147,11 @@ func TestRealDisplay(t *testing.T) {
 	tell(encodings(encodingRaw, pseudoExtendedClipboard))
 	tell(extended(clientCutText, clipCaps|clipRequest|clipPeek|clipNotify|clipProvide|clipText, u32(0)))
 	tell(extended(clientCutText, clipNotify|clipText, nil))
-	await("the viewer's clipboard", func() bool {
-		return run("sh", "-c", "xclip -o -selection clipboard -t TARGETS | grep -q UTF8_STRING") == nil
+	rfbtest.Await(t, "the viewer's clipboard", func() bool {
+		return d.Run("sh", "-c", "xclip -o -selection clipboard -t TARGETS | grep -q UTF8_STRING") == nil
 	})
 	pasted := make(chan error, 1)
-	go func() { pasted <- run("xclip", "-o", "-selection", "clipboard") }()
+	go func() { pasted <- d.Run("xclip", "-o", "-selection", "clipboard") }()
 	<-asked
 	tell(provide(clientCutText, "too long"))
 	select {

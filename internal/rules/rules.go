@@ -67,6 +67,7 @@ var directions = []direction{
 	{"internal/theme", []string{"internal/appstream", "internal/store"}, "every page of a stack asks it how to look, the portal's and the gateway's"},
 	{"internal/proxy", nil, "a leaf"},
 	{"internal/rfb", nil, "a leaf: what may pass is decided without a stream"},
+	{"internal/rfb/rfbtest", nil, "tests of streams share a real display"},
 	{"internal/keys", nil, "a leaf"},
 	{"internal/password", nil, "a leaf: passwords can be checked without a server"},
 	{"internal/language", nil, "a leaf: whatever people read asks it for the language"},

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -32,6 +31,7 @@ import (
 
 	"github.com/oriel-project/oriel/internal/gateway/words"
 	"github.com/oriel-project/oriel/internal/language"
+	"github.com/oriel-project/oriel/internal/rfb/rfbtest"
 )
 
 // A person is a gateway with the session of one person, made to say whatever a test wants to see in the viewer. The display is a
@@ -633,41 +633,8 @@ func TestSessionInBrowser(t *testing.T) {
 		t.Skip("ORIEL_TEST_BROWSER is not set")
 	}
 	p := newPerson(t)
-	env := append(os.Environ(), "XAUTHORITY=")
-	number, tell, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer number.Close()
-	start := func(name string, args []string, files ...*os.File) {
-		cmd := exec.CommandContext(t.Context(), name, args...)
-		var said bytes.Buffer
-		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = env, t.TempDir(), &said, &said, files
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it leaves nothing behind
-		cmd.WaitDelay = 5 * time.Second
-		if err := cmd.Start(); err != nil {
-			t.Fatalf("%v (apt-get install tigervnc-standalone-server xterm x11-xserver-utils)", err)
-		}
-		t.Cleanup(func() {
-			if err := cmd.Wait(); t.Failed() {
-				t.Logf("%s: %v\n%s", name, err, &said)
-			}
-		})
-	}
-	start("Xvnc", []string{"-displayfd", "3", "-Log", "*:stderr:0", "-rfbport", "-1", "-rfbunixpath", p.display, "-SecurityTypes", "None", "-geometry", "1280x720", "-depth", "24",
-		"-nolisten", "tcp", "-AlwaysShared", "-AcceptSetDesktopSize"}, tell)
-	tell.Close()
-	display, err := bufio.NewReader(number).ReadString('\n') // it takes one that is free, and says which when it is ready
-	if err != nil {
-		t.Fatalf("the display does not come: %v", err)
-	}
-	env = append(env, "DISPLAY=:"+strings.TrimSpace(display))
-	root := exec.Command("xsetroot", "-solid", "#2b3440")
-	root.Env = env
-	if out, err := root.CombinedOutput(); err != nil {
-		t.Fatalf("xsetroot: %v\n%s", err, out)
-	}
-	start("xterm", []string{"-geometry", "90x24+60+80", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee", "-e", "sh"})
+	d := rfbtest.Start(t, p.display, "1280x720")
+	d.Start("xterm", "-geometry", "90x24+60+80", "-fa", "DejaVu Sans Mono", "-fs", "12", "-bg", "#10141a", "-fg", "#e8eaee", "-e", "sh")
 
 	server := httptest.NewServer(p.handler())
 	defer server.Close()
@@ -684,7 +651,7 @@ func TestSessionInBrowser(t *testing.T) {
 	node.Cancel = func() error { return node.Process.Signal(syscall.SIGTERM) }
 	node.WaitDelay = 10 * time.Second
 	node.Dir = "../../web"
-	node.Env = append(env, "ORIEL_CONTROL="+control.URL, "ORIEL_SERVER="+server.URL)
+	node.Env = append(d.Env, "HOME="+os.Getenv("HOME"), "ORIEL_CONTROL="+control.URL, "ORIEL_SERVER="+server.URL)
 	node.Stdout = t.Output()
 	node.Stderr = node.Stdout
 	if err := node.Run(); err != nil {
