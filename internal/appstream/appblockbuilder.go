@@ -305,7 +305,7 @@ func bootPackager(b AppBlockBuilder, s AppBlockBuilderSnapshot, now time.Time) D
 		return stopPackager(b, "", fmt.Sprintf("The machine ended %d times within %s, last with exit code %d.", len(b.Boots), bootWindow, s.Machine.ExitCode), now)
 	}
 	b.Boots, b.Provisioned = append(b.Boots, now), true
-	return Decision[AppBlockBuilder]{Next: b, Do: []Action{EnsureRunning{b.Spec(s.Sizes)}}, Again: now}
+	return Decision[AppBlockBuilder]{Next: b, Do: []Action{s.Machine.start(b.Spec(s.Sizes))}, Again: now}
 }
 
 // packagerVanished gives up a machine that was made and is not there.

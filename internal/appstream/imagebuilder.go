@@ -349,14 +349,14 @@ func bootBuilder(b ImageBuilder, s BuilderSnapshot, now time.Time) Decision[Imag
 		return failBuilder(b, now, types.ImageBuilderStateChangeReasonCodeInternalError, "",
 			fmt.Sprintf("The machine ended %d times within %s, last with exit code %d. Look at the machine's log, or delete the image builder.", len(b.Boots), bootWindow, m.ExitCode))
 	}
-	return boot(b, s.Sizes, now)
+	return boot(b, s, now)
 }
 
 // boot has the machine made, if there is none, and started.
-func boot(b ImageBuilder, sizes map[string]InstanceType, now time.Time) Decision[ImageBuilder] {
+func boot(b ImageBuilder, s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {
 	b.Boots = append(slices.Clone(b.Boots), now)
 	b.Provisioned = true
-	return Decision[ImageBuilder]{Next: b, Do: []Action{EnsureRunning{b.Spec(sizes)}}, Again: now}
+	return Decision[ImageBuilder]{Next: b, Do: []Action{s.Machine.start(b.Spec(s.Sizes))}, Again: now}
 }
 
 func planRunning(s BuilderSnapshot, now time.Time) Decision[ImageBuilder] {

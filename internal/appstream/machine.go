@@ -51,6 +51,14 @@ type MachineSpec struct {
 	Sessions     int    // of a fleet's instance: how many people it is for at a time, 1 to 50; 0 for one that is an image builder inside
 }
 
+// start has a machine made that is absent, and started.
+func (m Machine) start(spec MachineSpec) Action {
+	if m.Phase == MachineAbsent {
+		return EnsureRunning{spec}
+	}
+	return EnsureStarted{spec}
+}
+
 // IsolatedSubnet is the subnet of machines that name no subnet and have no EnableDefaultInternetAccess. It has no way to the
 // internet. (In a subnet of the configuration, the subnet decides, as on AWS its routes do.)
 const IsolatedSubnet = "subnet-isolated"
@@ -60,6 +68,9 @@ type EnsureMade struct{ Spec MachineSpec }
 
 // EnsureRunning makes the machine of Spec if there is none and starts it if it does not run.
 type EnsureRunning struct{ Spec MachineSpec }
+
+// EnsureStarted starts the machine of Spec if it does not run. One that is gone by now stays so: a new one would not have what was on its disk.
+type EnsureStarted struct{ Spec MachineSpec }
 
 // EnsureStopped stops the machine and keeps its disk. Nothing to do when there is no machine.
 type EnsureStopped struct{ ID string }
@@ -123,6 +134,7 @@ type EnsureJobBegun struct {
 
 func (a EnsureMade) String() string         { return "EnsureMade " + a.Spec.ID }
 func (a EnsureRunning) String() string      { return "EnsureRunning " + a.Spec.ID }
+func (a EnsureStarted) String() string      { return "EnsureStarted " + a.Spec.ID }
 func (a EnsureStopped) String() string      { return "EnsureStopped " + a.ID }
 func (a EnsureGone) String() string         { return "EnsureGone " + a.ID }
 func (a EnsureCaptured) String() string     { return "EnsureCaptured " + a.ID + " " + a.Ref }

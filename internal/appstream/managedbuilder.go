@@ -131,7 +131,7 @@ func planWork(b ImageBuilder, s BuilderSnapshot, now time.Time) Decision[ImageBu
 		}
 		b.SilentSince = time.Time{}
 		b.progress("starting the machine")
-		return boot(b, s.Sizes, now)
+		return boot(b, s, now)
 	case !begun && !s.Agent.Ready, len(steps) > 0 && !s.Job.Answers:
 		if b.SilentSince.IsZero() {
 			b.SilentSince = now

@@ -109,7 +109,7 @@ func TestPlanMaking(t *testing.T) {
 		"work that is done":                        {managed(BuilderUpdating), running, ready, succeeded, creating(), 0, BuilderUpdating, nil, true, "", "done"},
 		"no work is done when it is ready":         {managed(BuilderUpdating, stepless), running, ready, JobStatus{}, creating(), 0, BuilderUpdating, nil, true, "", ""},
 		"work that failed":                         {managed(BuilderUpdating), running, ready, failed, creating(), 0, BuilderUpdating, nil, false, "exit status 100\nThe end of its output:\nE: no such package", ""},
-		"a machine that ended begins anew":         {managed(BuilderUpdating), stopped, Agent{}, JobStatus{}, creating(), 0, BuilderUpdating, []string{"EnsureRunning"}, false, "", "starting"},
+		"a machine that ended begins anew":         {managed(BuilderUpdating), stopped, Agent{}, JobStatus{}, creating(), 0, BuilderUpdating, []string{"EnsureStarted"}, false, "", "starting"},
 		"one that ends again and again":            {managed(BuilderUpdating, bootedOften), stopped, Agent{}, JobStatus{}, creating(), 0, BuilderUpdating, nil, false, "ended 8 times within 10m0s", ""},
 		"one that is silent is waited for":         {managed(BuilderUpdating, silent), running, Agent{}, JobStatus{}, creating(), readyLimit - 1, BuilderUpdating, nil, false, "", ""},
 		"one that is silent for too long":          {managed(BuilderUpdating, silent), running, Agent{Problem: "no display"}, JobStatus{}, creating(), readyLimit, BuilderUpdating, nil, false, "Last problem: no display", ""},

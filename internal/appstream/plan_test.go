@@ -46,9 +46,9 @@ func TestPlanImageBuilder(t *testing.T) {
 		"a starting machine is waited for":             {BuilderSnapshot{Builder: builder(BuilderPending), Machine: running}, 0, BuilderPending, nil, false},
 		"a ready machine is RUNNING":                   {BuilderSnapshot{Builder: builder(BuilderPending), Machine: running, Agent: ready}, 0, BuilderRunning, nil, false},
 		"pending too long":                             {BuilderSnapshot{Builder: builder(BuilderPending), Machine: running}, 16 * time.Minute, BuilderFailed, nil, false},
-		"a started builder's machine is started":       {BuilderSnapshot{Builder: builder(BuilderPending, provisioned), Machine: stopped}, 0, BuilderPending, []string{"EnsureRunning"}, false},
+		"a started builder's machine is started":       {BuilderSnapshot{Builder: builder(BuilderPending, provisioned), Machine: stopped}, 0, BuilderPending, []string{"EnsureStarted"}, false},
 		"an older agent is updated":                    {BuilderSnapshot{Builder: builder(BuilderPending, provisioned), Machine: Machine{ID: "ib-1", Phase: MachineStopped, AgentVersion: "01-01-2026"}}, 0, BuilderUpdatingAgent, nil, false},
-		"the update starts the machine":                {BuilderSnapshot{Builder: builder(BuilderUpdatingAgent), Machine: Machine{ID: "ib-1", Phase: MachineStopped, AgentVersion: "01-01-2026"}}, 0, BuilderUpdatingAgent, []string{"EnsureRunning"}, false},
+		"the update starts the machine":                {BuilderSnapshot{Builder: builder(BuilderUpdatingAgent), Machine: Machine{ID: "ib-1", Phase: MachineStopped, AgentVersion: "01-01-2026"}}, 0, BuilderUpdatingAgent, []string{"EnsureStarted"}, false},
 		"a lost machine fails a start":                 {BuilderSnapshot{Builder: builder(BuilderPending, provisioned)}, 0, BuilderFailed, nil, false},
 		"RUNNING stays":                                {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: running, Agent: ready}, 1000 * time.Hour, BuilderRunning, nil, false},
 		"a silent agent is given time":                 {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: running}, 0, BuilderRunning, nil, false},
@@ -61,7 +61,7 @@ func TestPlanImageBuilder(t *testing.T) {
 		"a machine that ended is rebooted":             {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: Machine{Phase: MachineStopped, ExitCode: 137}}, 0, BuilderRebooting, nil, false},
 		"reboot inside":                                {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: Machine{Phase: MachineStopped, ExitCode: ExitReboot}}, 0, BuilderRebooting, nil, false},
 		"power off inside":                             {BuilderSnapshot{Builder: builder(BuilderRunning), Machine: Machine{Phase: MachineStopped, ExitCode: ExitPowerOff}}, 0, BuilderStopping, nil, false},
-		"REBOOTING starts the machine":                 {BuilderSnapshot{Builder: builder(BuilderRebooting), Machine: stopped}, 0, BuilderRebooting, []string{"EnsureRunning"}, false},
+		"REBOOTING starts the machine":                 {BuilderSnapshot{Builder: builder(BuilderRebooting), Machine: stopped}, 0, BuilderRebooting, []string{"EnsureStarted"}, false},
 		"a machine that ends again and again fails":    {BuilderSnapshot{Builder: builder(BuilderRebooting, bootedOften), Machine: stopped}, 0, BuilderFailed, nil, false},
 		"STOPPING stops the machine":                   {BuilderSnapshot{Builder: builder(BuilderStopping), Machine: running}, 0, BuilderStopping, []string{"EnsureStopped"}, false},
 		"a machine that is down is STOPPED":            {BuilderSnapshot{Builder: builder(BuilderStopping), Machine: stopped}, 0, BuilderStopped, nil, false},
@@ -237,8 +237,15 @@ func TestPlanProperties(t *testing.T) {
 			t.Fatal("the same snapshot was decided differently")
 		}
 		for _, a := range d.Do {
-			if running, ok := a.(EnsureRunning); ok && running.Spec.ID != b.ID {
-				t.Fatalf("a machine under another ID: %v", a)
+			switch a := a.(type) {
+			case EnsureRunning:
+				if a.Spec.ID != b.ID || s.Machine.Phase != MachineAbsent {
+					t.Fatalf("%v, of the machine %+v: that may make another one", a, s.Machine)
+				}
+			case EnsureStarted:
+				if a.Spec.ID != b.ID || s.Machine.Phase == MachineAbsent {
+					t.Fatalf("%v, of the machine %+v", a, s.Machine)
+				}
 			}
 		}
 		if after, _ := json.Marshal(s); !bytes.Equal(before, after) {

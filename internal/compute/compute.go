@@ -41,6 +41,9 @@ type Provider interface {
 	// EnsureRunning makes the machine if there is none, gives it the agent version that spec asks for, and starts it. Of an existing
 	// machine nothing but the agent is changed. Faults: IMAGE_NOT_FOUND, SUBNET_NOT_FOUND, SUBNET_HAS_INSUFFICIENT_IP_ADDRESSES.
 	EnsureRunning(ctx context.Context, spec appstream.MachineSpec) error
+	// EnsureStarted is EnsureRunning of a machine that is there. One that is not, because someone has removed it since it was observed, stays
+	// absent, and that is no error; one that is being removed is worth another try.
+	EnsureStarted(ctx context.Context, spec appstream.MachineSpec) error
 	// EnsureMade makes the machine if there is none, and leaves it stopped, for a quick start later. Of an existing machine nothing is
 	// changed, whether it runs or not. Faults as EnsureRunning.
 	EnsureMade(ctx context.Context, spec appstream.MachineSpec) error

@@ -316,6 +316,8 @@ func (e *Engine) act(ctx context.Context, actions []appstream.Action) error {
 			err = e.Provider.EnsureMade(ctx, a.Spec)
 		case appstream.EnsureRunning:
 			err = e.Provider.EnsureRunning(ctx, a.Spec)
+		case appstream.EnsureStarted:
+			err = e.Provider.EnsureStarted(ctx, a.Spec)
 		case appstream.EnsureStopped:
 			err = e.Provider.EnsureStopped(ctx, a.ID)
 		case appstream.EnsureGone:
@@ -384,7 +386,7 @@ func verb(a appstream.Action) string {
 	switch a.(type) {
 	case appstream.EnsureMade:
 		return "making the machine"
-	case appstream.EnsureRunning:
+	case appstream.EnsureRunning, appstream.EnsureStarted:
 		return "starting the machine"
 	case appstream.EnsureStopped:
 		return "stopping the machine"

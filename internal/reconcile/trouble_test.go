@@ -385,3 +385,72 @@ func TestStoreClosedUnderTheEngine(t *testing.T) {
 		w.engineStop()
 	})
 }
+
+// snatcher removes a machine between the look at it and its start, as an administrator's hand may.
+type snatcher struct {
+	compute.Provider
+	snatches *atomic.Bool
+}
+
+func (s snatcher) EnsureRunning(ctx context.Context, spec appstream.MachineSpec) error {
+	return errors.Join(s.snatch(ctx, spec.ID), s.Provider.EnsureRunning(ctx, spec))
+}
+
+func (s snatcher) EnsureStarted(ctx context.Context, spec appstream.MachineSpec) error {
+	return errors.Join(s.snatch(ctx, spec.ID), s.Provider.EnsureStarted(ctx, spec))
+}
+
+func (s snatcher) snatch(ctx context.Context, id string) error {
+	if !s.snatches.CompareAndSwap(true, false) {
+		return nil
+	}
+	if err := s.Provider.EnsureGone(ctx, id); err != nil {
+		return err
+	}
+	for {
+		m, err := s.Provider.Observe(ctx, id)
+		if err != nil || m.Phase == appstream.MachineAbsent {
+			return err
+		}
+		time.Sleep(time.Until(m.NextChange))
+	}
+}
+
+// A machine that was removed while it was about to be started is not silently replaced by an empty one.
+func TestMachineRemovedBeforeItsStart(t *testing.T) {
+	t.Run("image builder", func(t *testing.T) {
+		var snatches atomic.Bool
+		with(t, func(p compute.Provider) compute.Provider { return snatcher{p, &snatches} }, func(w *world) {
+			w.must(w.create("hello"))
+			w.reach("hello", "RUNNING")
+			w.must(w.do("stop", "hello"))
+			w.reach("hello", "STOPPED")
+			snatches.Store(true)
+			w.must(w.do("start", "hello"))
+			w.reach("hello", "FAILED")
+			if b := w.describe("hello"); b.StateChangeReason == nil || !strings.Contains(*b.StateChangeReason.Message, "vanished") {
+				t.Errorf("the reason is %+v", b.StateChangeReason)
+			}
+			w.must(w.do("start", "hello")) // now that is what was asked for
+			w.reach("hello", "RUNNING")
+			w.check()
+		})
+	})
+	t.Run("app block builder", func(t *testing.T) {
+		var snatches atomic.Bool
+		with(t, func(p compute.Provider) compute.Provider { return snatcher{p, &snatches} }, func(w *world) {
+			w.packager()
+			w.must(w.pack("start"))
+			w.reachPackager("RUNNING")
+			list, err := w.provider.List(w.ctx())
+			w.must(err)
+			snatches.Store(true)
+			w.must(w.provider.EnsureStopped(w.ctx(), list[0].ID)) // as a machine that ends by itself: it would be started again
+			w.reachPackager("STOPPED")
+			if b := w.describePackager(); len(b.AppBlockBuilderErrors) != 1 || !strings.Contains(*b.AppBlockBuilderErrors[0].ErrorMessage, "vanished") {
+				t.Errorf("%+v", b)
+			}
+			w.checkPackager()
+		})
+	})
+}

@@ -60,6 +60,7 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		{"repeated", (*suite).repeated},
 		{"network", (*suite).network},
 		{"made", (*suite).made},
+		{"started", (*suite).started},
 		{"agent", (*suite).agent},
 		{"faults", (*suite).faults},
 		{"concurrent", (*suite).concurrent},
@@ -346,6 +347,35 @@ func (s *suite) made() {
 	spec.ImageRef = s.ref()
 	s.fault(s.Provider.EnsureMade(s.ctx, spec), "IMAGE_NOT_FOUND")
 	s.settle(spec.ID, appstream.MachineAbsent)
+}
+
+// started: a machine that is there is started with the agent that it shall have, and one that is not is not made.
+func (s *suite) started() {
+	spec := s.spec()
+	start := func(phase appstream.Phase) appstream.Machine {
+		s.Helper()
+		s.ok(s.Provider.EnsureStarted(s.ctx, spec))
+		return s.settle(spec.ID, phase)
+	}
+	start(appstream.MachineAbsent)
+	if list, err := s.Provider.List(s.ctx); err != nil || len(list) > 0 {
+		s.Errorf("there shall be no machine: %+v, %v", list, err)
+	}
+	s.running(spec)
+	s.exec(spec.ID, "echo kept > /etc/kept", "")
+	s.stopped(spec.ID)
+	versions := s.Provider.AgentVersions()
+	spec.AgentVersion = versions[len(versions)-1]
+	first := start(appstream.MachineRunning)
+	if first.AgentVersion != spec.AgentVersion {
+		s.Errorf("started with agent %s, reported %s", spec.AgentVersion, first.AgentVersion)
+	}
+	s.exec(spec.ID, "cat /etc/kept", "kept")
+	if again := start(appstream.MachineRunning); !cmp.Equal(first, again) {
+		s.Errorf("EnsureStarted changed a running machine:\n%s", cmp.Diff(first, again))
+	}
+	s.gone(spec.ID)
+	start(appstream.MachineAbsent)
 }
 
 // network: machines that run have addresses and an interface of their own.

@@ -169,6 +169,17 @@ func (p *Provider) EnsureRunning(ctx context.Context, spec appstream.MachineSpec
 	})
 }
 
+// EnsureStarted starts the machine, if there is one. Of one that runs nothing is changed.
+func (p *Provider) EnsureStarted(ctx context.Context, spec appstream.MachineSpec) error {
+	return p.machines.finish(ctx, spec.ID, func(ctx context.Context) error {
+		c, err := p.inspect(ctx, spec.ID)
+		if c == nil {
+			return err
+		}
+		return p.restart(ctx, spec, c, err)
+	})
+}
+
 // EnsureMade makes the machine without starting it.
 func (p *Provider) EnsureMade(ctx context.Context, spec appstream.MachineSpec) error {
 	if !idForm.MatchString(spec.ID) {

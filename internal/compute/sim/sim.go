@@ -163,6 +163,22 @@ func (p *Provider) EnsureRunning(ctx context.Context, spec appstream.MachineSpec
 	})
 }
 
+// EnsureStarted begins to start a machine that is there.
+func (p *Provider) EnsureStarted(ctx context.Context, spec appstream.MachineSpec) error {
+	return p.do(ctx, "EnsureStarted", spec.ID, func(now time.Time) error {
+		m := p.at(spec.ID, now)
+		switch {
+		case m == nil || m.To == appstream.MachineRunning:
+			return nil
+		case m.To == appstream.MachineAbsent:
+			return fmt.Errorf("the machine %s is being removed", spec.ID)
+		}
+		next := *m
+		next.Agent = spec.AgentVersion
+		return p.change(next, appstream.MachineStopped, appstream.MachineRunning, now)
+	})
+}
+
 // EnsureMade begins to make the machine.
 func (p *Provider) EnsureMade(ctx context.Context, spec appstream.MachineSpec) error {
 	return p.do(ctx, "EnsureMade", spec.ID, func(now time.Time) error {
