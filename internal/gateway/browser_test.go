@@ -79,10 +79,14 @@ func (d *desktop) bridge(display net.Conn) {
 	if err != nil {
 		return
 	}
+	defer x.Close()
 	d.mu.Lock()
+	if down := d.down; down {
+		d.mu.Unlock()
+		return // it went down since it was dialled
+	}
 	d.conns[x] = true
 	d.mu.Unlock()
-	defer x.Close()
 	go func() {
 		io.Copy(x, display)
 		x.Close()

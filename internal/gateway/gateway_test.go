@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
@@ -22,7 +23,11 @@ import (
 )
 
 func TestAuthenticateGivesASession(t *testing.T) {
-	w := newWorld(t, agentFunc(echo), nil)
+	synctest.Test(t, authenticateGivesASession) // the cookie's age is in seconds
+}
+
+func authenticateGivesASession(t *testing.T) {
+	w := serveWorld(t, inMemory(t), agentFunc(echo), nil)
 	status, header, _ := w.get(w.browser(), w.url(w.claims()))
 	if status != http.StatusSeeOther || header.Get("Location") != "/stream/"+testID {
 		t.Fatalf("answered %d to %q", status, header.Get("Location"))
@@ -136,7 +141,11 @@ func TestTicketsThatAreRefused(t *testing.T) {
 }
 
 func TestRefusalsAreLimitedAndGenuineTicketsAreNot(t *testing.T) {
-	w := newWorld(t, agentFunc(echo), nil)
+	synctest.Test(t, refusalsAreLimited) // each five seconds there may be one more
+}
+
+func refusalsAreLimited(t *testing.T) {
+	w := serveWorld(t, inMemory(t), agentFunc(echo), nil)
 	for n := range refusedBurst + 2 {
 		status, _, _ := w.get(w.browser(), "/authenticate?parameters=x&signature=y")
 		if limited := status == http.StatusTooManyRequests; limited != (n >= refusedBurst) {
@@ -147,6 +156,10 @@ func TestRefusalsAreLimitedAndGenuineTicketsAreNot(t *testing.T) {
 		t.Errorf("%d lines were logged, want %d", lines, refusedBurst)
 	}
 	w.signedIn()
+	time.Sleep(5 * time.Second)
+	if status, _, _ := w.get(w.browser(), "/authenticate?parameters=x&signature=y"); status != http.StatusForbidden {
+		t.Errorf("five seconds later answered %d", status)
+	}
 }
 
 func TestLimiterForgetsInsteadOfGrowing(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -142,7 +143,12 @@ func aSession() appstream.Session {
 // newStudio is a world with the ACTIVE session testSession on the fleet "studio" by the stack "Design". change may alter it.
 func newStudio(t *testing.T, dial compute.Dialer, change func(*appstream.Session)) *world {
 	t.Helper()
-	w := newWorld(t, dial, func(c *Config) { c.Icons = iconStore{"paint.png": "\x89PNG\r\n\x1a\n"} })
+	return serveStudio(t, httptest.NewServer, dial, change)
+}
+
+func serveStudio(t *testing.T, serve func(http.Handler) *httptest.Server, dial compute.Dialer, change func(*appstream.Session)) *world {
+	t.Helper()
+	w := serveWorld(t, serve, dial, func(c *Config) { c.Icons = iconStore{"paint.png": "\x89PNG\r\n\x1a\n"} })
 	w.store.put(&appstream.Fleet{Meta: appstream.Meta{Key: appstream.Key{Account: testAccount, Region: testRegion, Noun: appstream.NounFleet, Name: "studio"},
 		ID: testFleet, State: appstream.FleetRunning}, ImageID: "img-1"}, nil)
 	w.store.put(&appstream.Image{Meta: appstream.Meta{Key: appstream.Key{Account: testAccount, Region: testRegion, Noun: appstream.NounImage, Name: "paint"}, ID: "img-1"},
@@ -190,7 +196,7 @@ func (w *world) show(query string) *websocket.Conn {
 
 func (w *world) socket(client *http.Client, path, protocol string) *websocket.Conn {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, w.server.URL+"/stream/"+testSession+path, &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: &http.Transport{}}, Subprotocols: []string{protocol},

@@ -11,7 +11,9 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -262,6 +264,7 @@ func TestUpload(t *testing.T) {
 	if status, _, _ := w.ask(client, "PUT", "/files/a", "x", func(r *http.Request) { r.ContentLength = -1 }); status != http.StatusLengthRequired {
 		t.Errorf("without a length answered %d", status)
 	}
+	client.Transport = &http.Transport{ExpectContinueTimeout: patience} // the body is shorter than is said, and must not be sent
 	if status, _, _ := w.ask(client, "PUT", "/files/a", "x", func(r *http.Request) {
 		r.ContentLength = agentapi.MaxFile + 1
 		r.Header.Set("Expect", "100-continue") // as who has so much to send asks before
@@ -272,29 +275,44 @@ func TestUpload(t *testing.T) {
 
 // Slow transfers outlive the limits of the server as long as something moves.
 func TestSlowUpload(t *testing.T) {
-	m := newMachine()
-	w := newStudio(t, m, nil)
-	client := w.seated()
-	hasty := httptest.NewUnstartedServer(w.gate)
-	hasty.Config.ReadTimeout, hasty.Config.WriteTimeout = 500*time.Millisecond, 500*time.Millisecond // in which the head must come, on a busy machine too
-	hasty.Start()
-	defer hasty.Close()
-	in, out := io.Pipe()
-	go func() {
-		for range 6 {
-			time.Sleep(120 * time.Millisecond)
-			out.Write([]byte("x"))
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		w := serveStudio(t, func(h http.Handler) *httptest.Server {
+			s := httptest.NewTestServer(t, h)
+			s.Config.ReadTimeout, s.Config.WriteTimeout = time.Minute, time.Minute
+			s.Client()
+			return s
+		}, m, nil)
+		for _, tt := range []struct {
+			pause  time.Duration
+			status int
+			file   string
+		}{{50 * time.Second, http.StatusNoContent, "xxxxxx"}, {transferStall + time.Second, http.StatusRequestTimeout, ""}} {
+			m.file = nil
+			in, out := io.Pipe()
+			var writing sync.WaitGroup
+			writing.Go(func() {
+				defer out.Close()
+				for range 6 {
+					time.Sleep(tt.pause)
+					if _, err := out.Write([]byte("x")); err != nil {
+						return
+					}
+				}
+			})
+			r, err := http.NewRequest("PUT", w.on("/stream/"+testSession+"/files/slow"), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ContentLength = 6
+			r.Header.Set("Sec-Fetch-Site", "same-origin")
+			if status, _, body := w.do(w.seated(), r); status != tt.status || string(m.file) != tt.file {
+				t.Errorf("with pauses of %s answered %d %s; %q arrived", tt.pause, status, body, m.file)
+			}
+			in.Close()
+			writing.Wait()
 		}
-	}()
-	r, err := http.NewRequest("PUT", hasty.URL+"/stream/"+testSession+"/files/slow", in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.ContentLength = 6
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	if status, _, body := w.do(client, r); status != http.StatusNoContent || string(m.file) != "xxxxxx" {
-		t.Errorf("answered %d %s; %q arrived", status, body, m.file)
-	}
+	})
 }
 
 func TestWindowsWaitForNews(t *testing.T) {
@@ -398,7 +416,7 @@ func TestSoundIsDroppedRatherThanQueued(t *testing.T) {
 	for n := range packets {
 		select {
 		case m.sound <- append(bytes.Repeat([]byte{1}, 1398), byte(n>>8), byte(n)):
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("the agent is held up after %d packets", n)
 		}
 	}

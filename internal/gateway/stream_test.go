@@ -30,7 +30,7 @@ func (w *world) dialStream(client *http.Client, change func(http.Header)) (*webs
 	if change != nil {
 		change(header)
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	ws, resp, err := websocket.Dial(ctx, w.server.URL+"/stream/"+testID+"/ws", &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: &http.Transport{}}, HTTPHeader: header, Subprotocols: []string{"binary"}})
@@ -53,7 +53,7 @@ func (w *world) openStream() *websocket.Conn {
 // readAll collects binary messages until there are n bytes.
 func readAll(t *testing.T, ws *websocket.Conn, n int) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var all []byte
 	for len(all) < n {
@@ -72,7 +72,7 @@ func readAll(t *testing.T, ws *websocket.Conn, n int) []byte {
 // wantEnd reads until the stream ends and checks why.
 func wantEnd(t *testing.T, ws *websocket.Conn, want *streamEnd) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		_, _, err := ws.Read(ctx)
@@ -149,7 +149,7 @@ func TestStreamHoldsTheDisplayBack(t *testing.T) {
 		}
 	}), nil)
 	ws := w.openStream()
-	total, quiet := 0, time.NewTimer(10*time.Second)
+	total, quiet := 0, time.NewTimer(patience)
 	for waiting := true; waiting; {
 		select {
 		case n := <-written:

@@ -336,8 +336,25 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
+// patience is how long a test waits for what must come. It is not a measure of anything: a busy machine may stand still for seconds.
+const patience = time.Minute
+
 // newWorld serves a gateway with the RUNNING builder "hello" (testID). change may alter its Config.
 func newWorld(t *testing.T, dial compute.Dialer, change func(*Config)) *world {
+	t.Helper()
+	return serveWorld(t, httptest.NewServer, dial, change)
+}
+
+// inMemory serves without sockets, for tests in a bubble.
+func inMemory(t *testing.T) func(http.Handler) *httptest.Server {
+	return func(h http.Handler) *httptest.Server {
+		s := httptest.NewTestServer(t, h)
+		s.Client() // sets the URL
+		return s
+	}
+}
+
+func serveWorld(t *testing.T, serve func(http.Handler) *httptest.Server, dial compute.Dialer, change func(*Config)) *world {
 	t.Helper()
 	signer, err := ticket.NewSigner(bytes.Repeat([]byte{7}, ticket.KeySize))
 	if err != nil {
@@ -374,9 +391,9 @@ func newWorld(t *testing.T, dial compute.Dialer, change func(*Config)) *world {
 	if w.gate, err = New(config); err != nil {
 		t.Fatal(err)
 	}
-	w.server = httptest.NewServer(w.gate)
+	w.server = serve(w.gate)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := w.gate.Close(ctx); err != nil {
 			t.Errorf("close the gateway: %v", err)
@@ -436,7 +453,7 @@ func (w *world) browser() *http.Client {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Jar: jar, Transport: w.server.Client().Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // signedIn gives a client with a session for "hello".
