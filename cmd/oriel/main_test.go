@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -77,14 +78,19 @@ func TestQuote(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	synctest.Test(t, statusTells) // it tells seconds
+}
+
+func statusTells(t *testing.T) {
 	var plain bytes.Buffer
 	s := newStatus(&plain)
 	for n := range 3 {
 		s.tell("Unpacking", fmt.Sprint(n), float64(n))
 	}
+	time.Sleep(61 * time.Second)
 	s.tell("Packing", "", 50)
 	s.done("ready")
-	if got, want := plain.String(), " 0:00  Unpacking\n 0:00  Packing\n 0:00  ready\n"; got != want {
+	if got, want := plain.String(), " 0:00  Unpacking\n 1:01  Packing\n 1:01  ready\n"; got != want {
 		t.Errorf("plain: %q, want %q", got, want)
 	}
 
