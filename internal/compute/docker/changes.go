@@ -47,6 +47,9 @@ func (p *Provider) SaveChanges(ctx context.Context, id string, w io.Writer) erro
 		r, err := p.engine.CopyFromContainer(ctx, c.ID, client.CopyFromContainerOptions{SourcePath: "/" + name})
 		return r.Content, err
 	})
+	if err == nil {
+		err = p.unchanged(ctx, id, c)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

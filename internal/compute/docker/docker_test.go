@@ -136,12 +136,81 @@ func TestCaptureDiskFull(t *testing.T) {
 	}
 }
 
+// A machine that somebody starts while its disk is read has no image made of it, and no package.
+func TestStartedWhileItsDiskIsRead(t *testing.T) {
+	answers := map[string]string{
+		"GET /containers/oriel-m/json#1": stopped,
+		"GET /containers/oriel-m/json":   strings.Replace(stopped, `"exited"`, `"running","Running":true`, 1),
+		"GET /images/json#1":             `200 []`,
+		"GET /images/json":               half,
+		"GET /images/sha256:half/json":   halfImage,
+		"DELETE /images/sha256:half":     `200 []`,
+		"GET /images/sha256:base/json":   `200 {"Id":"sha256:base","RepoTags":["oriel/base:x"],"Config":{}}`,
+		"POST /commit":                   `201 {"Id":"sha256:half"}`,
+		"POST /images/sha256:half/tag":   `201 `,
+		"GET /containers/c1/changes":     `200 []`,
+		"GET /containers/c1/export":      `200 ` + strings.Repeat("\x00", 1024),
+	}
+	for name, read := range map[string]func(p *Provider) error{
+		"image":   func(p *Provider) error { return p.EnsureCaptured(t.Context(), "m", "oriel/image:x") },
+		"package": func(p *Provider) error { return p.SaveChanges(t.Context(), "m", io.Discard) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, calls := fakeEngine(t, answers)
+			err := read(p)
+			if _, lasting := errors.AsType[*compute.Fault](err); lasting || err == nil || !strings.Contains(err.Error(), "started while its disk was read") {
+				t.Errorf("%v", err)
+			}
+			if name == "image" && (slices.Contains(calls(), "POST /images/sha256:half/tag") || !slices.Contains(calls(), "DELETE /images/sha256:half")) {
+				t.Errorf("the image has stayed: %v", calls())
+			}
+		})
+	}
+}
+
+// An image whose last user went without our doing goes with what is left of that, or with its own record.
+func TestForgottenImageGoes(t *testing.T) {
+	image := `{"Id":"sha256:gone","RepoTags":["oriel/removed:gone"],"Labels":{"oriel.installation":"unit"},"Config":{"Labels":{"oriel.installation":"unit"}}}`
+	for name, test := range map[string]struct {
+		ensure func(p *Provider) error
+		want   bool
+	}{
+		"a machine that somebody has removed": {func(p *Provider) error {
+			if err := os.MkdirAll(p.directory("m").run(), 0o700); err != nil {
+				return err
+			}
+			err := p.EnsureGone(t.Context(), "m")
+			if p.directory("m").exists() {
+				t.Error("its directory is left")
+			}
+			return err
+		}, true},
+		"a machine that never was":    {func(p *Provider) error { return p.EnsureGone(t.Context(), "m") }, false},
+		"an image whose name is gone": {func(p *Provider) error { return p.EnsureImageGone(t.Context(), "oriel/image:x") }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, calls := fakeEngine(t, map[string]string{
+				"GET /images/json":             `200 [` + image + `]`,
+				"GET /images/sha256:gone/json": `200 ` + image,
+				"DELETE /images/sha256:gone":   `200 []`,
+			})
+			if err := test.ensure(p); err != nil {
+				t.Fatal(err)
+			}
+			if got := slices.Contains(calls(), "DELETE /images/sha256:gone"); got != test.want {
+				t.Errorf("the image was removed: %v; calls %v", got, calls())
+			}
+		})
+	}
+}
+
 func TestCreateDiskFull(t *testing.T) {
 	p, calls := fakeEngine(t, map[string]string{
 		"GET /version":            `200 {"Version":"20.10"}`,
 		"GET /info":               `200 {"NCPU":2,"MemTotal":1073741824,"MemoryLimit":true}`,
 		"POST /networks/create":   `201 {"Id":"n"}`,
 		"POST /containers/create": fullDisk,
+		"GET /images/json":        `200 []`,
 	})
 	spec := machineSpec("oriel/base:x")
 	wantFault(t, p.EnsureRunning(t.Context(), spec), "no space left")
@@ -456,6 +525,7 @@ func TestConflict(t *testing.T) {
 		"GET /info":               `200 {"NCPU":2,"MemTotal":1073741824}`,
 		"POST /networks/create":   `201 {"Id":"n"}`,
 		"POST /containers/create": `409 {"message":"Conflict. The container name is already in use"}`,
+		"GET /images/json":        `200 []`,
 		"POST /containers/oriel-" + spec.ID + "/start": `204 `,
 		"GET /containers/oriel-" + spec.ID + "/json":   stopped,
 	}

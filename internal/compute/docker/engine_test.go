@@ -26,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
@@ -634,6 +635,32 @@ func TestForeignNames(t *testing.T) {
 	var fault *compute.Fault
 	if err := p.EnsureImageCopied(ctx, base, ref); !errors.As(err, &fault) {
 		t.Errorf("an image that this server did not make was copied: %v", err)
+	}
+}
+
+// An image that was deleted while a machine ran from it goes with the machine, also when that was removed by hand.
+func TestLastUserRemovedByHand(t *testing.T) {
+	p, base := open(t)
+	ctx, spec, ref := t.Context(), machineSpec(base), "oriel/image:"+unique()
+	if err := errors.Join(p.EnsureMade(ctx, spec), p.EnsureCaptured(ctx, spec.ID, ref), p.EnsureGone(ctx, spec.ID)); err != nil {
+		t.Fatal(err)
+	}
+	image, err := p.engine.ImageInspect(ctx, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := machineSpec(ref)
+	if err := errors.Join(p.EnsureMade(ctx, user), p.EnsureImageGone(ctx, ref)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.engine.ContainerRemove(ctx, containerName(user.ID), client.ContainerRemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.EnsureGone(ctx, user.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.engine.ImageInspect(ctx, image.ID); !cerrdefs.IsNotFound(err) {
+		t.Errorf("the image is left: %v", err)
 	}
 }
 

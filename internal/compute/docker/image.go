@@ -59,12 +59,25 @@ func (p *Provider) capture(ctx context.Context, id, ref string) error {
 		},
 	})
 	if err == nil {
+		err = p.unchanged(ctx, id, c)
+	}
+	if err == nil {
 		_, err = p.engine.ImageTag(ctx, client.ImageTagOptions{Source: r.ID, Target: ref})
 	}
 	if err != nil {
 		return errors.Join(fail("make the image of the machine "+id, err), p.removeHalf(ctx, ref))
 	}
 	return nil
+}
+
+// unchanged refuses a disk that was read while somebody had started the machine, which was stopped when it was inspected as c: it may be half what it
+// was and half what it became. If the machine was removed since, its disk was read before that.
+func (p *Provider) unchanged(ctx context.Context, id string, c *container.InspectResponse) error {
+	now, err := p.inspect(ctx, id)
+	if err == nil && now != nil && (now.State.Running || now.State.StartedAt != c.State.StartedAt) {
+		err = errors.New("it was started while its disk was read; it is tried again")
+	}
+	return err
 }
 
 // label gives the Dockerfile instruction that sets a label.
@@ -149,7 +162,7 @@ func (p *Provider) EnsureImageGone(ctx context.Context, ref string) error {
 		r, err := p.engine.ImageInspect(ctx, ref)
 		switch {
 		case cerrdefs.IsNotFound(err):
-			return p.removeHalf(ctx, ref)
+			return errors.Join(p.removeHalf(ctx, ref), p.removeForgotten(ctx)) // the name may be gone and the data not, if we were ended then
 		case err != nil:
 			return fail("look for the image "+ref, err)
 		case r.Config == nil || r.Config.Labels[labelInstallation] != p.config.Installation:
@@ -200,6 +213,23 @@ func (p *Provider) removeUnused(ctx context.Context, imageID string) error {
 		imageID = r.Config.Labels[labelParent]
 	}
 	return nil
+}
+
+// removeForgotten removes all images of this installation that are to go as soon as nobody uses them and that nobody uses: their last user went without
+// our doing.
+func (p *Provider) removeForgotten(ctx context.Context) error {
+	r, err := p.engine.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.
+		Add("dangling", "false").Add("label", labelInstallation+"="+p.config.Installation)})
+	if err != nil {
+		return fail("look for unused images", err)
+	}
+	var errs []error
+	for _, i := range r.Items {
+		if slices.ContainsFunc(i.RepoTags, func(tag string) bool { return familiar(tag) == aside(i.ID) }) {
+			errs = append(errs, p.removeUnused(ctx, i.ID))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // ListImages gives the refs of the captured images and of their copies, with one call to the engine. All have the repository of

@@ -399,19 +399,20 @@ func (p *Provider) remove(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if c != nil {
+	switch {
+	case c != nil:
 		_, err = p.engine.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 		if err != nil && !cerrdefs.IsNotFound(err) {
 			return fail("remove the machine "+id, err)
 		}
+		err = p.removeUnused(ctx, c.Image)
+	case p.directory(id).exists(): // somebody else has removed the container, or we have, and were ended then
+		err = p.removeForgotten(ctx)
 	}
-	if err := p.directory(id).remove(); err != nil {
+	if err != nil {
 		return err
 	}
-	if c != nil {
-		return p.removeUnused(ctx, c.Image)
-	}
-	return nil
+	return p.directory(id).remove() // last: while it is there, there may be more to remove
 }
 
 // RemoveAll removes all machines, captured images and networks of this installation, for good.
