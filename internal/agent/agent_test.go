@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -661,6 +662,11 @@ func newTerminal(t *testing.T, root string) *terminal {
 	cmd.Env = append(os.Environ(), rootVariable+"="+root, "GORACE=atexit_sleep_ms=0", "PATH="+bin+":"+os.Getenv("PATH"), "PS1=$ ", "TERM=dumb", "PROMPT_COMMAND=")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	// Tests that were started in the background ignore the keyboard's signals, and so would the shell and all of its jobs. Signals
+	// that are listened to are not ignored, and a program that is started has them as they are by default.
+	listen := make(chan os.Signal, 1)
+	signal.Notify(listen, unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGHUP)
+	defer signal.Stop(listen)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
