@@ -98,8 +98,8 @@ func (a *agent) stop(code int) {
 	})
 }
 
-// start reads the configuration and starts everything. The display is the
-// first, because the user waits for it.
+// start reads the configuration and starts everything. The server hears of the
+// instance last, when all that it may ask for is there.
 func (a *agent) start(ctx context.Context, uid int) error {
 	var err error
 	if a.config, err = agentapi.ReadConfig(a.paths.config()); err != nil {
@@ -116,6 +116,13 @@ func (a *agent) start(ctx context.Context, uid int) error {
 	if err := clearX(a.paths.tmp); err != nil {
 		return err
 	}
+	// What programs of the instance use is there before the first of them is.
+	if err := writeVars(a.paths.profile, systemVars(a.config)); err != nil {
+		return fmt.Errorf("write AppStream's variables: %w", err)
+	}
+	if err := errors.Join(a.listenControl(), a.listenSudo()); err != nil {
+		return err
+	}
 	if a.config.Role == agentapi.RoleFleet {
 		err = a.startFleet(ctx, uid, hidden)
 	} else {
@@ -124,16 +131,7 @@ func (a *agent) start(ctx context.Context, uid int) error {
 	if err != nil {
 		return err
 	}
-	if err := writeVars(a.paths.profile, systemVars(a.config)); err != nil {
-		return fmt.Errorf("write AppStream's variables: %w", err)
-	}
-	if err := a.listenServer(); err != nil {
-		return err
-	}
-	if err := a.listenControl(); err != nil {
-		return err
-	}
-	return a.listenSudo()
+	return a.listenServer()
 }
 
 // seclude hides people of an instance from one another, if there can be several,

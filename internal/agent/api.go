@@ -283,6 +283,7 @@ func (a *agent) postPower(w http.ResponseWriter, r *http.Request) {
 	a.log.Info("power", "kind", in.Kind, "uid", peerOf(r).Uid)
 	notice, err := a.requests.add(agentapi.Request{Kind: in.Kind})
 	w.WriteHeader(http.StatusNoContent)
+	http.NewResponseController(w).Flush() // while there is an agent
 	go func() {
 		// A server that listens hears of it before the instance is gone.
 		if err == nil {

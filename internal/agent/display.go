@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	displayTimeout = 15 * time.Second       // for Xvnc to come up
+	displayTimeout = time.Minute            // for Xvnc to come up, which takes a tenth of a second: one that is slower is held up with all else, or hangs
+	managerTimeout = 15 * time.Second       // for the window manager
 	plainDesktop   = 5 * time.Second        // a desktop still black after this is meant to be black
 	healthy        = 30 * time.Second       // a display that lived so long starts the back-off anew
 	firstBackOff   = 100 * time.Millisecond // doubled with each failure
@@ -340,7 +341,7 @@ func (d *display) xvncFlags() []string {
 // after that, and the session's programs are loaded in the meantime.
 func (d *display) awaitX(ctx context.Context, xvnc *proc) error {
 	timeout := time.After(displayTimeout)
-	for {
+	for over := false; ; {
 		c, _, err := d.dialX()
 		if err == nil {
 			return c.Close()
@@ -348,12 +349,15 @@ func (d *display) awaitX(ctx context.Context, xvnc *proc) error {
 		if errors.Is(err, errNotOurs) {
 			return err
 		}
+		if over {
+			return errors.New("the display did not come up in time")
+		}
 		select {
 		case <-time.After(time.Millisecond):
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-timeout:
-			return errors.New("the display did not come up in time")
+		case <-timeout: // it may have come up while the agent was held up itself
+			over = true
 		}
 	}
 }

@@ -24,8 +24,8 @@ const (
 	// handOver is how long a window is waited for when a program has ended well
 	// and nothing of it is left: it may have asked one that ran already for it.
 	handOver = 5 * time.Second
-	busTime  = 5 * time.Second // for a bus to come up
-	maxWords = 200             // bytes of a program's last words that are reported
+	busTime  = 30 * time.Second // for a bus to come up
+	maxWords = 200              // bytes of a program's last words that are reported
 )
 
 // launch is one try of an application of the catalogue. It runs as the desktop's
@@ -82,7 +82,7 @@ func (a *agent) tryLaunch(ctx context.Context, step agentapi.JobStep, output *tr
 		defer func() { err = l.bus.end(err) }()
 	}
 	// Before there is a window manager, the list of windows is not complete.
-	soon, cancel := context.WithTimeout(ctx, displayTimeout)
+	soon, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
 	if l.before, err = l.look.AwaitWindows(soon); err != nil {
 		return l.displayError(ctx, err)
@@ -288,7 +288,7 @@ func (l *launch) hasEnded() bool {
 // failure says how the application ended that should have drawn a window.
 func (l *launch) failure() error {
 	<-l.program.ended
-	l.program.awaitOutput()
+	l.program.output.settle()
 	err := l.program.failure()
 	if l.program.err == nil && l.program.how.Succeeded() {
 		err = errors.New("it ended with code 0 and without a window")

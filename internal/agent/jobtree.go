@@ -27,16 +27,12 @@ type programTree struct {
 	procs  *procs
 	runner *proc
 	conn   net.Conn
-	mark   string        // NAME=value
-	read   chan struct{} // closed when its output has been read to its end
+	mark   string // NAME=value
+	output *drain
 	ended  chan struct{} // closed when the program has ended; others may be left
 	how    tree.End      // valid after ended, unless err is set
 	err    error
 }
-
-// outputGrace is how long output is waited for that a program has written before
-// it ended. What it has started may hold the pipe, and is not waited for.
-const outputGrace = 500 * time.Millisecond
 
 // startTree starts c as who, with output for what it writes. Somebody must call
 // leave or end.
@@ -62,13 +58,13 @@ func (a *agent) startTree(who account, c command, output io.Writer) (*programTre
 		return nil, err
 	}
 	defer null.Close()
-	r, w, err := os.Pipe()
+	read, w, err := newDrain(func(r io.Reader) { io.Copy(output, r) })
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
 	defer w.Close()
-	p := &programTree{procs: a.procs, conn: conn, mark: sudo.JobVariable + "=" + rand.Text(), read: make(chan struct{}), ended: make(chan struct{})}
+	p := &programTree{procs: a.procs, conn: conn, mark: sudo.JobVariable + "=" + rand.Text(), output: read, ended: make(chan struct{})}
 	program := tree.Program{Argv: c.argv}
 	if who.uid != os.Geteuid() {
 		program.Credential = &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.gid), Groups: who.groups}
@@ -80,14 +76,8 @@ func (a *agent) startTree(who account, c command, output io.Writer) (*programTre
 	})
 	if err != nil {
 		conn.Close()
-		r.Close()
 		return nil, err
 	}
-	go func() {
-		defer close(p.read)
-		defer r.Close()
-		io.Copy(output, r)
-	}()
 	go func() {
 		defer close(p.ended)
 		p.how, p.err = tree.Ended(conn)
@@ -130,7 +120,7 @@ func (p *programTree) leave() {
 	tree.Leave(p.conn) // fails when the runner has ended, as nothing was left
 	<-p.runner.done
 	p.conn.Close()
-	p.awaitOutput()
+	p.output.settle()
 }
 
 // end ends every process of the program. It returns why, and with it what could
@@ -145,7 +135,7 @@ func (p *programTree) end(why error) error {
 		<-p.runner.done
 	}
 	left := endMarked(p.mark)
-	p.awaitOutput()
+	p.output.settle()
 	if p.runner.status.ExitStatus() != 0 || left > 0 {
 		left := errors.New("some of its processes could not be ended; restart the machine")
 		if why == nil {
@@ -154,13 +144,6 @@ func (p *programTree) end(why error) error {
 		return fmt.Errorf("%w; %w", why, left)
 	}
 	return why
-}
-
-func (p *programTree) awaitOutput() {
-	select {
-	case <-p.read:
-	case <-time.After(outputGrace):
-	}
 }
 
 // endMarked ends the processes that have a variable: TERM, and KILL for what is

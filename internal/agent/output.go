@@ -17,28 +17,21 @@ const linesPerMinute = 100
 // output is a pipe for a program's standard output and error. Its lines go to
 // the log, and the last one is kept: it usually says why the program died.
 type output struct {
-	write *os.File      // for the program
-	done  chan struct{} // closed when all was read
+	write *os.File // for the program
+	drain *drain
 	mu    sync.Mutex
 	last  string
 }
 
 // newOutput starts to read a new pipe; it ends when the last writer has.
 func newOutput(log *slog.Logger) (*output, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	o := &output{write: w, done: make(chan struct{})}
-	go func() {
-		defer close(o.done)
-		o.read(r, log)
-	}()
-	return o, nil
+	o := &output{}
+	var err error
+	o.drain, o.write, err = newDrain(func(r io.Reader) { o.read(r, log) })
+	return o, err
 }
 
-func (o *output) read(r io.ReadCloser, log *slog.Logger) {
-	defer r.Close()
+func (o *output) read(r io.Reader, log *slog.Logger) {
 	minute, lines := time.Now(), 0
 	for buf := bufio.NewReaderSize(r, 1<<10); ; {
 		line, err := buf.ReadSlice('\n') // a longer line comes in parts
@@ -65,14 +58,10 @@ func (o *output) read(r io.ReadCloser, log *slog.Logger) {
 	}
 }
 
-// lastWords is the last line of a program that has ended. What it has started
-// may still hold the pipe, and is not waited for.
+// lastWords is the last line of a program that has ended.
 func (o *output) lastWords() string {
 	o.write.Close()
-	select {
-	case <-o.done:
-	case <-time.After(causeGrace):
-	}
+	o.drain.settle()
 	return o.lastLine()
 }
 

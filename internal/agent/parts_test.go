@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +38,26 @@ func TestRequests(t *testing.T) {
 		defer cancel()
 		if _, err := q.ask(ctx, takeBy, agentapi.Request{Kind: agentapi.KindCreateImage}); err != errNotPickedUp {
 			t.Error(err)
+		}
+		// It is taken, and answered, at the last moment.
+		for range 20 {
+			over, end := context.WithCancel(ctx)
+			result := make(chan error)
+			go func() {
+				_, err := q.ask(over, over, agentapi.Request{Kind: agentapi.KindCreateImage})
+				result <- err
+			}()
+			synctest.Wait()
+			q.mu.Lock() // so that who asks finds the time over and the request taken
+			end()
+			p := q.waiting[0]
+			q.waiting, q.taken[p.ID] = nil, p
+			close(p.taken)
+			p.answer <- agentapi.Answer{}
+			q.mu.Unlock()
+			if err := <-result; err != nil {
+				t.Fatal(err)
+			}
 		}
 		// It is taken, and no answer comes.
 		taken := make(chan *pending)
@@ -168,6 +189,60 @@ func TestOutputIsBounded(t *testing.T) {
 	if o.lastLine() != "last words" {
 		t.Errorf("%q", o.lastLine())
 	}
+}
+
+// What was written before is read when settle returns, though something holds the pipe, and however slowly it is read. Who writes for ever does not hold it up.
+func TestDrain(t *testing.T) {
+	var mu sync.Mutex
+	var got []byte
+	d, w, err := newDrain(func(r io.Reader) {
+		for buf := make([]byte, 7); ; {
+			n, err := r.Read(buf)
+			time.Sleep(time.Microsecond)
+			mu.Lock()
+			got = append(got, buf[:n]...)
+			mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ""
+	for n := range 200 {
+		text := strings.Repeat("x", n%40) + "\n"
+		io.WriteString(w, text)
+		want += text
+		d.settle()
+		mu.Lock()
+		if string(got) != want {
+			t.Fatalf("%d bytes were read of %d", len(got), len(want))
+		}
+		mu.Unlock()
+	}
+	io.WriteString(w, "end")
+	w.Close()
+	<-d.done
+	d.settle()
+	if string(got) != want+"end" {
+		t.Errorf("%d bytes were read of %d", len(got), len(want)+3)
+	}
+
+	endless, w, err := newDrain(func(r io.Reader) { io.Copy(io.Discard, r) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for text := bytes.Repeat([]byte("y\n"), 8<<10); ; {
+			if _, err := w.Write(text); err != nil {
+				return
+			}
+		}
+	}()
+	endless.settle()
+	w.Close()
 }
 
 func TestWaitForPixels(t *testing.T) {

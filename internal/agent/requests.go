@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/oriel-project/oriel/internal/agentapi"
@@ -54,17 +55,23 @@ func (q *requests) add(r agentapi.Request) (*pending, error) {
 	return p, nil
 }
 
+// withdraw takes p out of the queue, and tells whether it was there still.
+func (q *requests) withdraw(p *pending) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := slices.Index(q.waiting, p)
+	if n >= 0 {
+		q.waiting = slices.Delete(q.waiting, n, n+1)
+	}
+	return n >= 0
+}
+
 // drop forgets p, answered or not.
 func (q *requests) drop(p *pending) {
+	q.withdraw(p)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.taken, p.ID)
-	for i, w := range q.waiting {
-		if w == p {
-			q.waiting = append(q.waiting[:i:i], q.waiting[i+1:]...)
-			return
-		}
-	}
 }
 
 // next hands the oldest request out; nil when none comes before ctx is done.
@@ -113,12 +120,20 @@ func (q *requests) ask(ctx, takeBy context.Context, r agentapi.Request) (agentap
 	select {
 	case <-p.taken:
 	case <-takeBy.Done():
-		return agentapi.Answer{}, errNotPickedUp
+		if q.withdraw(p) {
+			return agentapi.Answer{}, errNotPickedUp
+		}
+		// It was taken at the last moment, and is done.
 	}
 	select {
 	case a := <-p.answer:
 		return a, nil
 	case <-ctx.Done():
+	}
+	select {
+	case a := <-p.answer: // likewise
+		return a, nil
+	default:
 		return agentapi.Answer{}, errNoAnswer
 	}
 }

@@ -53,17 +53,11 @@ func (s *session) runScript(ctx context.Context, log string, x scripts.Executabl
 	if err := scripts.Safe(x.Path); err != nil {
 		return err
 	}
-	out, done, err := s.scriptOutput(log, x.Log)
+	read, out, err := s.scriptOutput(log, x.Log)
 	if err != nil {
 		return err
 	}
-	// What the script leaves running may hold the pipe open.
-	defer func() {
-		select {
-		case <-done:
-		case <-time.After(causeGrace):
-		}
-	}()
+	defer read.settle()
 	c := command{argv: append([]string{x.Path}, x.Arguments...), dir: filepath.Dir(x.Path), env: s.programEnv()}
 	person := s.account
 	if x.Context == scripts.System {
@@ -94,7 +88,7 @@ func isPath(variable string) bool { return len(variable) > 5 && variable[:5] == 
 
 // scriptOutput gives a pipe whose beginning goes into a file that only root can
 // read, if keep says so. The rest goes nowhere, so that the script goes on.
-func (s *session) scriptOutput(name string, keep bool) (write *os.File, done chan struct{}, err error) {
+func (s *session) scriptOutput(name string, keep bool) (read *drain, write *os.File, err error) {
 	var file io.WriteCloser = nowhere{}
 	if keep {
 		dir := filepath.Join(s.agent.paths.scriptLogs, s.spec.ID)
@@ -109,20 +103,15 @@ func (s *session) scriptOutput(name string, keep bool) (write *os.File, done cha
 			return nil, nil, err
 		}
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		file.Close()
-		return nil, nil, err
-	}
-	done = make(chan struct{})
-	go func() {
-		defer close(done)
-		defer r.Close()
+	read, write, err = newDrain(func(r io.Reader) {
 		io.CopyN(file, r, maxScriptLog)
 		file.Close()
 		io.Copy(io.Discard, r)
-	}()
-	return w, done, nil
+	})
+	if err != nil {
+		file.Close()
+	}
+	return read, write, err
 }
 
 // getScriptLogs gives what the scripts of a session have written, as far as it

@@ -133,7 +133,7 @@ func (s *session) list(ctx context.Context, after string) (list agentapi.Windows
 // awaitManager waits for the window manager, for a while: it does not give its
 // attention to windows that were there before it.
 func (s *session) awaitManager() {
-	ctx, cancel := context.WithTimeout(s.ctx, displayTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, managerTimeout)
 	defer cancel()
 	s.list(ctx, "")
 }

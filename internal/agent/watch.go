@@ -23,9 +23,10 @@ func (w *watch) change(f func()) {
 }
 
 // waitUntil returns true when cond (called under the lock) holds, false when
-// ctx ends first.
+// ctx ends first. Of both at once, as it looks to who was held up, cond counts.
 func (w *watch) waitUntil(ctx context.Context, cond func() bool) bool {
 	for {
+		over := ctx.Err() != nil
 		w.mu.Lock()
 		if cond() {
 			w.mu.Unlock()
@@ -36,10 +37,12 @@ func (w *watch) waitUntil(ctx context.Context, cond func() bool) bool {
 		}
 		changed := w.changed
 		w.mu.Unlock()
+		if over {
+			return false
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return false
 		}
 	}
 }
