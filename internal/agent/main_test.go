@@ -42,7 +42,6 @@ func TestMain(m *testing.M) {
 		go endWithAgent(os.Getppid())
 		os.Exit(fakeXvnc(os.Args[1:]))
 	case "session":
-		go endWithAgent(os.Getppid())
 		os.Exit(fakeSession())
 	}
 	os.Exit(m.Run())
@@ -178,20 +177,25 @@ func serveRFB(c net.Conn, w, h uint16, pixel func() byte) error {
 }
 
 // fakeSession notes its environment and waits to be ended. With a file
-// "stubborn" in the root it does not listen.
+// "stubborn" in the root it ends for nothing but KILL.
 func fakeSession() int {
 	if _, err := os.Stat(filepath.Join(fakeRoot(), "stubborn")); err == nil {
 		signal.Ignore(unix.SIGTERM)
+	} else {
+		go endWithAgent(os.Getppid())
 	}
 	note("session", strings.Join(os.Environ(), "\n"))
-	time.Sleep(time.Minute) // no test takes so long
+	time.Sleep(time.Hour) // no test takes so long
 	return 0
 }
+
+// patience is how long a test waits for what must come. It is there for what never does, not for slow machines.
+const patience = 2 * time.Minute
 
 // eventually waits until cond holds, and fails the test when it does not.
 func eventually(tb testing.TB, cond func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			tb.Fatal("the condition does not come true")
 		}

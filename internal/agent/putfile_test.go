@@ -163,6 +163,7 @@ func TestJobEnvironment(t *testing.T) {
 	if s := w.jobEnd("vars"); s.State != agentapi.JobSucceeded || s.Output != "it's\na $secret|text" {
 		t.Errorf("%+v", s)
 	}
+	w.stop()
 	if strings.Contains(w.log.String(), "secret") {
 		t.Errorf("the log has the value of a variable:\n%s", &w.log)
 	}

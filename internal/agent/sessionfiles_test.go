@@ -63,6 +63,8 @@ func TestSessionFiles(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	os.Symlink("/etc", filepath.Join(folder, "out"))
+	unsent, sender := io.Pipe() // who is refused need not have sent anything
+	defer sender.Close()
 	for _, call := range []struct {
 		name string
 		err  error
@@ -74,7 +76,7 @@ func TestSessionFiles(t *testing.T) {
 		{"a folder", func() error { _, _, err := c.OpenFile(ctx, "TemporaryFiles"); return err }(), http.StatusConflict, agentapi.CodeTaken},
 		{"a name", upload(ctx, c, "a\nb", ""), http.StatusBadRequest, agentapi.CodeName},
 		{"up", upload(ctx, c, "%2e%2e/x", ""), http.StatusNotFound, agentapi.CodeMissing},
-		{"too large", c.WriteFile(ctx, "x", zeros{}, agentapi.MaxFile+1), http.StatusRequestEntityTooLarge, agentapi.CodeTooLarge},
+		{"too large", c.WriteFile(ctx, "x", unsent, agentapi.MaxFile+1), http.StatusRequestEntityTooLarge, agentapi.CodeTooLarge},
 		{"not empty", c.RemoveFile(ctx, "TemporaryFiles"), http.StatusConflict, agentapi.CodeNotEmpty},
 		{"prints", func() error { _, err := c.Prints(ctx, "", 0); return err }(), http.StatusNotFound, ""},
 		{"sound", func() error { _, err := c.Sound(ctx); return err }(), http.StatusNotFound, ""},
@@ -107,12 +109,8 @@ func TestSessionFiles(t *testing.T) {
 	go func() { sent <- c.WriteFile(ctx, "late", r, 1<<20) }()
 	pipe.Write([]byte("the beginning"))
 	eventually(t, func() bool { return len(partials(folder)) == 1 })
-	began := time.Now()
 	if err := c.End(ctx); err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("the end took %v", took)
 	}
 	pipe.Close()
 	if err := <-sent; err == nil {
@@ -125,14 +123,6 @@ func TestSessionFiles(t *testing.T) {
 	if _, err := c.Folder(ctx, ""); err != agentapi.ErrNoSession {
 		t.Error(err)
 	}
-}
-
-// zeros is a file without an end.
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) {
-	clear(b)
-	return len(b), nil
 }
 
 func partials(dir string) []string {
@@ -157,7 +147,10 @@ func TestSessionPrints(t *testing.T) {
 
 	printed := make(chan agentapi.Prints)
 	go func() {
-		list, _ := c.Prints(ctx, none.Version, 20*time.Second)
+		list, err := c.Prints(ctx, none.Version, agentapi.MaxWait)
+		for deadline := time.Now().Add(patience); err == nil && list.Version == none.Version && time.Now().Before(deadline); {
+			list, err = c.Prints(ctx, none.Version, agentapi.MaxWait)
+		}
 		printed <- list
 	}()
 	const document = "%PDF-1.7\n%%EOF\n"
