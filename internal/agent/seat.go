@@ -230,11 +230,29 @@ func (p *pool) hasEnded(id string) bool {
 	return false
 }
 
+// remember notes that a session has ended. The lock is held.
+func (p *pool) remember(id string) {
+	if !p.hasEnded(id) {
+		p.ended = append(p.ended, id)
+		p.ended = p.ended[max(0, len(p.ended)-maxEnded):]
+	}
+}
+
+// ending gives the session that is to end. One that is not there cannot begin
+// any more: its request may have been overtaken by this one.
+func (p *pool) ending(id string) (s *session) {
+	p.change(func() {
+		if s = p.sessions[id]; s == nil && agentapi.IsID(id) {
+			p.remember(id)
+		}
+	})
+	return s
+}
+
 // forget takes out a session of which nothing is left.
 func (p *pool) forget(s *session) {
 	p.change(func() {
 		delete(p.sessions, s.spec.ID)
-		p.ended = append(p.ended, s.spec.ID)
-		p.ended = p.ended[max(0, len(p.ended)-maxEnded):]
+		p.remember(s.spec.ID)
 	})
 }

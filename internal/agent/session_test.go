@@ -357,6 +357,21 @@ func TestEndDuringStart(t *testing.T) {
 	w.begin(spec("two"))
 }
 
+// TestEndBeforeBegin has the request to begin a session come after the one to
+// end it.
+func TestEndBeforeBegin(t *testing.T) {
+	w := newFleet(t, 2, nil).start()
+	c := w.client.Session("one")
+	if err := c.End(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Begin(t.Context(), spec("one")); err == nil || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("a session began after its end: %v", err)
+	}
+	w.ready()
+	w.begin(spec("two"))
+}
+
 // TestEndAtAnyMoment ends sessions that have just begun.
 func TestEndAtAnyMoment(t *testing.T) {
 	w := newFleet(t, 2, nil).start()

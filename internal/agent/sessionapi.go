@@ -115,7 +115,7 @@ func (a *agent) getSession(w http.ResponseWriter, r *http.Request) {
 
 // deleteSession ends the session, whether the caller waits for it or not.
 func (a *agent) deleteSession(w http.ResponseWriter, r *http.Request) {
-	s := a.sessionByID(r.PathValue("id"))
+	s := a.pool.ending(r.PathValue("id"))
 	if s == nil {
 		refuse(w, http.StatusNotFound, agentapi.ErrNoSession)
 		return

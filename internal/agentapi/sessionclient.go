@@ -54,7 +54,8 @@ func (s *SessionClient) WaitReady(ctx context.Context, wait time.Duration) (Sess
 }
 
 // End ends the session and returns when nothing is left of it. A session that
-// is not there is no error.
+// is not there is no error, and cannot begin there any more: a Begin that
+// nobody waits for may still be on its way.
 func (s *SessionClient) End(ctx context.Context) error {
 	if err := s.call(ctx, endTimeout, "DELETE", "", nil, nil); !errors.Is(err, ErrNoSession) {
 		return err

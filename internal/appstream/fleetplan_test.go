@@ -194,6 +194,7 @@ func TestPlanSession(t *testing.T) {
 	connected := func(s *Session) { s.Connected, s.ConnectedOnce = true, true }
 	left := func(s *Session) { s.ConnectedOnce = true }
 	clear := func(s *Session) { s.clear(t0) }
+	told := func(s *Session) { s.Unseated = true }
 	for name, test := range map[string]struct {
 		snapshot SessionSnapshot
 		after    time.Duration
@@ -222,8 +223,9 @@ func TestPlanSession(t *testing.T) {
 		"connected for the longest time":      {seen(session(f, "s1", SessionActive, connected), &i, runs, ready), 2 * time.Hour, SessionExpired, EndDuration, false, nil, nil, false},
 		"over: ends on its instance":          {seen(session(f, "s1", SessionExpired), &i, runs, ready), 0, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
 		"over: its scripts run":               {seen(session(f, "s1", SessionExpired), &i, runs, known), 30 * time.Second, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
-		"over: the instance goes too":         {seen(session(f, "s1", SessionExpired), &i, runs, empty), 0, SessionExpired, EndByUser, true, []string{"EnsureScriptLogsKept"}, []string{"instance IN_USE→DELETING"}, false},
-		"over: others stay":                   {seen(session(multi, "s1", SessionExpired), &shared, runs, empty), 0, SessionExpired, EndByUser, true, []string{"EnsureScriptLogsKept"}, []string{"instance IN_USE→IN_USE"}, false},
+		"over: not there, or not yet":         {seen(session(f, "s1", SessionExpired), &i, runs, empty), 0, SessionExpired, EndByUser, false, []string{"EnsureUnseated"}, nil, false},
+		"over: the instance goes too":         {seen(session(f, "s1", SessionExpired, told), &i, runs, empty), 0, SessionExpired, EndByUser, true, []string{"EnsureScriptLogsKept"}, []string{"instance IN_USE→DELETING"}, false},
+		"over: others stay":                   {seen(session(multi, "s1", SessionExpired, told), &shared, runs, empty), 0, SessionExpired, EndByUser, true, []string{"EnsureScriptLogsKept"}, []string{"instance IN_USE→IN_USE"}, false},
 		"over: cannot be cleared":             {seen(session(multi, "s1", SessionExpired), &shared, runs, known), sessionClearTime, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DRAINING"}, false},
 		"over: an agent that does not answer": {seen(session(f, "s1", SessionExpired), &i, runs, SeatStatus{}), sessionClearTime, SessionExpired, EndByUser, true, nil, []string{"instance IN_USE→DELETING"}, false},
 		"over: with its instance":             {seen(session(f, "s1", SessionExpired), nil, Machine{}, SeatStatus{}), 0, SessionExpired, EndByUser, true, nil, nil, false},

@@ -45,6 +45,7 @@ type Session struct {
 	Away            time.Time      `json:",omitzero"` // since when no browser shows it; while Connected: since when one does
 	Ended           time.Time      `json:",omitzero"` // EXPIRED: since when
 	EndCode         EndCode        `json:",omitzero"` // EXPIRED: why
+	Unseated        bool           // EXPIRED: its instance knows that, so that a request to begin it that is late comes to nothing
 	Cleared         bool           // EXPIRED: nothing of it is left on the instance
 	Recorded        bool           // EXPIRED: there is a UsageRecord of it, or was
 	Clients         []string       `json:",omitempty"` // addresses of the last browsers that have shown it
@@ -181,7 +182,8 @@ type EnsureSeated struct {
 	Seat     Seat
 }
 
-// EnsureUnseated ends a session on an instance: its termination scripts run, its programs end, nothing of its person is left.
+// EnsureUnseated ends a session on an instance: its termination scripts run, its programs end, nothing of its person is left. It cannot begin there any
+// more, also if it never had.
 type EnsureUnseated struct{ Instance, Session string }
 
 func (a EnsureSeated) String() string   { return "EnsureSeated " + a.Instance + " " + a.Seat.Session }
@@ -318,13 +320,14 @@ func planExpired(s SessionSnapshot, lost bool, now time.Time) Decision[Session] 
 	switch {
 	case lost, s.Machine.Phase != MachineRunning && !s.Machine.NextChange.After(now):
 		return cleared(false)
-	case s.Seat.Answers && !s.Seat.Known:
+	case s.Seat.Answers && !s.Seat.Known && session.Unseated:
 		d := cleared(false)
 		d.Do = []Action{session.keepScriptLogs()}
 		return d
 	case session.Overdue(now):
 		return cleared(true)
 	}
+	session.Unseated = true
 	d := Decision[Session]{Next: session, Do: []Action{EnsureUnseated{s.Instance.ID, session.ID}}, Again: now}
 	if s.Seat.Known { // it has been asked for already, perhaps: its scripts may take a while
 		d.Again = now.Add(pollAfter(now.Sub(session.Ended)))

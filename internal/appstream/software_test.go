@@ -255,6 +255,7 @@ func TestPlanLicenses(t *testing.T) {
 		s := s
 		s.Session = began.Next
 		s.Session.End(EndByUser, test.end)
+		s.Session.Unseated = true
 		s.Seat, s.Usages = SeatStatus{Answers: true}, test.known
 		d := PlanSession(s, test.end.Add(time.Second))
 		u := usage(d)
@@ -273,6 +274,7 @@ func TestPlanLicenses(t *testing.T) {
 	earlier := s
 	earlier.Session = began.Next
 	earlier.Session.End(EndByUser, late.Add(30*time.Second))
+	earlier.Session.Unseated = true
 	earlier.Seat, earlier.Usages = SeatStatus{Answers: true}, []LicenseUsage{other}
 	if d := PlanSession(earlier, late.Add(2*time.Minute)); !d.Next.Cleared || usage(d) != nil {
 		t.Errorf("cleared late: %+v", usage(d))
@@ -280,6 +282,7 @@ func TestPlanLicenses(t *testing.T) {
 
 	// A session that had no desktop used nothing, and neither did one without such software.
 	s.Session.End(EndNotStarted, late)
+	s.Session.Unseated = true
 	s.Seat = SeatStatus{Answers: true}
 	if u := usage(PlanSession(s, late)); u != nil {
 		t.Errorf("it never began, and counts %+v", u)

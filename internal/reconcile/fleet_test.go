@@ -583,6 +583,37 @@ func (l *late) Status(ctx context.Context, id string, wait time.Duration) appstr
 	return appstream.Agent{Answers: true}
 }
 
+// tardy agents get a request to begin a session only when nobody waits for its answer any more.
+type tardy struct{ *crew }
+
+func (a tardy) Begin(ctx context.Context, instance string, seat appstream.Seat) error {
+	<-ctx.Done()
+	time.AfterFunc(10*time.Second, func() { _ = a.crew.Begin(context.Background(), instance, seat) })
+	return ctx.Err()
+}
+
+// A session that ends while it is begun on its instance does not begin there afterwards.
+func TestEndWhileItBegins(t *testing.T) {
+	inFleets(t, 2, func(w *world, c *crew) {
+		w.agents = tardy{c}
+		w.restart()
+		w.fleet("lab", types.FleetTypeAlwaysOn, 2, 2)
+		w.reachFleet("lab", types.FleetStateRunning, 1)
+		session, err := w.open("lab", "ada")
+		w.must(err)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		w.must(w.svc.EndSession(w.ctx(), session.ID))
+		w.wait("cleared", time.Minute, func() bool { return w.session(session.ID).Cleared })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := len(c.seats[session.InstanceID]); n != 0 {
+			t.Errorf("%d people are on the instance, whose session is over", n)
+		}
+		w.settleFleets("lab")
+	})
+}
+
 // However many machines take long to become ready, people get their desktops on those that are.
 func TestSlowMachinesKeepNobodyWaiting(t *testing.T) {
 	inFleets(t, 1, func(w *world, c *crew) {

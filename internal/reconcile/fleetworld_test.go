@@ -36,7 +36,8 @@ type crew struct {
 	stuck   bool          // sessions do not end
 	scripts time.Duration // how long a session takes to end
 	ending  map[string]time.Time
-	written string // what scripts write; "": nobody can tell
+	ended   map[string]bool // sessions that cannot begin any more
+	written string          // what scripts write; "": nobody can tell
 	max     int
 }
 
@@ -45,7 +46,7 @@ const desktopTime = 300 * time.Millisecond // from the beginning of a session to
 // withCrew gives a world's machines such agents.
 func withCrew(max int) func(*world) {
 	return func(w *world) {
-		c := &crew{t: w.t, w: w, max: max, seats: map[string]map[string]time.Time{}, ever: map[string]map[string]bool{}, users: map[string]string{}, ending: map[string]time.Time{}}
+		c := &crew{t: w.t, w: w, max: max, seats: map[string]map[string]time.Time{}, ever: map[string]map[string]bool{}, users: map[string]string{}, ending: map[string]time.Time{}, ended: map[string]bool{}}
 		c.labour = newLabour(c.up)
 		w.agents = c
 	}
@@ -98,6 +99,9 @@ func (c *crew) Begin(_ context.Context, instance string, seat appstream.Seat) er
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ended[seat.Session] {
+		return errors.New("the session has ended")
+	}
 	if c.seats[instance] == nil {
 		c.seats[instance], c.ever[instance] = map[string]time.Time{}, map[string]bool{}
 	}
@@ -131,6 +135,7 @@ func (c *crew) End(_ context.Context, instance, session string) error {
 	if !up || c.stuck {
 		return errors.New("no answer")
 	}
+	c.ended[session] = true
 	if c.scripts > 0 {
 		if _, ok := c.ending[session]; !ok {
 			c.ending[session] = time.Now().Add(c.scripts)

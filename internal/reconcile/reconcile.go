@@ -98,7 +98,7 @@ type Agents interface {
 	// Begin begins a session on an instance. One that is there goes on.
 	Begin(ctx context.Context, instance string, seat appstream.Seat) error
 	// End has a session end on its instance, with its scripts and everything that it would leave behind. It may return while that goes on:
-	// the session is then still there. One that is not is no error.
+	// the session is then still there. One that is not is no error, and cannot begin there any more.
 	End(ctx context.Context, instance, session string) error
 	// ScriptLogs asks the agent of an instance what the scripts of a session have written, which may be over.
 	ScriptLogs(ctx context.Context, instance, session string) ([]appstream.ScriptLog, error)
