@@ -387,15 +387,7 @@ func (p *person) files(w http.ResponseWriter, r *http.Request) {
 		for {
 			n, err := r.Body.Read(buffer)
 			f.Write(buffer[:n])
-			p.mu.Lock()
-			slow := p.slow
-			p.mu.Unlock()
-			if slow > 0 {
-				select {
-				case <-time.After(time.Duration(n) * time.Second / time.Duration(slow)):
-				case <-r.Context().Done():
-				}
-			}
+			p.dawdle(r.Context(), n)
 			if err == io.EOF {
 				break
 			}
@@ -407,6 +399,24 @@ func (p *person) files(w http.ResponseWriter, r *http.Request) {
 			p.t.Error(err)
 		}
 		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// dawdle waits for as long as so many bytes of an upload take now.
+func (p *person) dawdle(ctx context.Context, bytes int) {
+	for began := time.Now(); ctx.Err() == nil; {
+		p.mu.Lock()
+		slow, changed := p.slow, p.changed
+		p.mu.Unlock()
+		if slow == 0 {
+			return
+		}
+		select {
+		case <-time.After(time.Until(began.Add(time.Duration(bytes) * time.Second / time.Duration(slow)))):
+			return
+		case <-changed:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -589,9 +599,7 @@ func (p *person) control(w http.ResponseWriter, r *http.Request) {
 		}
 		p.mu.Unlock()
 	case "/slow":
-		p.mu.Lock()
-		p.slow, _ = strconv.Atoi(q.Get("is"))
-		p.mu.Unlock()
+		p.change(func() { p.slow, _ = strconv.Atoi(q.Get("is")) })
 	case "/sound":
 		var packets [][]byte
 		read(&packets)

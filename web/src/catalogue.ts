@@ -80,15 +80,18 @@ export class Catalogue {
     this.#called = called;
     this.#home.hidden = false;
     $("home-tool").setAttribute("aria-pressed", "true");
-    this.room.stage.toolbar.closePanels();
     this.room.stage.toolbar.keep(true);
+    // Whoever has a panel open is at something else; but of the windows there is none left.
+    const panel = document.querySelector("dialog[open]");
+    if (panel && !called && panel.id !== "windows") return;
+    this.room.stage.toolbar.closePanels();
     this.#tiles()[0]?.focus({ preventScroll: true, focusVisible: false } as FocusOptions);
   }
 
   /** Goes from the home screen to the windows, if there are any. */
   close(): void {
     if (!this.#home || this.#home.hidden || (this.#windows?.length ?? 0) === 0) return;
-    (document.activeElement as HTMLElement | null)?.blur();
+    if (!document.querySelector("dialog[open]")) (document.activeElement as HTMLElement | null)?.blur();
     this.#home.hidden = true;
     $("home-tool").setAttribute("aria-pressed", "false");
     this.room.stage.toolbar.keep(false);
@@ -119,8 +122,10 @@ export class Catalogue {
     }
     if (!this.#home) {
       this.#arrived(name);
-      this.room.stage.toolbar.closePanels();
-      this.room.stage.focus();
+      if ($<HTMLDialogElement>("applications").open) {
+        this.room.stage.toolbar.closePanels();
+        this.room.stage.focus();
+      }
       this.room.notices.show("launch", { icon: "apps", tone: "good", text: words.applicationStarts(displayName), lasts: 4000 });
     } else if (running) {
       this.#arrived(name); // its window comes to the front

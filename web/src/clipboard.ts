@@ -20,6 +20,7 @@ export class Clipboard {
   #owed: string | null = null; // what this computer is to get as soon as the page has the focus
   #rules: Pick<Rules, "copyIn" | "copyOut" | "copyInMax" | "copyOutMax"> = { copyIn: true, copyOut: true, copyInMax: 0, copyOutMax: 0 };
   #notices: Notices | null = null;
+  #said = 0; // the timer that takes a word away again
 
   constructor() {
     this.#text.oninput = () => this.#toDesktop(this.#text.value);
@@ -127,7 +128,8 @@ export class Clipboard {
 
   #say(text: string): void {
     $("clipboard-status").textContent = text;
-    setTimeout(() => ($("clipboard-status").textContent = ""), 4000);
+    clearTimeout(this.#said);
+    this.#said = window.setTimeout(() => ($("clipboard-status").textContent = ""), 4000);
   }
 }
 

@@ -50,6 +50,11 @@ export function relist(list: HTMLElement, rows: HTMLElement[]): void {
   next.forEach((row, n) => list.children[n] !== row && list.insertBefore(row, list.children[n] ?? null));
 }
 
+/** Waits until nothing in a list is being pressed: browsers make a click only of what is there from the press to the release. */
+export async function released(list: HTMLElement): Promise<void> {
+  while (list.matches(":active")) await pause(20);
+}
+
 export const pause = (ms: number, signal?: AbortSignal) =>
   new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, ms);

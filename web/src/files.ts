@@ -1,4 +1,4 @@
-import { $, icon, make, relist, tool } from "./dom";
+import { $, icon, make, released, relist, tool } from "./dom";
 import { date, number, size } from "./form";
 import type { Room } from "./panels";
 import { fileAddress, getFolder, makeFolder, removeFile, type File, type Folder, type Rules } from "./seat";
@@ -10,6 +10,7 @@ export class Files {
   #panel = $<HTMLDialogElement>("files");
   #rules: Rules | undefined;
   #path = ""; // of the folder that is shown
+  #wanted = ""; // of the one that was asked for last
   #folder: Folder | undefined;
   #asked = new AbortController();
   #uploads: Uploads;
@@ -63,8 +64,9 @@ export class Files {
     if (this.#panel.open && !this.#folder) void this.#list(); // it was opened before this script was there
   }
 
-  async #list(path = this.#path): Promise<void> {
+  async #list(path = this.#wanted): Promise<void> {
     if ($("files-part").hidden) return;
+    this.#wanted = path;
     this.#asked.abort();
     this.#asked = new AbortController();
     const { signal } = this.#asked;
@@ -72,9 +74,12 @@ export class Files {
     try {
       folder = await getFolder(path, signal);
     } catch (error) {
-      if (!signal.aborted) this.#complain(why(error));
+      if (signal.aborted) return;
+      this.#wanted = this.#path;
+      this.#complain(why(error));
       return;
     }
+    await released($("files-list"));
     if (signal.aborted) return;
     if (path !== this.#path) for (const row of $("files-list").querySelectorAll(".asking")) row.classList.remove("asking"); // about another folder's files
     this.#path = path;
@@ -145,7 +150,7 @@ export class Files {
     }
     await this.#list();
     if (fault) this.#complain(fault);
-    $("files-again").focus();
+    this.#goOn("files-again");
   }
 
   async #make(): Promise<void> {
@@ -167,7 +172,13 @@ export class Files {
     field.value = "";
     $("files-new-form").hidden = true;
     await this.#list();
-    $("files-new").focus();
+    this.#goOn("files-new");
+  }
+
+  /** Gives the focus to a button after an answer that took its time, unless somebody is at something else already. */
+  #goOn(button: string): void {
+    const at = document.activeElement;
+    if (!at?.checkVisibility() || at === document.body || at === this.#panel || $("files-list").contains(at)) $(button).focus();
   }
 
   #below(name: string): string {
@@ -211,7 +222,7 @@ export class Files {
 }
 
 /** Asks in a row itself before something is done that cannot be undone. */
-export function ask(row: HTMLElement, question: string, yes: string, run: () => void): void {
+export function ask(row: HTMLElement, question: string, yes: string, run: () => Promise<void>): void {
   const before = [...row.childNodes];
   const back = () => {
     row.classList.remove("asking");
@@ -219,11 +230,18 @@ export function ask(row: HTMLElement, question: string, yes: string, run: () => 
     row.querySelector<HTMLElement>("button:last-of-type")?.focus();
   };
   const keep = make("button", { type: "button", className: "button", onclick: back }, words.keep);
+  let doing = false;
+  const go = async (event: MouseEvent) => {
+    if (doing || event.detail > 1) return; // a double click has not read the question
+    doing = true;
+    await run();
+    doing = false;
+  };
   row.classList.add("asking");
   row.replaceChildren(
     make("span", { className: "row-text", role: "alert" }, make("bdi", {}, question)),
     keep,
-    make("button", { type: "button", className: "button danger", onclick: run }, yes),
+    make("button", { type: "button", className: "button danger", onclick: (event) => void go(event) }, yes),
   );
   row.onkeydown = (event) => {
     if (event.key !== "Escape" || !row.classList.contains("asking")) return;

@@ -6,7 +6,7 @@ async function follow(version: string, state: string): Promise<void> {
   const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
   for (;;) {
     try {
-      const info = await getInfo({ after: version });
+      const info = await getInfo({ after: version, signal: AbortSignal.timeout(40_000) });
       if (info.state !== state) break;
       if (info.version === version) await pause(500); // the server does not wait
       version = info.version;

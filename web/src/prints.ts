@@ -1,4 +1,4 @@
-import { $, icon, make, relist, tool } from "./dom";
+import { $, icon, make, released, relist, tool } from "./dom";
 import { ask } from "./files";
 import { date, size } from "./form";
 import type { Room } from "./panels";
@@ -9,6 +9,7 @@ import { why, words } from "./words";
 /** The documents that programs of the session have printed: each is offered as it comes, and kept in the files' panel. */
 export class Prints {
   #watch = new Watch(getPrints, (news) => this.#take(news.prints ?? []));
+  #last: Print[] = [];
   #known: Set<string> | undefined; // undefined before the first answer, whose documents are no news
 
   constructor(private room: Room) {}
@@ -34,7 +35,14 @@ export class Prints {
     }
     this.#known = new Set(prints.map((print) => print.id));
     $("prints-none").hidden = prints.length > 0;
+    void this.#paint(prints);
+  }
+
+  async #paint(prints: Print[]): Promise<void> {
     const list = $("prints-list");
+    this.#last = prints;
+    await released(list);
+    if (prints !== this.#last) return; // there are newer ones
     const focused = list.contains(document.activeElement);
     relist(
       list,
@@ -44,7 +52,7 @@ export class Prints {
           make("span", { className: "picture" }, icon("print")), text);
         const row = make("li", { className: "row" }, link);
         row.dataset["name"] = print.id;
-        row.append(tool("trash", words.removePrint(print.title), () => ask(row, words.removePrintAsk(print.title), words.remove, () => void this.#remove(print))));
+        row.append(tool("trash", words.removePrint(print.title), () => ask(row, words.removePrintAsk(print.title), words.remove, () => this.#remove(print))));
         return row;
       }),
     );

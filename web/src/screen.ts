@@ -21,7 +21,7 @@ export class Screen extends RFB {
   #gone = new AbortController();
 
   /** The field (typing.ts) has the keyboard in place of noVNC's canvas. */
-  constructor(target: HTMLElement, channel: Channel, private field: HTMLElement) {
+  constructor(target: HTMLElement, private channel: Channel, private field: HTMLElement) {
     super(target, channel, { shared: true });
     this._keyboard._target = field; // before noVNC listens there, once it is connected
     this._canvas.role = "img"; // for whom the field does not come first: fingers that feel for what is there
@@ -38,6 +38,12 @@ export class Screen extends RFB {
 
   override focus(options?: FocusOptions): void {
     this.field.focus(options);
+  }
+
+  /** Ends the stream, without waiting for a server that may not answer. */
+  override disconnect(): void {
+    super.disconnect();
+    this.channel.abandon();
   }
 
   /** Sets how the desktop fits; fine asks for one pixel of the desktop for each pixel of the screen. */

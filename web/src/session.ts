@@ -32,6 +32,7 @@ class Session implements Subject {
   #shown = false; // there is a stream
   #left = false; // by "Disconnect", until the person comes back
   #over = false; // nothing comes back
+  #following = false; // #begin has not come to its end
   #endTimer = 0;
 
   constructor(private stage: Stage) {
@@ -98,6 +99,7 @@ class Session implements Subject {
       try {
         info = await getSession(after);
       } catch (error) {
+        if (this.#over) return false; // it was ended here meanwhile
         if (error instanceof Refusal && error.status < 500) {
           this.#finish();
           this.stage.over(error);
@@ -107,6 +109,7 @@ class Session implements Subject {
         rest = false;
         continue;
       }
+      if (this.#over) return false;
       unheard = 0;
       this.#tell(info);
       if (info.state === "EXPIRED") {
@@ -127,13 +130,19 @@ class Session implements Subject {
         continue;
       }
       if (rest) await this.stage.countdown(attempt);
-      if (info.state === "PENDING") void this.#begin(info); // the stream is held until there is something to see
+      if (info.state === "PENDING" && !this.#following) void this.#begin(info); // the stream is held until there is something to see
       return true;
     }
   }
 
   /** Follows the session until its display can be there. */
   async #begin(info?: SessionInfo): Promise<void> {
+    this.#following = true;
+    await this.#follow(info);
+    this.#following = false;
+  }
+
+  async #follow(info?: SessionInfo): Promise<void> {
     for (let after = info?.version; ; ) {
       try {
         info = await getSession(after);
@@ -142,12 +151,13 @@ class Session implements Subject {
         await pause(1000);
         continue;
       }
+      if (this.#over) return;
       this.#tell(info);
       if (info.view === "APP") void this.#load(); // the catalogue is the first thing to be seen
       const page = document.documentElement.dataset["state"] ?? "";
       if (info.state !== "PENDING") {
         // What its application did not do is only known after a while.
-        setTimeout(() => void getSession().then((late) => this.#tell(late), () => undefined), lateNotes);
+        setTimeout(() => void getSession().then((late) => this.#over || this.#tell(late), () => undefined), lateNotes);
         if (page === "waiting") this.stage.show("connecting", { icon: "spinner", tone: "wait", title: words.connecting(this.stage.name) });
         return;
       }
@@ -303,6 +313,7 @@ class Session implements Subject {
     } finally {
       button.disabled = false;
     }
+    if (this.#over) return; // the stream was quicker to tell
     this.#over = true;
     $<HTMLDialogElement>("ending").close();
     this.stage.screen()?.disconnect();

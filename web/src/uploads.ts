@@ -76,7 +76,8 @@ export class Uploads {
     const [, stem = upload.name, ending = ""] = /^(.+?)((?:\.tar)?\.[^.]*)?$/s.exec(upload.name) ?? [];
     for (let n = 2; ; n++) {
       const name = `${stem} (${n})${ending}`;
-      if (!this.#taken({ ...upload, name }) && !this.#queue.some((other) => other.path === upload.path && other.name === name)) return name;
+      const going = [...this.#queue, ...(this.#current ? [this.#current.upload] : [])];
+      if (!this.#taken({ ...upload, name }) && !going.some((other) => other.path === upload.path && other.name === name)) return name;
     }
   }
 

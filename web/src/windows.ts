@@ -1,5 +1,5 @@
 import type { Catalogue } from "./catalogue";
-import { $, make, pause, tool } from "./dom";
+import { $, make, pause, released, tool } from "./dom";
 import { number } from "./form";
 import type { Room } from "./panels";
 import { actOnWindow, getWindows, type AppWindow, type SessionInfo } from "./seat";
@@ -49,6 +49,12 @@ export class WindowList {
     count.textContent = number(windows.length);
     count.hidden = !this.#always || windows.length === 0;
     $("windows-none").hidden = windows.length > 0;
+    void this.#paint(windows);
+  }
+
+  async #paint(windows: AppWindow[]): Promise<void> {
+    await released($("windows-list"));
+    if (windows !== this.#windows) return; // there are newer ones
     const focused = (document.activeElement as HTMLElement | null)?.closest<HTMLElement>("#windows-list [data-window]")?.dataset["window"];
     $("windows-list").replaceChildren(...windows.map((w) => this.#row(w)));
     if (focused) (document.querySelector<HTMLElement>(`[data-window="${focused}"] button`) ?? $("windows-list").querySelector("button") ?? this.#panel).focus();
@@ -77,7 +83,9 @@ export class WindowList {
   async #close(w: AppWindow): Promise<void> {
     await this.#act(w, "close");
     await pause(patience);
-    if (this.#panel.open && this.#windows.some((other) => other.id === w.id)) await this.#switch(w);
+    if (!this.#panel.open) return;
+    const now = await getWindows().catch(() => undefined); // the news may be late
+    if (this.#panel.open && now?.windows?.some((other) => other.id === w.id)) await this.#switch(w);
   }
 
   async #act(w: AppWindow, action: "activate" | "close"): Promise<void> {

@@ -1,12 +1,60 @@
 // What the tests of all pages do with a browser: wait for something, and tell what it shows when that does not come.
 import assert from "node:assert/strict";
 
+/** How long something is waited for: a machine with much to do, or one that stands still for a while, is no fault of a page. */
+export const patience = 60_000;
+
 /** Waits until something is so; what names it. */
-export async function until(what, ok, timeout = 10_000) {
+export async function until(what, ok, timeout = patience) {
   for (const end = Date.now() + timeout; Date.now() < end; await new Promise((r) => setTimeout(r, 50))) {
     if (await ok()) return;
   }
   assert.fail(`${what} did not come`);
+}
+
+/** Something that waits for opened goes on after open(). */
+export function gate() {
+  let open;
+  const opened = new Promise((resolve) => (open = resolve));
+  return { open, opened };
+}
+
+/**
+ * Has the pages of a context remember what they say for a while only, so that a test that looks late has it all the same (heard). With ORIEL_TEST_SLOW=N they have a
+ * processor N times slower, and get every answer up to N tenths of a second later: what hangs on luck shows itself then.
+ */
+export async function prepare(context) {
+  context.setDefaultTimeout(patience);
+  await context.addInitScript(() => {
+    window.heard = {};
+    const listen = () => {
+      for (const id of ["notices", "veil-title", "veil-text"]) {
+        const text = document.getElementById(id)?.textContent.trim();
+        if (text && text !== window.heard[id]?.at(-1)) (window.heard[id] ??= []).push(text);
+      }
+      if (document.getElementById("edge")?.dataset.greeting) window.heard.greeting = ["the way to the toolbar"];
+    };
+    new MutationObserver(listen).observe(document, { subtree: true, childList: true, characterData: true, attributeFilter: ["data-greeting"] });
+  });
+  const slow = Number(process.env.ORIEL_TEST_SLOW ?? 0);
+  if (!slow) return;
+  context.on("page", async (page) => {
+    const device = await context.newCDPSession(page);
+    await device.send("Emulation.setCPUThrottlingRate", { rate: slow }).catch(() => undefined); // it is closed already
+  });
+  await context.route("**", async (route) => {
+    await new Promise((go) => setTimeout(go, Math.random() * slow * 100));
+    await route.continue().catch(() => undefined); // nobody waits for it any more
+  });
+}
+
+/** Waits until a page has said something since it was loaded, where it is said for a while only. */
+export async function heard(page, where, pattern) {
+  let said = [];
+  await until("", async () => {
+    said = await page.evaluate((id) => window.heard[id] ?? [], where).catch(() => said); // on its way to another page
+    return said.some((text) => pattern.test(text));
+  }).catch(() => assert.fail(`${where} has said ${said.map((text) => `“${text}”`).join(", ") || "nothing"}, not ${pattern}`));
 }
 
 /** Does something, and waits until the page has been in a state since, however briefly. */
@@ -16,7 +64,7 @@ export async function passes(page, want, act) {
     new MutationObserver(() => (window.passed ||= document.documentElement.dataset.state === s)).observe(document.documentElement, { attributeFilter: ["data-state"] });
   }, want);
   await act();
-  await until(`the state ${want}`, () => page.evaluate(() => window.passed), 20_000);
+  await until(`the state ${want}`, () => page.evaluate(() => window.passed));
 }
 
 /** Tells what the pages of a browser show, for whoever reads that a test has failed. */
