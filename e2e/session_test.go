@@ -189,11 +189,25 @@ func (s *seat) file(t testing.TB, name string) string {
 // says waits until an element has a text.
 func (s *seat) says(t testing.TB, selector, want string) {
 	t.Helper()
-	until(t, fmt.Sprintf("%q in %s", want, selector), func() error {
-		if got := must(s.Text(limit(t), selector))(t); !strings.Contains(got, want) {
-			return fmt.Errorf("it says %q", strings.Join(strings.Fields(got), " "))
-		}
-		return nil
+	until(t, fmt.Sprintf("%q in %s", want, selector), func() error { return s.saying(t, selector, want) })
+}
+
+func (s *seat) saying(t testing.TB, selector, want string) error {
+	t.Helper()
+	if got := must(s.Text(limit(t), selector))(t); !strings.Contains(got, want) {
+		return fmt.Errorf("it says %q", strings.Join(strings.Fields(got), " "))
+	}
+	return nil
+}
+
+// selects has a word selected until that has had its effect: a terminal takes two clicks for a double click only when they reach it quickly.
+func (s *seat) selects(t testing.TB, effect func() error) {
+	t.Helper()
+	until(t, "the selected word", func() error {
+		check(t, s.Select(limit(t)))
+		ctx, cancel := context.WithTimeout(limit(t), 3*time.Second)
+		defer cancel()
+		return stage.Until(ctx, effect)
 	})
 }
 
@@ -476,8 +490,7 @@ func (w *world) testSettings(t *testing.T) {
 		s.terminal(t)
 		s.run(t, "echo of-the-session > MyFiles/file")
 		s.run(t, "clear; yes leaked | head -n 200")
-		check(t, s.Select(limit(t)))
-		s.says(t, "#notices", "Text cannot be copied out of the session.")
+		s.selects(t, func() error { return s.saying(t, "#notices", "Text cannot be copied out of the session.") })
 
 		// Behind the viewer's back nothing more is possible. A second visitor takes over the stream.
 		v := w.come(t, "closed", "ann")
@@ -514,22 +527,19 @@ func (w *world) testSettings(t *testing.T) {
 		check(t, s.Desk(limit(t)))
 		s.says(t, "#notices", "too long to be copied into the session: at most 10 characters.")
 		s.pastes(t, "ten-chars!")
-		value := func(want string) {
-			t.Helper()
-			until(t, "the clipboard has "+want, func() error {
-				if value := must(s.Value(limit(t), "#clipboard-text"))(t); value != want {
-					return fmt.Errorf("it has %q", value)
-				}
-				return nil
-			})
+		value := func(want string) error {
+			if value := must(s.Value(limit(t), "#clipboard-text"))(t); value != want {
+				return fmt.Errorf("the clipboard has %q, not %q", value, want)
+			}
+			return nil
 		}
 		s.run(t, "clear; yes leaked | head -n 200")
-		check(t, s.Select(limit(t)))
-		value("leaked")
+		s.selects(t, func() error { return value("leaked") })
 		s.run(t, "clear; yes much-too-long-a-word | tr -d - | head -n 200")
-		check(t, s.Select(limit(t)))
-		s.says(t, "#notices", "too long to be copied out of the session: at most 10 characters.")
-		value("leaked")
+		s.selects(t, func() error {
+			return s.saying(t, "#notices", "too long to be copied out of the session: at most 10 characters.")
+		})
+		check(t, value("leaked"))
 
 		// Files, both ways, through the panel.
 		content := strings.Repeat("Größe ✓\n", 20_000)

@@ -144,6 +144,7 @@ const commands = {
 
   async upload(p, { name, text }) {
     await press(p.page, "[data-panel=files]");
+    await p.page.waitForSelector("#files-upload", { state: "visible" }); // whose script is there
     await p.page.setInputFiles("#files-pick", { name, mimeType: "application/octet-stream", buffer: Buffer.from(text) });
     await p.page.waitForSelector(`#files-list [data-name="${name}"]`);
     await p.page.keyboard.press("Escape");

@@ -2,12 +2,14 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	img "image" // the package has a constant of the name
 	"image/color"
 	"image/draw"
 	"image/png"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -97,12 +100,7 @@ func mailServer(t *testing.T) (port int, folder string) {
 	if err := exec.Command(python, "-c", "import aiosmtpd").Run(); err != nil {
 		t.Skip("there is no aiosmtpd: hack/setup test")
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port = free.Addr().(*net.TCPAddr).Port
-	free.Close()
+	port = unusedPort(t)
 	folder = filepath.Join(t.TempDir(), "box")
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-u", "-l", address, "-c", "aiosmtpd.handlers.Mailbox", folder)
@@ -123,16 +121,25 @@ func mailServer(t *testing.T) (port int, folder string) {
 	return port, folder
 }
 
+// unusedPort gives a port that nobody listens at, and that the system gives to nobody meanwhile: those that it hands out are higher.
+func unusedPort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		port := 20_000 + rand.N(10_000)
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
 // office is a server with mail, a stack "Office & more" with one machine that runs an application, and the users jane and john of it.
 func office(t *testing.T) (s *Server, folder string) {
 	port, folder := mailServer(t)
 	cfg := simConfig(t, t.TempDir())
-	free, err := net.Listen("tcp", "127.0.0.1:0") // mails need to know the address before
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Listen = free.Addr().String()
-	free.Close()
+	cfg.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(unusedPort(t))) // mails need to know the address before
 	cfg.PublicURL = "http://" + cfg.Listen
 	cfg.SMTP = config.SMTP{Host: "127.0.0.1", Port: port, Security: "none", From: "Applications <oriel@example.com>"}
 	s, _ = start(t, cfg)
@@ -237,7 +244,15 @@ func TestPortalInBrowser(t *testing.T) {
 	}()
 	control := httptest.NewServer(administrator(t, s))
 	defer control.Close()
-	node := exec.CommandContext(t.Context(), "node", "test/portal.mjs")
+	ctx := t.Context()
+	if end, ok := t.Deadline(); ok { // before go test ends everything, and tells nothing
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-20*time.Second))
+		defer cancel()
+	}
+	node := exec.CommandContext(ctx, "node", "test/portal.mjs")
+	node.Cancel = func() error { return node.Process.Signal(syscall.SIGTERM) }
+	node.WaitDelay = 10 * time.Second
 	node.Dir = "../../web"
 	node.Env = append(os.Environ(), "ORIEL_SERVER="+s.URL(), "ORIEL_MAILBOX="+folder, "ORIEL_CONTROL="+control.URL)
 	if out, err := node.CombinedOutput(); err != nil {

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { barriers, reach } from "./access.mjs";
-import { views } from "./views.mjs";
+import { patience, prepare, until, views } from "./views.mjs";
 
 const portal = `${process.env.ORIEL_SERVER}/portal`;
 const control = (what) => fetch(`${process.env.ORIEL_CONTROL}/${what}`, { method: "POST" });
@@ -22,7 +22,7 @@ const problems = [];
 
 async function visitor(options = {}) {
   const c = await browser.newContext({ viewport: { width: 1100, height: 760 }, colorScheme: "dark", locale: "en-GB", ...options });
-  c.setDefaultTimeout(10_000);
+  await prepare(c);
   c.on("weberror", (e) => problems.push(`error in the page: ${e.error().stack}`));
   c.on("console", (m) => {
     if (m.type() === "error" && !/Failed to load resource|Cross-Origin-Opener-Policy header has been ignored/.test(m.text())) problems.push(`console: ${m.text()}`);
@@ -45,22 +45,20 @@ const type = async (page, text) => {
   await page.waitForFunction(() => document.activeElement?.matches("input"));
   await page.keyboard.type(text);
 };
-const says = async (page, pattern) => {
-  await page.waitForLoadState(); // the heading comes before the rest
-  assert.match(await page.textContent("body"), pattern);
-};
+const says = (page, pattern) => until(`${pattern} on the page`, async () => pattern.test((await page.textContent("body").catch(() => "")) ?? ""));
 
 /** Waits for the mail with a subject, and gives its text. */
 async function mail(subject) {
-  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((r) => setTimeout(r, 100))) {
-    for (const name of readdirSync(box)) {
-      const raw = readFileSync(join(box, name), "utf8");
-      if (!raw.includes(`Subject: ${subject}`)) continue;
+  let raw;
+  await until(`a mail about ${subject}`, () =>
+    readdirSync(box).some((name) => {
+      raw = readFileSync(join(box, name), "utf8");
+      if (!raw.includes(`Subject: ${subject}`)) return false;
       rmSync(join(box, name));
-      return raw.replace(/=\r?\n/g, "").replace(/=([0-9A-F]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
-    }
-  }
-  assert.fail(`no mail about ${subject}`);
+      return true;
+    }),
+  );
+  return raw.replace(/=\r?\n/g, "").replace(/=([0-9A-F]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
 }
 
 /** The temporary password in a mail: a line of its own. */
@@ -69,6 +67,11 @@ const given = (text) => /^ {4}([a-z2-9]{4}(-[a-z2-9]{4}){3})\r?$/m.exec(text)[1]
 const jane = "jane@example.com";
 const first = "a horse of one's own";
 const second = "another horse, a grey one";
+
+process.on("uncaughtException", async (error) => {
+  console.log(`${error.stack}\n${problems.join("\n")}\n${await views(browser).catch((fault) => fault.message)}`);
+  process.exit(1);
+});
 
 const c = await visitor();
 const page = await c.newPage();
@@ -122,6 +125,7 @@ await page.goto(portal);
 await page.keyboard.press("Tab");
 assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the applications");
 await page.keyboard.press("Enter");
+await page.waitForFunction(() => location.hash !== "");
 await page.keyboard.press("Tab");
 assert.match(await page.evaluate(() => document.activeElement.textContent), /Calculator/);
 await page.keyboard.press("Enter");
@@ -171,6 +175,7 @@ await title(page, "Your applications");
 // The only place is taken by somebody else: the page says so, and waits.
 const other = await visitor();
 const john = await other.newPage();
+await john.route(/\/authenticate/, () => undefined); // a page that waits for a place asks again by itself; here that is up to john
 await john.goto(named);
 await john.getByLabel("E-mail address").fill("jörg@bücher.example");
 await john.getByLabel("Password").fill(given(await mail("Your access to applications")));
@@ -180,15 +185,18 @@ await john.getByLabel("New password, once more").fill(first);
 await john.getByRole("button", { name: "Save the password" }).click();
 await john.getByRole("button", { name: "Calculator" }).click();
 await john.waitForURL(/\/(stream|authenticate)/);
-for (const end = Date.now() + 20_000; !/\/stream\//.test(john.url()); ) { // the machine of the session before is replaced first
+for (const end = Date.now() + patience; !/\/stream\//.test(john.url()); ) { // the machine of the session before is replaced first
   assert.ok(Date.now() < end);
   await john.goto(named);
   await john.getByRole("button", { name: "Calculator" }).click();
   await john.waitForURL(/\/(stream|authenticate)/);
 }
+await page.route(/\/authenticate/, () => undefined); // so that the page stays for as long as it is looked at
 await page.getByRole("button", { name: "Calculator" }).click();
 await title(page, "No place is free just now");
 await look(page, "no-place");
+await page.goto(portal);
+await page.unroute(/\/authenticate/);
 
 // Who signs out leaves no way to his session in the browser. It goes on, so that he finds it again.
 const his = john.url();
@@ -263,7 +271,7 @@ await page.goto(`${portal}`);
 const attempt = async (password) => {
   await page.getByLabel("E-Mail-Adresse").fill(jane);
   await page.getByLabel("Passwort").fill(password);
-  const answer = page.waitForResponse((r) => r.request().method() === "POST");
+  const answer = page.waitForNavigation(); // to the page that says so
   await page.getByRole("button", { name: "Anmelden" }).click();
   return (await answer).status();
 };

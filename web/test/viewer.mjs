@@ -4,7 +4,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
 import { barriers } from "./access.mjs";
-import { passes, until, views } from "./views.mjs";
+import { heard, passes, prepare, until, views } from "./views.mjs";
 import { notEnglish } from "./words.mjs";
 
 const control = (what) => fetch(`${process.env.ORIEL_CONTROL}/${what}`).then((r) => r.text());
@@ -19,6 +19,7 @@ const problems = [];
 
 async function context(options = {}) {
   const c = await browser.newContext({ viewport: { width: 1280, height: 720 }, ...options });
+  await prepare(c);
   c.on("weberror", (e) => problems.push(`error in the page: ${e.error().stack}`));
   c.on("console", (m) => {
     // Connections that fail are what some of the tests are about; the browser and noVNC tell of them.
@@ -31,8 +32,8 @@ async function context(options = {}) {
   return c;
 }
 
-const state = (page, want, timeout = 20_000) =>
-  page.waitForFunction((s) => document.documentElement.dataset.state === s, want, { timeout }).catch(async () => {
+const state = (page, want) =>
+  page.waitForFunction((s) => document.documentElement.dataset.state === s, want).catch(async () => {
     assert.fail(`the page is ${await page.evaluate(() => document.documentElement.dataset.state)}, not ${want}`);
   });
 const shot = async (page, name) => {
@@ -152,7 +153,6 @@ const tests = {
     assert.equal(await t.page.getAttribute("[data-hold=control]", "aria-pressed"), "true");
     await t.page.fill("#type-text", "c");
     await t.page.click("#type button");
-    await t.page.waitForTimeout(200);
     await t.page.click("[data-hold=control]");
     await t.page.fill("#type-text", "printf ended | xclip -selection clipboard\n");
     await t.page.click("#type button");
@@ -164,6 +164,7 @@ const tests = {
     await t.page.mouse.move(640, 3);
     await t.page.click("[data-panel=display]");
     await look(t.page, "panel-display");
+    await until("the desktop as it was", async () => String(await canvasSize(t.page)) === "1280,720");
     await t.page.check("input[value=scale]");
     await t.page.setViewportSize({ width: 640, height: 480 });
     await until("the desktop in the smaller window", async () => {
@@ -193,7 +194,7 @@ const tests = {
 
   async "the toolbar leaves and comes"(t) {
     await terminal(t.page);
-    await until("an empty edge", () => t.page.evaluate(() => document.getElementById("edge").dataset.shown === "false"), 5000);
+    await until("an empty edge", () => t.page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
     await shot(t.page, "toolbar-hidden");
     const middle = t.page.viewportSize().width / 2;
     await t.page.mouse.move(middle, 40);
@@ -202,7 +203,7 @@ const tests = {
       t.page.evaluate((x) => document.elementFromPoint(x, 1).id === "bar" && document.elementFromPoint(x, 7).id === "bar", middle),
     );
     await t.page.mouse.move(middle, 400);
-    await until("an empty edge again", () => t.page.evaluate(() => document.getElementById("edge").dataset.shown === "false"), 5000);
+    await until("an empty edge again", () => t.page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
     await t.page.keyboard.press("Control+Alt+Shift+KeyM");
     await until("the toolbar", () => t.page.evaluate(() => document.getElementById("edge").dataset.shown === "true"));
     assert.equal(await t.page.evaluate(() => document.activeElement.dataset.panel), "clipboard");
@@ -230,17 +231,24 @@ const tests = {
     await state(t.page, "reconnecting");
     await t.page.waitForSelector("#veil-action:not([hidden])");
     await shot(t.page, "reconnecting");
-    await until("a longer pause between attempts", () => t.page.textContent("#veil-text").then((v) => /in [56] s/.test(v)), 20_000); // long enough for the press
+    // The pauses between the attempts get longer. The next long one does not end by itself, so that it is the press that ends it.
+    await t.page.evaluate(() => {
+      window.wait = setTimeout;
+      window.setTimeout = (run, ms, ...rest) => window.wait(run, ms > 4000 ? (window.paused = 2 ** 30) : ms, ...rest);
+    });
+    await until("a longer pause between attempts", () => t.page.evaluate(() => window.paused > 0));
+    await heard(t.page, "veil-text", /in [56] s/);
     await control("down?is=false");
     await t.page.click("#veil-action");
     await state(t.page, "connected");
+    await t.page.evaluate(() => (window.setTimeout = window.wait));
   },
 
   async "a network without a word is noticed"(t) {
     await control("freeze?is=true");
     await t.context.setOffline(true);
     const began = Date.now();
-    await state(t.page, "reconnecting", 25_000);
+    await state(t.page, "reconnecting");
     console.log(`noticed after ${Date.now() - began} ms`);
     await until("the word offline", () => t.page.textContent("#veil-text").then((v) => /offline/.test(v)));
     await shot(t.page, "offline");
@@ -376,17 +384,14 @@ const tests = {
   async "a phone, with a fine screen and touch"() {
     const c = await context({ viewport: { width: 390, height: 780 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true });
     const page = await c.newPage();
+    await page.addInitScript(() => localStorage.setItem("oriel.pin", "yes")); // the toolbar stays, however slow the fingers are
     await page.goto(await control("url"));
     await state(page, "connected");
     await until("a desktop of the phone's form", async () => String(await canvasSize(page)) === "640,1280");
-    await page.waitForTimeout(300);
-    await page.tap("#desktop canvas", { position: { x: 200, y: 500 } });
-    await until("an empty edge", () => page.evaluate(() => document.getElementById("edge").dataset.shown === "false"));
-    await page.tap("#grip");
     await page.tap("[data-panel=display]");
     await page.check("#fine");
     await until("a desktop as fine as the screen", async () => String(await canvasSize(page)) === "780,1560");
-    assert.equal(Math.round((await page.locator("#desktop canvas").boundingBox()).width), 390);
+    await until("it fills the window", async () => Math.round((await page.locator("#desktop canvas").boundingBox()).width) === 390);
     await shot(page, "phone");
     await c.close();
   },

@@ -76,7 +76,7 @@ export async function views(browser) {
       const { width, height } = document.documentElement.getBoundingClientRect();
       return [
         `${JSON.stringify({ ...document.documentElement.dataset })}, ${width} × ${height}, the focus is on <${e?.localName}${e?.id ? ` id=${e.id}` : ""}${e?.className ? ` class=${e.className}` : ""}>`,
-        ...document.body.innerText.split(/\s*\n\s*/).filter(Boolean).slice(0, 60),
+        ...(document.body?.innerText ?? "").split(/\s*\n\s*/).filter(Boolean).slice(0, 60),
       ].join("\n    ");
     });
     const late = new Promise((resolve) => setTimeout(resolve, 5000, "it does not answer"));
