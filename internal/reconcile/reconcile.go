@@ -187,8 +187,11 @@ func (e *Engine) Run(ctx context.Context) error {
 				changes = nil
 				break
 			}
-			e.overtake(c)
-			drain(changes, e.overtake)
+			lagged := e.overtake(c)
+			drain(changes, func(c store.Change) { lagged = e.overtake(c) || lagged })
+			if lagged {
+				e.catchUp(ctx)
+			}
 		}
 		timer.Stop()
 	}
@@ -286,11 +289,44 @@ func (e *Engine) run(ctx context.Context, head appstream.Meta) {
 // overtake cancels the pass over a record that someone has just moved to another state, so that Delete need not wait for it. Other
 // writes, tags for example, leave the pass alone: its commit is refused, and the next pass finds what it did. Of a package that is being
 // written, the next pass would find nothing; StopAppBlockBuilder gives one up in the state that the builder is in already.
-func (e *Engine) overtake(c store.Change) {
+// It tells whether there were changes that it has not seen.
+func (e *Engine) overtake(c store.Change) (lagged bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if p, ok := e.passes[c.ID]; ok && c.Version > p.head.Version && (c.Removed || c.State != p.head.State || c.Noun == appstream.NounAppBlockBuilder) {
 		p.cancel(errOvertaken)
+	}
+	return c.Lagged
+}
+
+// catchUp looks for what overtake was not told, as there was too much of it: how the records of the passes under way are now.
+func (e *Engine) catchUp(ctx context.Context) {
+	e.mu.Lock()
+	heads := make([]appstream.Meta, 0, len(e.passes))
+	for _, p := range e.passes {
+		heads = append(heads, p.head)
+	}
+	e.mu.Unlock()
+	err := e.Store.View(ctx, func(tx store.Tx) error {
+		for _, head := range heads {
+			now := store.Change{ID: head.ID, Version: head.Version + 1, Removed: true}
+			// Of all names that begin with one, that one comes first.
+			q := store.Query{Noun: head.Noun, Region: head.Region, Accounts: []string{head.Account}, Prefix: head.Name, Heads: true, Limit: 1}
+			err := tx.Scan(q, func(h appstream.Meta, _ func(appstream.Record) error) error {
+				if h.ID == head.ID {
+					now = store.Change{Key: h.Key, ID: h.ID, Version: h.Version, State: h.State}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			e.overtake(now)
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		e.Log.Error("cannot look whether records were changed during their passes", "err", err)
 	}
 }
 

@@ -129,7 +129,7 @@ func TestServerOffOverNight(t *testing.T) {
 type slow struct {
 	compute.Provider
 	takes            time.Duration
-	running          atomic.Int32
+	running, begun   atomic.Int32
 	overlapped, done atomic.Bool
 }
 
@@ -137,6 +137,7 @@ func (s *slow) EnsureCaptured(ctx context.Context, id, ref string) error {
 	if s.done.Load() {
 		return s.Provider.EnsureCaptured(ctx, id, ref)
 	}
+	s.begun.Add(1)
 	if s.running.Add(1) > 1 {
 		s.overlapped.Store(true)
 	}
@@ -185,21 +186,35 @@ func TestCaptureThatNeverEnds(t *testing.T) {
 	})
 }
 
-// Delete does not wait for a capture that is under way.
+// Delete does not wait for a capture that is under way, also when too much goes on for the engine to be told of it.
 func TestDeleteDuringALongCapture(t *testing.T) {
-	s := &slow{takes: 100 * time.Minute}
-	with(t, func(p compute.Provider) compute.Provider { s.Provider = p; return s }, func(w *world) {
-		w.must(w.create("hello"))
-		w.reach("hello", "RUNNING")
-		w.must(w.do("image", "hello"))
-		w.wait("capturing", time.Minute, func() bool { return s.running.Load() == 1 })
-		w.must(w.do("delete image", "hello"))
-		if took := w.wait("image gone", time.Hour, func() bool { return w.image("image-of-hello") == nil }); took > time.Minute {
-			t.Errorf("took %s", took)
-		}
-		w.reach("hello", "STOPPED")
-		w.check()
-	})
+	for name, lags := range map[string]bool{"told": false, "told of too much": true} {
+		t.Run(name, func(t *testing.T) {
+			s := &slow{takes: 100 * time.Minute}
+			in(t, func(w *world) {
+				w.must(w.create("hello"))
+				w.reach("hello", "RUNNING")
+				w.must(w.do("image", "hello"))
+				w.wait("capturing", time.Minute, func() bool { return s.running.Load() == 1 })
+				_, err := w.svc.TagResource(w.ctx(), &appstreamapi.TagResourceInput{ // that does not disturb it
+					ResourceArn: aws.String("arn:aws:appstream:us-east-1:123456789012:image/image-of-hello"), Tags: map[string]string{"a": "b"}})
+				w.must(err)
+				w.settle()
+				if n := s.begun.Load(); n != 1 {
+					t.Errorf("tags have the capture begin anew: %d times", n)
+				}
+				w.must(w.do("delete image", "hello"))
+				if took := w.wait("image gone", time.Hour, func() bool { return w.image("image-of-hello") == nil }); took > time.Minute {
+					t.Errorf("took %s", took)
+				}
+				w.reach("hello", "STOPPED")
+				w.check()
+			}, func(w *world) {
+				w.lags = lags
+				w.wrap = func(p compute.Provider) compute.Provider { s.Provider = p; return s }
+			})
+		})
+	}
 }
 
 // hanging is a provider that does not answer.

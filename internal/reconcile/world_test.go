@@ -53,6 +53,7 @@ type world struct {
 
 	looks     atomic.Int64  // how often engines have looked at an object
 	retention time.Duration // of events; zero: for ever
+	lags      bool          // engines are told that there were changes, and not which
 
 	store    *sqlite.Store
 	provider *sim.Provider
@@ -144,7 +145,7 @@ func (w *world) start() {
 		machines = w.wrap(provider)
 	}
 	w.store, w.provider, w.archives, w.files, w.dead = st, provider, archives, files, dead // agents use them as soon as the engine runs
-	config := reconcile.Config{Store: mortal{st, dead}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject, &w.looks}, Post: letterbox{w, inject}, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log,
+	config := reconcile.Config{Store: mortal{st, dead, w.lags}, Provider: machines, Archives: shaky{archives, inject}, Objects: shakyObjects{files, inject, &w.looks}, Post: letterbox{w, inject}, Sizes: appstream.InstanceTypes(), Software: catalogue, Regions: []string{"us-east-1"}, Log: log,
 		Retention: reconcile.Retention{Events: w.retention}}
 	if w.agents != nil {
 		config.Agents = shakyAgents{w.agents, inject}
@@ -241,6 +242,25 @@ func (w *world) wait(what string, limit time.Duration, ok func() bool) time.Dura
 type mortal struct {
 	store.Store
 	dead *atomic.Bool
+	lags bool
+}
+
+func (m mortal) Watch(ctx context.Context) <-chan store.Change {
+	changes := m.Store.Watch(ctx)
+	if !m.lags {
+		return changes
+	}
+	lagged := make(chan store.Change, 1)
+	go func() {
+		defer close(lagged)
+		for range changes {
+			select {
+			case lagged <- store.Change{Lagged: true}:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return lagged
 }
 
 func (m mortal) View(ctx context.Context, fn func(store.Tx) error) error {
