@@ -35,10 +35,13 @@ func (w *world) build(t testing.TB, dir string, args ...string) (stdout, stderr 
 
 func (w *world) buildCommand(t testing.TB, dir string, args ...string) *exec.Cmd {
 	t.Helper()
-	c := w.Oriel(limit(t), false, append([]string{"image", "build"}, args...)...)
+	c := w.Oriel(within(t, installTime), false, append([]string{"image", "build"}, args...)...)
 	c.Dir, c.Env = dir, append(c.Env, "TOKEN=it's a s3cret")
 	return c
 }
+
+// waits is a recipe whose build goes on until it is ended.
+const waits = "[image]\nname = \"waits\"\n[[command]]\nrun = \"sleep 3600\"\n"
 
 // appears waits until an image builder that somebody makes is RUNNING.
 func (w *world) appears(t testing.TB, name string) {
@@ -103,6 +106,7 @@ func TestImageOfFile(t *testing.T) {
 	dir := recipes(t, map[string]string{
 		"hello.toml": hello,
 		"fails.toml": "env = [\"TOKEN\"]\n[image]\nname = \"fails\"\n[[command]]\nrun = '''\necho before $TOKEN\ncat /no/such/file\n'''\n",
+		"waits.toml": waits,
 		"blind.toml": "[image]\nname = \"blind\"\n[[application]]\nname = \"Blind\"\npath = \"/bin/true\"\n",
 	})
 	arn, _, code := w.build(t, dir, "hello.toml")
@@ -127,19 +131,17 @@ func TestImageOfFile(t *testing.T) {
 	w.checkEmpty(t)
 
 	// A build that is killed in the middle leaves an image builder, and the next one nothing.
-	c := w.buildCommand(t, dir, "hello.toml", "--name", "later")
+	c := w.buildCommand(t, dir, "waits.toml", "--name", "later")
 	check(t, c.Start())
 	w.appears(t, "build-later")
 	check(t, c.Process.Kill())
 	c.Wait()
-	later := make(chan int, 1)
-	go func() { // it waits until the killed one has been silent for long enough
-		defer close(later)
-		_, _, code := w.build(t, dir, "hello.toml", "--name", "later")
-		later <- code
-	}()
+	later := w.buildCommand(t, dir, "hello.toml", "--name", "later") // it waits until the killed one has been silent for long enough
+	var told bytes.Buffer
+	later.Stderr = &told
+	check(t, later.Start())
 	// One that is interrupted leaves nothing at all.
-	c = w.buildCommand(t, dir, "hello.toml", "--name", "never")
+	c = w.buildCommand(t, dir, "waits.toml", "--name", "never")
 	var log bytes.Buffer
 	c.Stderr = &log
 	check(t, c.Start())
@@ -149,8 +151,8 @@ func TestImageOfFile(t *testing.T) {
 	if code := c.ProcessState.ExitCode(); code != 130 || !strings.HasSuffix(log.String(), "nothing of the build is left\noriel: interrupted\n") {
 		t.Errorf("interrupted: exit code %d\n%s", code, &log)
 	}
-	if code := <-later; code != 0 {
-		t.Errorf("after a build that was killed: exit code %d", code)
+	if err := later.Wait(); err != nil {
+		t.Errorf("after a build that was killed: %v\n%s", err, &told)
 	}
 	w.checkEmpty(t)
 	if i := must(stage.Image(limit(t), w.aws, "never"))(t); i != nil {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,8 +18,12 @@ import (
 	"github.com/oriel-project/oriel/e2e/stage"
 )
 
-// patience is how long a test waits for anything at most: machines that run tests are slow, and busy with other things.
-const patience = 90 * time.Second
+// patience is how long a test waits for anything at most: machines that run tests are slow, and busy with other things. What comes from the
+// internet, or waits for something itself, has installTime: LibreOffice has a hundred packages.
+const (
+	patience    = 90 * time.Second
+	installTime = 5 * time.Minute
+)
 
 // TestMain ends what the tests share.
 func TestMain(m *testing.M) {
@@ -72,7 +77,12 @@ func check(t testing.TB, err error) {
 // limit is the time that one step of a test has.
 func limit(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	return within(t, patience)
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -80,7 +90,12 @@ func limit(t testing.TB) context.Context {
 // until waits for something to become so.
 func until(t testing.TB, what string, ok func() error) {
 	t.Helper()
-	if err := stage.Until(limit(t), ok); err != nil {
+	untilWithin(t, patience, what, ok)
+}
+
+func untilWithin(t testing.TB, d time.Duration, what string, ok func() error) {
+	t.Helper()
+	if err := stage.Until(within(t, d), ok); err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
 }
@@ -253,15 +268,44 @@ func (w *world) look(t testing.TB, builder, url string) *desk {
 	}
 	check(t, d.State(limit(t), "connected"))
 	t.Logf("%s: first frame %s after the streaming URL was opened", builder, must(d.FirstFrame(limit(t)))(t).Round(time.Millisecond))
-	until(t, "a shell in the terminal", func() error {
-		_, code, err := w.engine.Exec(limit(t), d.machine, "root", `grep -lx bash /proc/[0-9]*/comm`)
+	w.awaitTerminal(t, d.machine)
+	return d
+}
+
+// awaitTerminal waits for a shell on a display of a machine, and until a window there has the keyboard: shells do not wait for their windows, and what
+// is typed before is lost.
+func (w *world) awaitTerminal(t testing.TB, machine string) {
+	t.Helper()
+	until(t, "a terminal", func() error {
+		shell, code, err := w.engine.Exec(limit(t), machine, "root", `shell=$(grep -lx bash /proc/[0-9]*/comm | head -n 1) && stat -c %u "$shell"`)
+		if err != nil || code != 0 {
+			return fmt.Errorf("no bash is running: %v", err)
+		}
+		out, code, err := w.engine.Exec(limit(t), machine, strings.TrimSpace(shell), activeWindow)
 		if err == nil && code != 0 {
-			err = fmt.Errorf("no bash is running")
+			err = errors.New(out)
 		}
 		return err
 	})
-	return d
 }
+
+// activeWindow asks the display of its user's shell, by X's protocol, whether there is an active window.
+const activeWindow = `shell=$(grep -lx bash /proc/[0-9]*/comm | cut -d/ -f3 | head -n 1)
+export $(tr '\0' '\n' < /proc/$shell/environ | grep -E '^(DISPLAY|XAUTHORITY)=')
+exec perl -MSocket -e '
+open KEY, "<", $ENV{XAUTHORITY} or die; local $/; my $cookie = substr <KEY>, -16;
+my ($number) = $ENV{DISPLAY} =~ /(\d+)/;
+socket X, PF_UNIX, SOCK_STREAM, 0; connect X, sockaddr_un("/tmp/.X11-unix/X$number") or die;
+sub answer { read X, my $head, $_[0] or die; read X, my $rest, 4 * unpack $_[1], $head; $head . $rest }
+sub ask { syswrite X, $_[0]; answer 32, "x4L" }
+syswrite X, pack "CxSSSSx2a20a16", 0x6c, 11, 0, 18, 16, "MIT-MAGIC-COOKIE-1", $cookie;
+my $setup = answer 8, "x6S";
+my ($vendor, $formats) = unpack "x24Sx3C", $setup;
+my $root = unpack "L", substr $setup, 40 + ($vendor + 3 & ~3) + 8 * $formats;
+my $atom = unpack "x8L", ask pack "CCSSx2a20", 16, 1, 7, 18, "_NET_ACTIVE_WINDOW";
+my $window = unpack "x32L", ask pack "CxSLLLLL", 20, 6, $root, $atom, 0, 0, 1;
+$window or die "no window is active\n"'
+`
 
 // screenshot keeps a picture of the page where ORIEL_SCREENSHOTS says, or, to see that it can be taken, for the length of the test.
 func (d *desk) screenshot(ctx context.Context, t testing.TB, name string) {
@@ -283,19 +327,19 @@ func (d *desk) screenshot(ctx context.Context, t testing.TB, name string) {
 // run types a command into the desktop's terminal and waits for its exit code.
 func (d *desk) run(t testing.TB, command string) int {
 	t.Helper()
-	return d.begin(t, command)()
+	return d.begin(t, command)(patience)
 }
 
-// begin types a command, and gives what waits for its exit code.
-func (d *desk) begin(t testing.TB, command string) (end func() int) {
+// begin types a command, and gives what waits for its exit code, for a while.
+func (d *desk) begin(t testing.TB, command string) (end func(time.Duration) int) {
 	t.Helper()
 	d.runs++
-	file := fmt.Sprintf("/tmp/e2e-%d", d.runs)
+	file := fmt.Sprintf("/tmp/e2e-%.12s-%d", d.machine, d.runs) // an image may have those of the machine that it was made of
 	// The file gets its name when it is whole.
 	check(t, d.Type(limit(t), fmt.Sprintf("%s; echo $? > %s.new; mv %[2]s.new %[2]s\n", command, file)))
-	return func() (code int) {
+	return func(most time.Duration) (code int) {
 		t.Helper()
-		until(t, "the end of "+command, func() error {
+		untilWithin(t, most, "the end of "+command, func() error {
 			out, missing, err := d.w.engine.Exec(limit(t), d.machine, "root", "cat "+file)
 			if err != nil || missing != 0 {
 				return fmt.Errorf("it goes on: %v", err)

@@ -34,12 +34,13 @@ type owner struct {
 	done   *atomic.Int64       // operations that were accepted, of all owners
 }
 
-// work goes on until ctx ends. A server that does not answer is waited for.
+// work goes on until ctx ends. A server that does not answer is waited for. What has been begun is not cut off, so that nothing comes of it later.
 func (o *owner) work(ctx context.Context) {
 	for ctx.Err() == nil {
-		b, err := stage.Builder(ctx, o.aws, o.name)
+		whole := context.WithoutCancel(ctx)
+		b, err := stage.Builder(whole, o.aws, o.name)
 		if err == nil {
-			err = o.step(ctx, b)
+			err = o.step(whole, b)
 		}
 		if _, answered := errors.AsType[smithy.APIError](err); err != nil && !answered {
 			wait, cancel := context.WithTimeout(ctx, patience)
@@ -54,10 +55,7 @@ func (o *owner) step(ctx context.Context, b *types.ImageBuilder) error {
 	chance := 8
 	if b != nil && !resting(b.State) { // it is on its way, and seldom disturbed
 		chance = 100
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-ctx.Done():
-		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	switch {
 	case b == nil:

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -99,14 +100,23 @@ func TestMainJob(t *testing.T) {
 	// A package that comes through the clipboard, as a person without a network would bring one.
 	text := base64Lines(debian(t))
 	end := d.begin(t, fmt.Sprintf("head -n %d | base64 -d > hello.deb", strings.Count(text, "\n")))
+	until(t, "head reads", func() error { // and the shell does no more, to which a terminal pastes in another way
+		_, code, err := w.engine.Exec(limit(t), d.machine, "root", "grep -lx head /proc/[0-9]*/comm")
+		if err == nil && code != 0 {
+			err = errors.New("there is no head")
+		}
+		return err
+	})
 	check(t, d.Paste(limit(t), text))
-	end()
+	end(patience)
 	d.mustRun(t, "sudo dpkg -i hello.deb")
 	d.mustRun(t, "oriel-hello")
 	step("a program is installed")
 	online := debianAnswers(t)
 	if online {
-		d.mustRun(t, "sudo apt-get update && sudo apt-get install -y --no-install-recommends sl")
+		if code := d.begin(t, "sudo apt-get update && sudo apt-get install -y --no-install-recommends sl")(installTime); code != 0 {
+			t.Fatalf("apt-get: exit code %d", code)
+		}
 		step("another is installed from Debian")
 	}
 	d.mustRun(t, `sudo AppStreamImageAssistant add-application --name Hello --display-name "Hello, world" --absolute-app-path /usr/bin/oriel-hello`+

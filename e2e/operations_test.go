@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -178,14 +179,20 @@ func TestThrottledTools(t *testing.T) {
 	w := open(t, stage.Config{TOML: "[rates]\nwrite = 2\nburst = \"500ms\"\n"})
 	patient := appstream.New(w.aws.Options(), func(o *appstream.Options) { o.Retryer, o.RetryMaxAttempts = retry.NewStandard(), 10 })
 	var wg sync.WaitGroup
-	for n := range 3 {
-		wg.Go(func() {
-			if _, err := patient.CreateStack(limit(t), &appstream.CreateStackInput{Name: new(fmt.Sprint("sdk", n))}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
+	until(t, "something is throttled", func() error {
+		for n := range 3 {
+			wg.Go(func() {
+				if _, err := patient.CreateStack(limit(t), &appstream.CreateStackInput{Name: new(fmt.Sprint("sdk-", n, "-", rand.Text()))}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if !strings.Contains(w.Log(), "ThrottlingException") {
+			return errors.New("nothing is")
+		}
+		return nil
+	})
 	for n := range 3 {
 		wg.Go(func() {
 			cli := w.AWS(limit(t), "create-stack", "--name", fmt.Sprint("cli", n))
@@ -196,7 +203,4 @@ func TestThrottledTools(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if log := w.Log(); !strings.Contains(log, "ThrottlingException") {
-		t.Error("nothing was throttled")
-	}
 }

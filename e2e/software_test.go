@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -15,9 +13,6 @@ import (
 
 	"github.com/oriel-project/oriel/e2e/stage"
 )
-
-// installTime is how long software may take that comes from Debian: LibreOffice has a hundred packages.
-const installTime = 4 * time.Minute
 
 // ownSoftware is a catalogue of programs that need no network: one that is licensed, one that fails until it is helped, and one that takes a while.
 const ownSoftware = `
@@ -76,25 +71,10 @@ func (w *world) hasSoftware(t testing.TB, arn string, want ...string) map[string
 	return errs
 }
 
-// awaitSoftware waits until a builder has had all of its software installed, as far as that can be, and gives the states that it was in.
-func (w *world) awaitSoftware(t testing.TB, name string) (seen []types.ImageBuilderState) {
+// awaitSoftware waits until a builder has had all of its software installed, as far as that can be.
+func (w *world) awaitSoftware(t testing.TB, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), installTime)
-	defer cancel()
-	check(t, stage.Until(ctx, func() error {
-		b, err := stage.Builder(ctx, w.aws, name)
-		if err != nil {
-			return err
-		}
-		if seen = append(seen, b.State); b.State == types.ImageBuilderStateFailed {
-			return stage.Final(errors.New("it has failed"))
-		}
-		if b.State != types.ImageBuilderStateRunning {
-			return fmt.Errorf("it is %s", b.State)
-		}
-		return nil
-	}))
-	return slices.Compact(seen)
+	must(stage.AwaitBuilder(within(t, installTime), w.aws, name, types.ImageBuilderStateRunning))(t)
 }
 
 // TestSoftware installs software by name on an image builder, with one that fails and a server that is killed; what is installed is in the image, on a fleet
@@ -109,10 +89,10 @@ func TestSoftware(t *testing.T) {
 	began := time.Now()
 	must(w.aws.CreateImageBuilder(limit(t), &appstream.CreateImageBuilderInput{Name: new("maker"), ImageName: new(stage.BaseImage),
 		InstanceType: new("stream.standard.medium"), EnableDefaultInternetAccess: new(true), SoftwaresToInstall: names}))(t)
-	seen := w.awaitSoftware(t, "maker")
+	w.awaitSoftware(t, "maker")
 	t.Logf("%v are installed after %s", names, time.Since(began).Round(time.Second))
-	if !slices.Contains(seen, types.ImageBuilderStateSyncingApps) {
-		t.Errorf("on its way it was %v", seen)
+	if log := w.events("maker"); !strings.Contains(log, string(types.ImageBuilderStateSyncingApps)) {
+		t.Errorf("on its way it was not SYNCING_APPS:\n%s", log)
 	}
 	with := func(list ...string) []string {
 		if suite {

@@ -5,11 +5,12 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
+const patience = 60_000;
 const browser = await chromium.launch({
+  timeout: patience,
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
-const patience = 60_000;
 
 /** name → {context, page, problems, states} */
 const pages = new Map();
@@ -126,6 +127,8 @@ const commands = {
   },
 
   async launch(p, { application }) {
+    // Without windows the home screen comes by itself, when that is known.
+    await p.page.waitForFunction(() => !document.getElementById("home").hidden || !document.getElementById("windows-count").hidden);
     if (await p.page.isHidden("#home")) await press(p.page, "#home-tool");
     await p.page.click(`#apps [data-name="${application}"]`);
     await p.page.waitForSelector("#home", { state: "hidden" });
@@ -139,7 +142,11 @@ const commands = {
   },
 
   async select(p) {
-    await p.page.mouse.dblclick(12, 400);
+    // Two clicks make a word only when nothing comes between them for a moment too long.
+    await p.page.mouse.move(12, 400);
+    await p.page.mouse.down();
+    await p.page.mouse.move(900, 400);
+    await p.page.mouse.up();
   },
 
   async upload(p, { name, text }) {

@@ -231,7 +231,7 @@ func (p *Page) Value(ctx context.Context, selector string) (value string, err er
 	return value, err
 }
 
-// Select selects the word under the pointer, by two clicks in the desktop.
+// Select selects a line of a terminal that fills the desktop, with its end, by drawing the mouse over it.
 func (p *Page) Select(ctx context.Context) error { return p.Do(ctx, "select", nil, nil) }
 
 // Upload brings a file into the session's folder, in the panel.

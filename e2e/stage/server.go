@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 	"github.com/aws/smithy-go/aws-http-auth/sigv4"
 	v4 "github.com/aws/smithy-go/aws-http-auth/v4"
 	"github.com/fxamacker/cbor/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/oriel-project/oriel/internal/awsclient"
 	"github.com/oriel-project/oriel/internal/keys"
@@ -42,7 +42,7 @@ type Config struct {
 	Engine string   // the container engine; "" for the provider sim
 	Flags  []string // more flags of oriel serve
 	TOML   string   // settings file
-	Listen string   // ADDRESS:PORT; default a free port of 127.0.0.1
+	Listen string   // ADDRESS:PORT; default a port of 127.0.0.1 that stays the server's
 }
 
 // Server is a process "oriel serve".
@@ -50,6 +50,7 @@ type Server struct {
 	Config
 	URL string // where the API and the streams are
 
+	port    *os.File // keeps the port
 	process *exec.Cmd
 	ended   chan struct{} // closed when the process is
 	err     error         // how, when it is
@@ -58,6 +59,12 @@ type Server struct {
 // Start runs a server and waits until it has its port. When ready is set, it waits until /readyz agrees.
 func Start(ctx context.Context, c Config, ready bool) (*Server, error) {
 	s := &Server{Config: c}
+	if s.Listen == "" {
+		var err error
+		if s.port, s.Listen, err = reserve(); err != nil {
+			return nil, err
+		}
+	}
 	if c.TOML != "" {
 		if err := os.WriteFile(s.settings(), []byte(c.TOML), 0o600); err != nil {
 			return nil, err
@@ -68,6 +75,23 @@ func Start(ctx context.Context, c Config, ready bool) (*Server, error) {
 		return nil, fmt.Errorf("start a server: %w\n%s", err, s.Log())
 	}
 	return s, nil
+}
+
+// reserve takes a port of 127.0.0.1 that nobody else is given while the file is open, also when a server is not running for a while. A
+// socket that is bound and does not listen leaves it to whoever asks for the port by its number.
+func reserve() (socket *os.File, address string, err error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, "", fmt.Errorf("reserve a port: %w", err)
+	}
+	socket = os.NewFile(uintptr(fd), "port")
+	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	name, e := unix.Getsockname(fd)
+	if err = errors.Join(err, e); err != nil {
+		socket.Close()
+		return nil, "", fmt.Errorf("reserve a port: %w", err)
+	}
+	return socket, fmt.Sprint("127.0.0.1:", name.(*unix.SockaddrInet4).Port), nil
 }
 
 func (s *Server) settings() string {
@@ -91,11 +115,7 @@ func (s *Server) machines() []string {
 }
 
 func (s *Server) start(ctx context.Context, ready bool) error {
-	listen := s.Listen
-	if listen == "" {
-		listen = "127.0.0.1:0"
-	}
-	args := slices.Concat([]string{"serve", "--listen=" + listen, "--log-format=json"}, s.flags(), s.machines(), s.Flags)
+	args := slices.Concat([]string{"serve", "--listen=" + s.Listen, "--log-format=json"}, s.flags(), s.machines(), s.Flags)
 	s.process = exec.Command(filepath.Join(s.Bin, "oriel"), args...)
 	s.process.Env = Clean()
 	// A process group of its own, so that Ctrl-C ends the tests, which end it.
@@ -131,11 +151,7 @@ func (s *Server) start(ctx context.Context, ready bool) error {
 		return err
 	}
 	if s.URL == "" { // the first start; the address stays, and clients read it while a server is started again
-		u, err := url.Parse(address)
-		if err != nil {
-			return err
-		}
-		s.URL, s.Listen = address, u.Host
+		s.URL = address
 	}
 	if !ready {
 		return nil
