@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/oriel-project/oriel/internal/config"
+	"github.com/oriel-project/oriel/internal/porttest"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"oriel": main}) }
@@ -23,18 +23,14 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			e.Setenv("ADDR", l.Addr().String())
-			return nil
+			address, err := porttest.Address()
+			e.Setenv("ADDR", address)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ready": func(ts *testscript.TestScript, _ bool, _ []string) {
 				url := "http://" + ts.Getenv("ADDR") + "/readyz"
-				for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+				for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 					resp, err := http.Get(url)
 					if err == nil {
 						resp.Body.Close()

@@ -51,6 +51,7 @@ func serve(data string) error {
 	if err != nil {
 		return err
 	}
+	s.drain = 10 * patience
 	fmt.Println(s.URL())
 	return errors.Join(s.Run(ctx), s.Close())
 }
@@ -186,7 +187,7 @@ func TestKill(t *testing.T) {
 	}
 	begin := time.Now()
 	server.end(t, syscall.SIGTERM)
-	if d := time.Since(begin); d > 3*time.Second {
+	if d := time.Since(begin); d > patience {
 		t.Errorf("SIGTERM took %s", d)
 	}
 

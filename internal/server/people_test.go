@@ -9,14 +9,11 @@ import (
 	"image/draw"
 	"image/png"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,7 +23,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
 
 	"github.com/oriel-project/oriel/internal/config"
+	"github.com/oriel-project/oriel/internal/mail/mailtest"
 	"github.com/oriel-project/oriel/internal/objects"
+	"github.com/oriel-project/oriel/internal/porttest"
 )
 
 // TestUserPool goes through the user pool, entitlements and directory configs as AWS's SDK does it, and looks at the same in CBOR.
@@ -93,53 +92,11 @@ func TestUserPool(t *testing.T) {
 	}
 }
 
-// mailServer runs aiosmtpd, Debian's python3-aiosmtpd, and gives its port and the folder of what it gets.
-func mailServer(t *testing.T) (port int, folder string) {
-	t.Helper()
-	const python = "/usr/bin/python3" // the distribution's own, whatever else is installed
-	if err := exec.Command(python, "-c", "import aiosmtpd").Run(); err != nil {
-		t.Skip("there is no aiosmtpd: hack/setup test")
-	}
-	port = unusedPort(t)
-	folder = filepath.Join(t.TempDir(), "box")
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-u", "-l", address, "-c", "aiosmtpd.handlers.Mailbox", folder)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	eventually(t, "the mail server answers", func() bool {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	return port, folder
-}
-
-// unusedPort gives a port that nobody listens at, and that the system gives to nobody meanwhile: those that it hands out are higher.
-func unusedPort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 20_000 + rand.N(10_000)
-		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
 // office is a server with mail, a stack "Office & more" with one machine that runs an application, and the users jane and john of it.
 func office(t *testing.T) (s *Server, folder string) {
-	port, folder := mailServer(t)
+	port, folder := mailtest.Start(t, "none", "", "")
 	cfg := simConfig(t, t.TempDir())
-	cfg.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(unusedPort(t))) // mails need to know the address before
+	cfg.Listen = must(porttest.Address())(t) // mails need to know it before
 	cfg.PublicURL = "http://" + cfg.Listen
 	cfg.SMTP = config.SMTP{Host: "127.0.0.1", Port: port, Security: "none", From: "Applications <oriel@example.com>"}
 	s, _ = start(t, cfg)

@@ -210,6 +210,7 @@ func TestDenyOfANewImage(t *testing.T) {
 		for {
 			_, err := c.CopyImage(ctx, &sdk.CopyImageInput{SourceImageName: new("source"), DestinationImageName: &test.to, DestinationRegion: &test.region})
 			if e, ok := errors.AsType[smithy.APIError](err); ok && e.ErrorCode() == "LimitExceededException" { // two at a time
+				time.Sleep(5 * time.Millisecond)
 				continue
 			}
 			if !test.denied && err != nil {

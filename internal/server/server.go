@@ -72,6 +72,7 @@ type Server struct {
 	unused                    unused        // connections of http
 	listener, metricsListener net.Listener  // the second is nil when metrics are beside the API
 	ending                    chan struct{} // closed when requests shall not wait for anything any more
+	drain                     time.Duration // drainTime
 	closers                   []func() error
 }
 
@@ -87,7 +88,7 @@ const (
 // Open opens the data directory, connects everything and takes the port, but does not serve yet. The error says what is in
 // the way: another server on the same directory, a port that is taken, a missing file.
 func Open(ctx context.Context, cfg Config) (s *Server, err error) {
-	s = &Server{cfg: cfg, log: cfg.Log, ending: make(chan struct{})}
+	s = &Server{cfg: cfg, log: cfg.Log, ending: make(chan struct{}), drain: drainTime}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -313,14 +314,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	err := context.Cause(work)
 
-	drain, drained := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	drain, drained := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer drained()
 	close(s.ending)
 	var draining sync.WaitGroup // streams hold requests open, so both at once
 	draining.Go(func() { s.gateway.Close(drain) })
 	draining.Go(func() {
-		defer time.AfterFunc(unusedTime, s.unused.close).Stop()
-		if s.http.Shutdown(drain) != nil {
+		if s.unused.shutdown(drain, s.http) != nil {
 			s.http.Close()
 		}
 		if s.metricsHTTP != nil {

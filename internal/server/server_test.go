@@ -41,6 +41,7 @@ func start(t testing.TB, cfg Config) (s *Server, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.drain = 10 * patience // so that a server that waits for it is told from one on a busy machine
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- errors.Join(s.Run(ctx), s.Close()) }()
@@ -79,8 +80,8 @@ func newBuilder(name string) *sdk.CreateImageBuilderInput {
 	return &sdk.CreateImageBuilderInput{Name: &name, ImageName: new(image), InstanceType: new("stream.standard.medium")}
 }
 
-// patience is how long a test waits for what must come at last.
-const patience = 20 * time.Second
+// patience is how long a test waits for what must come at last. It is not a measure of anything: a busy machine may stand still for seconds.
+const patience = time.Minute
 
 // eventually asks until done says so.
 func eventually(t testing.TB, what string, done func() bool) {
@@ -178,8 +179,9 @@ func TestLife(t *testing.T) {
 	must(c.StartImageBuilder(ctx, &sdk.StartImageBuilderInput{Name: b.Name}))(t)
 	await(t, c, "hello", types.ImageBuilderStateRunning)
 
-	url := must(c.CreateImageBuilderStreamingURL(ctx, &sdk.CreateImageBuilderStreamingURLInput{Name: b.Name, Validity: new(int64(60))}))(t)
-	if !strings.HasPrefix(*url.StreamingURL, s.URL()+"/authenticate?parameters=") || time.Until(*url.Expires) > time.Minute+time.Second || time.Until(*url.Expires) < 50*time.Second {
+	asked := time.Now().Truncate(time.Second) // the API's times are of whole seconds
+	url := must(c.CreateImageBuilderStreamingURL(ctx, &sdk.CreateImageBuilderStreamingURLInput{Name: b.Name, Validity: new(int64(600))}))(t)
+	if !strings.HasPrefix(*url.StreamingURL, s.URL()+"/authenticate?parameters=") || url.Expires.Before(asked.Add(10*time.Minute)) || url.Expires.After(time.Now().Add(10*time.Minute+time.Second)) {
 		t.Errorf("a streaming URL that begins with %.40s and expires in %s", *url.StreamingURL, time.Until(*url.Expires))
 	}
 	noRedirect := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -405,7 +407,7 @@ func TestRestart(t *testing.T) {
 	_, query, _ := strings.Cut(*url.StreamingURL, "?")
 	begin := time.Now()
 	stop()
-	if d := time.Since(begin); d > 3*time.Second {
+	if d := time.Since(begin); d > patience {
 		t.Errorf("an idle server took %s to end", d)
 	}
 

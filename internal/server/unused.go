@@ -1,13 +1,15 @@
 package server
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 )
 
-// unusedTime is how long the end of the server waits for requests on connections that have not had one yet.
+// unusedTime is when connections that have not had a request are closed, after the end of the server has begun. net/http answers none on them any more;
+// those that are just being taken are known a moment later.
 const unusedTime = 250 * time.Millisecond
 
 // unused are the connections on which nothing has come yet. Browsers open some ahead of need, and http.Server.Shutdown waits five
@@ -29,6 +31,12 @@ func (u *unused) follow(c net.Conn, state http.ConnState) {
 		u.conns = map[net.Conn]bool{}
 	}
 	u.conns[c] = true
+}
+
+// shutdown is h.Shutdown, of the server that is followed.
+func (u *unused) shutdown(ctx context.Context, h *http.Server) error {
+	defer time.AfterFunc(unusedTime, u.close).Stop()
+	return h.Shutdown(ctx)
 }
 
 func (u *unused) close() {

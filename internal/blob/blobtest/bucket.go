@@ -3,7 +3,6 @@ package blobtest
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/oriel-project/oriel/internal/blob"
+	"github.com/oriel-project/oriel/internal/porttest"
 )
 
 // The credentials of the server, and the name of its bucket.
@@ -32,12 +32,10 @@ func Bucket(t testing.TB) blob.BucketConfig {
 			t.Skip("no server to keep a bucket: set ORIEL_TEST_S3 to the program versitygw (go install github.com/versity/versitygw/cmd/versitygw@v1.8.0)")
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := porttest.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	l.Close()
 	dir, meta := t.TempDir(), t.TempDir()
 	var log bytes.Buffer
 	c := exec.Command(program, "--quiet", "--port", address, "posix", "--sidecar", meta, dir)
@@ -62,7 +60,7 @@ func Bucket(t testing.TB) blob.BucketConfig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &config.Bucket})
 		if err == nil {
 			return config
