@@ -91,6 +91,11 @@ func (c *buildImageCommand) Run(ctx context.Context) error {
 		},
 		Replace: c.Replace, Wait: c.Wait, DryRun: c.DryRun, Keep: c.KeepOnFailure, Newest: c.Keep, Progress: p.tell,
 	}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
 	ended := make(chan struct{})
 	defer close(ended)
 	survive(p, ended)
@@ -109,7 +114,10 @@ func (c *buildImageCommand) Run(ctx context.Context) error {
 // once, except that a terminal which is closed may say so more than once.
 func survive(p *progress, ended <-chan struct{}) {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, interruptions()...)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	// Of pipes that nobody reads, writing tells as well. Who does not listen to this signal is ended by it; who ignores it has programs that do.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {

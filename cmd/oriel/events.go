@@ -60,6 +60,9 @@ func show[T logLine](ctx context.Context, c *logCall, operation, members, resour
 	for len(lines) < c.Number {
 		in["MaxResults"] = min(c.Number-len(lines), logPage)
 		list, next, newest, err := ask()
+		if c.Follow && ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -32,18 +32,9 @@ type commands struct {
 	Remove     removeCommand     `cmd:"" hidden:"" help:"Remove all machines, images and networks of this server. make clean calls it."`
 }
 
-// interruptions are the signals that ask for an end. That a terminal was closed is none under nohup.
-func interruptions() []os.Signal {
-	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
-		list = append(list, syscall.SIGHUP)
-	}
-	return list
-}
-
 func main() {
 	// The first Ctrl-C asks for an orderly end, the second one ends.
-	ctx, stop := signal.NotifyContext(context.Background(), interruptions()...)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 
 	var c commands
