@@ -24,8 +24,12 @@ import (
 	"github.com/oriel-project/oriel/internal/appstream"
 )
 
-// maxBody is the size of the largest request body in bytes.
-const maxBody = 1 << 20
+// maxBody is the size of the largest request body in bytes, and maxDrain how much more of a larger one is read to nowhere: most clients look for the
+// answer when they have sent everything, and would find the connection broken.
+const (
+	maxBody  = 1 << 20
+	maxDrain = 8 << 20
+)
 
 // Service is a set of operations behind one target prefix.
 type Service struct {
@@ -390,10 +394,14 @@ var errTooLarge = appstream.Errorf(kindTooLarge, "The request body is larger tha
 // readBody reads the body into buf; it is valid as long as buf is not used again.
 func readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) ([]byte, error) {
 	if r.ContentLength > maxBody {
+		if r.Header.Get("Expect") == "" { // who asks before he sends gets the answer at once
+			io.CopyN(io.Discard, r.Body, maxDrain)
+		}
 		return nil, errTooLarge
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		io.CopyN(io.Discard, r.Body, maxDrain)
 		return nil, errTooLarge
 	}
 	if err != nil {

@@ -1,9 +1,11 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -239,6 +242,48 @@ func TestBodySize(t *testing.T) {
 			t.Errorf("over 1 MiB, chunked %v: %d %s", chunked, status, answer)
 		}
 	}
+}
+
+// A client that reads nothing before it has sent everything, as most do, gets the answer also if that takes its time: it would not if the
+// server closed the connection meanwhile.
+func TestSlowBodyThatIsTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, err := New((&fixture{log: new(bytes.Buffer)}).config(), Service{Prefix: testTarget, IAM: "appstream", Handler: &builders{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := httptest.NewTestServer(t, h)
+		for _, chunked := range []bool{false, true} {
+			conn, err := s.Client().Transport.(*http.Transport).DialContext(t.Context(), "tcp", "example.com:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			body := bytes.Repeat([]byte(" "), maxBody+1)
+			head := fmt.Sprintf("Content-Length: %d\r\n\r\n", 3*len(body))
+			if chunked {
+				head = "Transfer-Encoding: chunked\r\n\r\n"
+			}
+			_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: "+testTarget+".DescribeImageBuilders\r\n"+head)
+			for range 3 {
+				if chunked {
+					fmt.Fprintf(conn, "%x\r\n%s\r\n", len(body), body)
+				} else {
+					_, err = conn.Write(body)
+				}
+				time.Sleep(time.Second)
+			}
+			if chunked {
+				_, err = io.WriteString(conn, "0\r\n\r\n")
+			}
+			if err != nil {
+				t.Errorf("chunked %v: it cannot be sent: %v", chunked, err)
+			}
+			if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge {
+				t.Errorf("chunked %v: %v, %v", chunked, resp, err)
+			}
+		}
+	})
 }
 
 func TestAudit(t *testing.T) {
