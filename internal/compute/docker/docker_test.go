@@ -222,6 +222,37 @@ func TestCreateDiskFull(t *testing.T) {
 	}
 }
 
+// A network that somebody has removed is made again, whichever call the engine misses it at.
+func TestNetworkRemoved(t *testing.T) {
+	spec := machineSpec("oriel/base:x")
+	answers := map[string]string{
+		"GET /version":              `200 {"Version":"20.10"}`,
+		"GET /info":                 `200 {"NCPU":2,"MemTotal":1073741824}`,
+		"POST /networks/create":     `201 {"Id":"n"}`,
+		"POST /containers/create#2": `201 {"Id":"c"}`,
+		"POST /containers/oriel-" + spec.ID + "/start": `204 `,
+	}
+	p, calls := fakeEngine(t, answers)
+	answers["POST /containers/create"] = `404 {"message":"unable to find network with name or ID ` + p.networks[""].name + `: network not found"}`
+	if err := p.EnsureRunning(t.Context(), spec); err == nil {
+		t.Fatal("the machine was made without a network")
+	} else if fault, ok := errors.AsType[*compute.Fault](err); ok {
+		t.Fatalf("a fault: %v", fault)
+	}
+	if err := p.EnsureRunning(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	made := 0
+	for _, c := range calls() {
+		if c == "POST /networks/create" {
+			made++
+		}
+	}
+	if made != 2 {
+		t.Errorf("the network was made %d times: %v", made, calls())
+	}
+}
+
 // TestStartCalls: once the network is there, a new machine costs the engine two calls, as it does by hand.
 func TestStartCalls(t *testing.T) {
 	spec := machineSpec("oriel/base:x")

@@ -221,7 +221,7 @@ func (p *Provider) create(ctx context.Context, spec appstream.MachineSpec, start
 	dir := p.directory(spec.ID)
 	if err = dir.prepare(agentConfig(spec), p.config.AgentDir, spec.AgentVersion); err == nil {
 		_, err = p.engine.ContainerCreate(ctx, p.container(spec, n, h))
-		err = p.createError(spec, err)
+		err = p.createError(spec, n, err)
 	}
 	if err == nil && start {
 		err = p.start(ctx, spec.ID, n)
@@ -232,8 +232,10 @@ func (p *Provider) create(ctx context.Context, spec appstream.MachineSpec, start
 	return err
 }
 
-func (p *Provider) createError(spec appstream.MachineSpec, err error) error {
+func (p *Provider) createError(spec appstream.MachineSpec, n *network, err error) error {
 	switch {
+	case err != nil && strings.Contains(err.Error(), n.name): // somebody has removed it; some engines say so only when they start the machine
+		n.forget()
 	case cerrdefs.IsNotFound(err), err != nil && strings.Contains(strings.ToLower(err.Error()), "no such image"):
 		return &compute.Fault{Code: string(types.FleetErrorCodeImageNotFound), Cause: err,
 			Message: fmt.Sprintf("the image %s does not exist (any more); use another one", spec.ImageRef)}
