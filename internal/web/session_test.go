@@ -201,10 +201,7 @@ func (p *person) handler() http.Handler {
 		var body struct {
 			Application string `json:"application"`
 		}
-		if err := json.UnmarshalRead(r.Body, &body); err != nil {
-			if r.Context().Err() == nil { // the page is still there
-				p.t.Errorf("launch: %v", err)
-			}
+		if !p.read(r, &body) {
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -232,8 +229,8 @@ func (p *person) handler() http.Handler {
 		var body struct {
 			Action string `json:"action"`
 		}
-		if err := json.UnmarshalRead(r.Body, &body); err != nil {
-			p.t.Errorf("windows: %v", err)
+		if !p.read(r, &body) {
+			return
 		}
 		p.change(func() {
 			this := func(window map[string]any) bool { return fmt.Sprint(window["id"]) == r.PathValue("id") }
@@ -272,6 +269,19 @@ func (p *person) handler() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// read reads what a page has sent, and fails the test if it is not JSON; false also when the page went away meanwhile.
+func (p *person) read(r *http.Request, body any) bool {
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return false
+	}
+	if err := json.Unmarshal(text, body); err != nil {
+		p.t.Errorf("%s: %v", r.URL.Path, err)
+		return false
+	}
+	return true
 }
 
 // news answers with what answer gives, if need be when it has changed.
