@@ -38,8 +38,11 @@ const look = async (page, name) => {
   problems.push(...(await barriers(page, name)));
   assert.equal(await page.locator("h1").count(), 1);
 };
-const title = (page, want) =>
-  page.getByRole("heading", { level: 1, name: want, exact: true }).waitFor().catch(async (error) => assert.fail(`${error.message}\n${await views(browser)}`));
+/** Waits until a page is there, with what it looks like: its heading comes before that. */
+const title = async (page, want) => {
+  await page.getByRole("heading", { level: 1, name: want, exact: true }).waitFor();
+  await page.waitForLoadState();
+};
 /** Waits until the page has given the focus to its first field, and types. */
 const type = async (page, text) => {
   await page.waitForFunction(() => document.activeElement?.matches("input"));
