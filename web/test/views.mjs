@@ -19,12 +19,15 @@ export function gate() {
   return { open, opened };
 }
 
+const lost = []; // requests that came to nothing, for whoever reads that a test has failed
+
 /**
  * Has the pages of a context remember what they say for a while only, so that a test that looks late has it all the same (heard). With ORIEL_TEST_SLOW=N they have a
  * processor N times slower, and get every answer up to N tenths of a second later: what hangs on luck shows itself then.
  */
 export async function prepare(context) {
   context.setDefaultTimeout(patience);
+  context.on("requestfailed", (r) => lost.push(`  ${new Date().toISOString()} ${r.method()} ${r.url()}: ${r.failure()?.errorText}`));
   await context.addInitScript(() => {
     window.heard = {};
     const listen = () => {
@@ -82,5 +85,5 @@ export async function views(browser) {
     const late = new Promise((resolve) => setTimeout(resolve, 5000, "it does not answer"));
     return `  ${page.url()}: ${await Promise.race([seen, late]).catch((error) => error.message)}`;
   });
-  return (await Promise.all(told)).join("\n");
+  return [...(await Promise.all(told)), ...lost.slice(-10)].join("\n");
 }
