@@ -177,7 +177,7 @@ func (b *Build) have(ctx context.Context) (Result, error) {
 			r.Outcome = Replaced
 		}
 		r.ARN, err = b.build(ctx, base, old != nil)
-		if _, busy := errors.AsType[*BusyError](err); busy && b.Wait {
+		if _, busy := errors.AsType[*BusyError](err); busy && b.Wait || err == errMeanwhile {
 			continue // another build was quicker by a moment
 		}
 		return r, err
@@ -338,7 +338,9 @@ func (b *Build) build(ctx context.Context, base *types.Image, replace bool) (arn
 	if err := b.awaitRunning(ctx); err != nil {
 		return "", err
 	}
-	if err := b.mayCreate(ctx, replace); err != nil { // what can be known is said before the work
+	if err := b.mayCreate(ctx, replace); code(err) == "ResourceAlreadyExistsException" {
+		return "", errMeanwhile
+	} else if err != nil { // what can be known is said before the work
 		return "", err
 	}
 	if !b.ready {
@@ -370,6 +372,9 @@ func (b *Build) build(ctx context.Context, base *types.Image, replace bool) (arn
 	}
 	return arn, b.awaitImage(ctx)
 }
+
+// errMeanwhile says that the image that was not there was made before this build had the image builder.
+var errMeanwhile = errors.New("the image has been made meanwhile")
 
 // mayCreate asks whether the image could be made. Of one that is to be replaced, the last thing that is wrong is that it is there.
 func (b *Build) mayCreate(ctx context.Context, replace bool) error {
