@@ -24,8 +24,7 @@ const (
 	firstBackOff   = 100 * time.Millisecond // doubled with each failure
 	lastBackOff    = 10 * time.Second
 	endGrace       = 2 * time.Second // from TERM to KILL
-	causeGrace     = 50 * time.Millisecond
-	hopeless       = 3 // failed starts in a row that make a Problem
+	hopeless       = 3               // failed starts in a row that make a Problem
 )
 
 // place is where a display is and whose it is.
@@ -177,9 +176,13 @@ func (d *display) live(ctx context.Context) (wasReady bool, err error) {
 		case <-ctx.Done():
 		case <-session.done:
 			// Programs end when their display does, and may be seen to end first.
+			if c, _, gone := d.dialX(); gone == nil {
+				c.Close()
+				break
+			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(causeGrace):
+			case <-time.After(endGrace):
 			}
 		}
 		if ctx.Err() != nil {

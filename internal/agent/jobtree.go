@@ -149,11 +149,16 @@ func (p *programTree) end(why error) error {
 // endMarked ends the processes that have a variable: TERM, and KILL for what is
 // left after endGrace. It returns how many are left all the same.
 func endMarked(mark string) int {
-	began, told := time.Now(), map[int]bool{}
+	began, told, empty := time.Now(), map[int]bool{}, 0
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		found := marked(mark)
+		found, sure := marked(mark)
 		since := time.Since(began)
-		if len(found) == 0 || since > endGrace+killGrace {
+		if empty++; len(found) > 0 || !sure {
+			empty = 0
+		}
+		// One that was begun during the first look, by one that then ended, is
+		// seen at the second.
+		if empty == 2 || since > endGrace+killGrace {
 			return len(found)
 		}
 		for _, pid := range found {
@@ -170,11 +175,17 @@ func endMarked(mark string) int {
 	}
 }
 
-// marked finds the processes that have a variable from their start.
-func marked(mark string) (found []int) {
+// marked finds the processes that have a variable from their start. It is not
+// sure that these are all while one is just becoming another program: then,
+// nobody can see its variables.
+func marked(mark string) (found []int, sure bool) {
 	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	sure = true
 	for _, file := range files {
 		text, _ := os.ReadFile(file)
+		if len(text) == 0 {
+			sure = sure && !isBecoming(filepath.Dir(file))
+		}
 		for variable := range bytes.SplitSeq(text, []byte{0}) {
 			if string(variable) == mark {
 				pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
@@ -183,5 +194,15 @@ func marked(mark string) (found []int) {
 			}
 		}
 	}
-	return found
+	return found, sure
+}
+
+// isBecoming tells whether a process, by its directory in /proc, has a program
+// and no arguments yet, not even the program's name.
+func isBecoming(dir string) bool {
+	if _, err := os.Readlink(dir + "/exe"); err != nil {
+		return false // it has ended, or is the kernel's
+	}
+	arguments, err := os.ReadFile(dir + "/cmdline")
+	return err == nil && len(arguments) == 0
 }
