@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -136,10 +137,14 @@ func (e *engine) startWith(role agentapi.Role, people int, options ...string) *i
 // ready waits for the desktop.
 func (i *instance) ready() agentapi.Status {
 	i.tb.Helper()
-	s, err := i.client.WaitReady(i.tb.Context(), 20*time.Second)
-	if err != nil || !s.Ready {
-		i.tb.Fatalf("the desktop is not there: %+v %v", s, err)
+	var s agentapi.Status
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if s, err = i.client.WaitReady(i.tb.Context(), agentapi.MaxWait); err == nil && s.Ready {
+			return s
+		}
 	}
+	i.tb.Fatalf("the desktop is not there: %+v %v", s, err)
 	return s
 }
 
@@ -224,12 +229,12 @@ func TestInstance(t *testing.T) {
 		}
 		defer d.Close()
 		hello := make([]byte, 12)
-		if _, err := d.Read(hello); err != nil || string(hello) != "RFB 003.008\n" {
+		if _, err := io.ReadFull(d, hello); err != nil || string(hello) != "RFB 003.008\n" {
 			t.Errorf("%q, %v", hello, err)
 		}
 		// A display that is killed ends the stream and comes back.
 		e.do("exec", i.name, "pkill", "-KILL", "Xvnc")
-		d.SetReadDeadline(time.Now().Add(5 * time.Second))
+		d.SetReadDeadline(time.Now().Add(patience))
 		if n, err := d.Read(hello); n != 0 || err == nil || os.IsTimeout(err) {
 			t.Errorf("after the display's end: %d bytes, %v", n, err)
 		}
@@ -279,7 +284,7 @@ func TestInstance(t *testing.T) {
 				out, _ := i.user("", "sudo", "AppStreamImageAssistant", "create-image", "--name", "mine", "--tags", "k", "v")
 				got <- out
 			}()
-			r, err := i.client.NextRequest(ctx, 20*time.Second)
+			r, err := i.client.NextRequest(ctx, agentapi.MaxWait)
 			if err != nil || r == nil || r.Kind != agentapi.KindCreateImage || r.CreateImage.Name != "mine" || r.CreateImage.Tags["k"] != "v" {
 				t.Fatalf("%+v, %v", r, err)
 			}
@@ -313,7 +318,7 @@ func TestInstance(t *testing.T) {
 
 	t.Run("stop", func(t *testing.T) {
 		began := time.Now()
-		e.do("stop", "-t", "10", i.name)
+		e.do("stop", "-t", "60", i.name)
 		took := time.Since(began)
 		t.Logf("docker stop: %v", took)
 		if code := e.do("inspect", "-f", "{{.State.ExitCode}}", i.name); code != "0" {

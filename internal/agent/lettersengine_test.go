@@ -20,7 +20,7 @@ func TestLetters(t *testing.T) {
 	p.must(`nohup xterm -u8 -T letters -e sh -c 'stty -echo; touch ~/there; cat >~/typed' >/dev/null 2>&1 & :`)
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(100 * time.Millisecond) {
+		for end := time.Now().Add(patience); !ok(); time.Sleep(100 * time.Millisecond) {
 			if time.Now().After(end) {
 				out, _ := p.run("cat ~/typed")
 				t.Fatalf("%s: %q", what, out)
@@ -34,7 +34,7 @@ func TestLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer display.Close()
-	display.SetDeadline(time.Now().Add(time.Minute))
+	display.SetDeadline(time.Now().Add(5 * patience))
 	read := func(n int) []byte {
 		t.Helper()
 		b := make([]byte, n)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -26,10 +27,14 @@ func (i *instance) begin(spec agentapi.Session) *person {
 		spec.View = agentapi.ViewDesktop
 	}
 	p := &person{instance: i, SessionClient: i.client.Session(spec.ID), id: spec.ID}
-	if err := p.Begin(i.tb.Context(), spec); err != nil {
-		i.tb.Fatal(err)
+	err := p.Begin(i.tb.Context(), spec)
+	for deadline := time.Now().Add(patience); status(err) == http.StatusServiceUnavailable && time.Now().Before(deadline); {
+		err = p.Begin(i.tb.Context(), spec)
 	}
-	s, err := p.WaitReady(i.tb.Context(), 20*time.Second)
+	var s agentapi.SessionStatus
+	for deadline := time.Now().Add(patience); err == nil && !s.Ready && time.Now().Before(deadline); {
+		s, err = p.WaitReady(i.tb.Context(), agentapi.MaxWait)
+	}
 	if err != nil || !s.Ready {
 		i.tb.Fatalf("session %s: %+v, %v", spec.ID, s, err)
 	}
@@ -230,15 +235,16 @@ E`)
 	until := func(what string, cond func(agentapi.Windows) bool) agentapi.Windows {
 		t.Helper()
 		began := time.Now()
-		list, err := p.Windows(ctx, "", 0)
-		for deadline := time.Now().Add(20 * time.Second); err == nil && !cond(list); {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: %+v", what, list)
-			}
+		var list agentapi.Windows
+		var err error
+		for deadline := time.Now().Add(patience); ; {
 			list, err = p.Windows(ctx, list.Version, time.Second)
-		}
-		if err != nil {
-			t.Fatal(what, err)
+			if err == nil && cond(list) {
+				break
+			}
+			if err != nil && status(err) != http.StatusServiceUnavailable || time.Now().After(deadline) {
+				t.Fatalf("%s: %+v, %v", what, list, err)
+			}
 		}
 		t.Logf("%s: %v", what, time.Since(began))
 		return list

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestArguments(t *testing.T) {
@@ -65,6 +66,7 @@ func TestBelow(t *testing.T) {
 		sh.Wait()
 	}()
 	for len(Below(sh.Process.Pid)) == 0 {
+		time.Sleep(time.Millisecond)
 	}
 	child := Below(sh.Process.Pid)
 	if all := Below(os.Getpid()); len(child) != 1 || !slices.Contains(all, sh.Process.Pid) || !slices.Contains(all, child[0]) || slices.Contains(all, os.Getpid()) {
