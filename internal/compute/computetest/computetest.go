@@ -38,7 +38,7 @@ type Subject struct {
 	Reopen func() compute.Provider
 	// Count tells, by other means than the provider's, how many machines named id exist in any phase; nil: not tested.
 	Count func(ctx context.Context, id string) (int, error)
-	// Patience bounds how long one change may take; default 30 s.
+	// Patience bounds how long one change may take; default two minutes.
 	Patience time.Duration
 	// Steps is how many verbs the random test runs; default 60.
 	Steps int
@@ -83,7 +83,7 @@ func Run(t *testing.T, make func(t *testing.T) Subject) {
 		t.Run(part.name, func(t *testing.T) {
 			s := &suite{T: t, Subject: make(t), ctx: t.Context()}
 			if s.Patience == 0 {
-				s.Patience = 30 * time.Second
+				s.Patience = 2 * time.Minute
 			}
 			if s.Steps == 0 {
 				s.Steps = 60

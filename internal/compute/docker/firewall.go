@@ -58,11 +58,11 @@ func (f *firewall) raise(ctx context.Context, w wall, v6 bool) error {
 	if err := f.seeBridges(ctx, v6); err != nil {
 		return err
 	}
-	there, err := f.run(ctx, "", tool(v6), "-w", "10", "-t", table, "-S")
+	there, err := f.run(ctx, "", tool(v6), "-w", "60", "-t", table, "-S")
 	if err != nil {
 		return err
 	}
-	_, err = f.run(ctx, w.script(v6, there), tool(v6)+"-restore", "-w", "10", "--noflush")
+	_, err = f.run(ctx, w.script(v6, there), tool(v6)+"-restore", "-w", "60", "--noflush")
 	return err
 }
 
@@ -70,7 +70,7 @@ func (f *firewall) raise(ctx context.Context, w wall, v6 bool) error {
 func (f *firewall) raze(ctx context.Context, bridge string, v6 bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	there, err := f.run(ctx, "", tool(v6), "-w", "10", "-t", table, "-S")
+	there, err := f.run(ctx, "", tool(v6), "-w", "60", "-t", table, "-S")
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (f *firewall) raze(ctx context.Context, bridge string, v6 bool) error {
 			script += "-F " + j.chain + "\n-X " + j.chain + "\n"
 		}
 	}
-	_, err = f.run(ctx, script+"COMMIT\n", tool(v6)+"-restore", "-w", "10", "--noflush")
+	_, err = f.run(ctx, script+"COMMIT\n", tool(v6)+"-restore", "-w", "60", "--noflush")
 	return err
 }
 
