@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/appstream"
 	"github.com/aws/aws-sdk-go-v2/service/appstream/types"
+	"github.com/aws/smithy-go"
 )
 
 type quickstartCommand struct {
@@ -145,6 +148,12 @@ func stopAll(ctx context.Context, client *client, s *status) error {
 	}
 }
 
+// moved tells whether an operation was refused for the state that a resource has come to since it was looked at: what it is now, the next look tells.
+func moved(err error) bool {
+	e, ok := errors.AsType[smithy.APIError](err)
+	return ok && slices.Contains([]string{"OperationNotPermittedException", "ResourceNotAvailableException", "ResourceNotFoundException", "ConcurrentModificationException"}, e.ErrorCode())
+}
+
 // stopBuilders asks the image builders that run to stop, and tells which are not at rest yet.
 func stopBuilders(ctx context.Context, client *client) (busy []string, err error) {
 	in := new(appstream.DescribeImageBuildersInput)
@@ -158,7 +167,8 @@ func stopBuilders(ctx context.Context, client *client) (busy []string, err error
 			case types.ImageBuilderStateStopped, types.ImageBuilderStateFailed:
 				continue
 			case types.ImageBuilderStateRunning:
-				if _, err := client.aws.StopImageBuilder(ctx, &appstream.StopImageBuilderInput{Name: b.Name}); err != nil {
+				_, err := client.aws.StopImageBuilder(ctx, &appstream.StopImageBuilderInput{Name: b.Name})
+				if err != nil && !moved(err) {
 					return nil, err
 				}
 				b.State = types.ImageBuilderStateStopping
@@ -184,7 +194,7 @@ func stopFleets(ctx context.Context, client *client) (busy []string, err error) 
 			case types.FleetStateStopped:
 				continue
 			case types.FleetStateRunning, types.FleetStateStarting:
-				if _, err := client.aws.StopFleet(ctx, &appstream.StopFleetInput{Name: f.Name}); err != nil {
+				if _, err := client.aws.StopFleet(ctx, &appstream.StopFleetInput{Name: f.Name}); err != nil && !moved(err) {
 					return nil, err
 				}
 				f.State = types.FleetStateStopping

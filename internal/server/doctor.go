@@ -94,8 +94,11 @@ func checkPort(ctx context.Context, cfg Config) compute.Finding {
 	return f
 }
 
+// answerTime is how long a server may take to tell that it is one: its own checks take readyWait when the engine hangs, which is when one asks.
+const answerTime = readyWait + 10*time.Second
+
 func isOriel(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
 	if err != nil {

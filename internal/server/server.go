@@ -79,8 +79,9 @@ type Server struct {
 // signInsAtOnce is how many passwords are checked at the same time. Each check takes 19 MiB of memory.
 const signInsAtOnce = 4
 
-// How long a shutdown waits for requests and streams that are under way, and then for passes of the engine.
+// How long the start waits for the provider's public images, and a shutdown for requests and streams that are under way, and then for passes of the engine.
 const (
+	sweepTime = 10 * time.Second
 	drainTime = 5 * time.Second
 	stopTime  = 20 * time.Second
 )
@@ -293,7 +294,7 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	// Public images first, so that a client that waited for /readyz finds them. The engine repeats it, with its errors in the log.
-	first, cancel := context.WithTimeout(ctx, readyWait)
+	first, cancel := context.WithTimeout(ctx, sweepTime)
 	_ = s.engine.Sweep(first)
 	cancel()
 	start(&servers, "serve "+s.cfg.Listen, func() error {
