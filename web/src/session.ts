@@ -79,7 +79,7 @@ class Session implements Subject {
   }
 
   async recover(end: End, attempt: number): Promise<boolean> {
-    await this.#rest();
+    this.#rest();
     if (this.#over) return false;
     if (this.#left) return this.#disconnected();
     if (end.code === elsewhere) {
@@ -214,14 +214,13 @@ class Session implements Subject {
     if (this.#shown && this.#info.state === "ACTIVE" && !this.leaving) panels.resume();
   }
 
-  /** Has everything rest that lives with the stream. */
-  async #rest(): Promise<void> {
+  /** Has everything rest that lives with the stream. Nobody waits for panels that are still on their way. */
+  #rest(): void {
     this.#shown = false;
     this.stage.toolbar.closePanels();
     $<HTMLDialogElement>("ending").close();
     this.#notices.drop("idle");
-    const panels = await this.#panels?.catch(() => undefined);
-    panels?.rest();
+    void this.#panels?.then((panels) => panels.rest(), () => undefined);
   }
 
   #leave(): void {

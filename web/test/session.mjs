@@ -919,6 +919,19 @@ const tests = {
     assert.equal(told.indexOf("Your session has ended"), told.length - 1, told.join(", "));
   },
 
+  async "an end is told while the panels are on their way"(t) {
+    const told = gate();
+    await t.page.route("**/panels*.js*", async (route) => {
+      await told.opened;
+      await route.fallback().catch(() => undefined);
+    });
+    await begin(t.page, "DESKTOP");
+    await control("info", { state: "EXPIRED", endCode: "admin" });
+    await control("close?code=4011");
+    await says(t.page, "#veil-title", /was ended/);
+    told.open();
+  },
+
   async "every end says why, and where to go"(t) {
     for (const [endCode, title] of Object.entries({ user: /has ended/, admin: /was ended/, away: /has ended/, duration: /time of your session is over/, fleet: /service was stopped/, instance: /machine was lost/, start: /could not begin/ })) {
       await begin(t.page, "DESKTOP", { feedbackURL: "https://example.com/feedback" });
