@@ -452,6 +452,8 @@ func (s *CompositionSnapshot) work(now time.Time) Decision[Composition] {
 	case !job:
 		d.Do = []Action{EnsureFilePut{c.ID, c.Account, *files[c.Put]}}
 		d.Next.Put++
+	case !j.Known && c.Step > 0: // somebody has started it again since: it ends for us too
+		d.Do = []Action{EnsureStopped{c.ID}}
 	case !j.Known:
 		d.Next.Step, d.Do = 1, []Action{EnsureJobBegun{c.ID, Job{c.Job(), steps}}}
 	case j.Succeeded():

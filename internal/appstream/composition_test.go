@@ -240,6 +240,9 @@ func TestPlanComposition(t *testing.T) {
 		{name: "is ready", edit: []func(*Composition){started(2, true)}, with: func(s *CompositionSnapshot) { s.Exists = true }, next: CompositionReady},
 		{name: "vanished before the capture", edit: []func(*Composition){started(2, true)}, do: "EnsureGone", next: CompositionComposing},
 		{name: "ended", edit: []func(*Composition){started(1, false)}, with: func(s *CompositionSnapshot) { s.Machine = stopped }, do: "EnsureGone", next: CompositionComposing},
+		{name: "ended and was started again", edit: []func(*Composition){started(2, false), func(c *Composition) { c.Step = 1 }}, with: func(s *CompositionSnapshot) {
+			s.Machine, s.Agent, s.Job = running, ready, JobStatus{Answers: true}
+		}, do: "EnsureStopped", next: CompositionComposing},
 		{name: "ended too often", edit: []func(*Composition){started(1, false), func(c *Composition) { c.Ends = machineEnds }}, with: func(s *CompositionSnapshot) { s.Machine = stopped }, next: CompositionFailed, says: "exit code 86"},
 		{name: "a file is missing", edit: []func(*Composition){started(0, false), lasting}, with: func(s *CompositionSnapshot) { s.Machine = running }, next: CompositionFailed, says: "b/p is gone"},
 		{name: "a script fails", edit: []func(*Composition){started(2, false)}, with: func(s *CompositionSnapshot) {

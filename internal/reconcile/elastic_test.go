@@ -387,6 +387,34 @@ func TestElasticMachineEnds(t *testing.T) {
 	})
 }
 
+// A machine that somebody starts again while it is set up, so quickly that only its agent knows, is made anew too: what scripts have half done is not
+// done once more on top.
+func TestElasticMachineRestarts(t *testing.T) {
+	inFleets(t, 1, func(w *world, c *crew) {
+		w.elastic("lab", 1, "calc")
+		made, begun := 0, []int{}
+		w.setInject(func(method, id string, when sim.When) error {
+			switch {
+			case when == sim.Before || !strings.HasPrefix(id, "cmp-"):
+			case method == "EnsureRunning":
+				made++
+			case method == "EnsureJobBegun":
+				begun = append(begun, made)
+				if len(begun) == 1 {
+					c.forget(id)
+				}
+			}
+			return nil
+		})
+		w.must(w.startFleet("lab"))
+		w.wait("RUNNING", time.Hour, func() bool { return w.serves("lab", 1, "calc") })
+		if !slices.Equal(begun, []int{1, 2}) {
+			t.Errorf("jobs were begun on the machines %v", begun)
+		}
+		w.withdraw("lab")
+	})
+}
+
 // Whatever is done with Elastic fleets in whatever order, with crashes and faults at random moments: never two on a machine, never more sessions than
 // there may be, and in the end the fleet is what it shall be and nothing else is left.
 func TestRandomElasticFleets(t *testing.T) {

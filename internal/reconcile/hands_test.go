@@ -27,6 +27,8 @@ type hands struct {
 	w     *world
 	moves []int // one for each opportunity, in turn: 0 removes, 1 stops, 2 starts, others leave alone
 
+	worked bool // a disk must have had its job done when it is captured
+
 	mu   sync.Mutex
 	busy bool
 	next int
@@ -66,9 +68,24 @@ func (h *hands) move(id string) {
 		}
 		time.Sleep(time.Until(m.NextChange))
 	}
-	if agent, ok := h.w.agents.(interface{ forget(machine string) }); ok && move < 2 {
-		agent.forget(id)
+	switch l := h.w.labour(); {
+	case l == nil:
+	case move == 0:
+		l.renew(id)
+	case move == 1:
+		l.forget(id)
 	}
+}
+
+// labour is the work that the agents of the world do; nil for none.
+func (w *world) labour() *labour {
+	switch a := w.agents.(type) {
+	case *workers:
+		return a.labour
+	case *crew:
+		return a.labour
+	}
+	return nil
 }
 
 func (h *hands) around(id string, do func() error) error {
@@ -119,11 +136,27 @@ func (h *hands) EnsureStopped(ctx context.Context, id string) error {
 }
 
 func (h *hands) EnsureGone(ctx context.Context, id string) error {
-	return h.around(id, func() error { return h.Provider.EnsureGone(ctx, id) })
+	return h.around(id, func() error {
+		err := h.Provider.EnsureGone(ctx, id)
+		if l := h.w.labour(); l != nil && err == nil {
+			l.renew(id)
+		}
+		return err
+	})
 }
 
 func (h *hands) EnsureCaptured(ctx context.Context, id, ref string) error {
-	return h.around(id, func() error { return h.Provider.EnsureCaptured(ctx, id, ref) })
+	return h.around(id, func() error {
+		err := h.Provider.EnsureCaptured(ctx, id, ref)
+		if l := h.w.labour(); h.worked && err == nil {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if !l.done[id] {
+				h.w.t.Errorf("the disk of %s is captured, on which nothing was done", id)
+			}
+		}
+		return err
+	})
 }
 
 func (h *hands) SaveChanges(ctx context.Context, id string, out io.Writer) error {
@@ -181,6 +214,7 @@ type life struct {
 	begin func(*world) // before hands are at work; nil for nothing
 	ask   func(*world, string) error
 	end   func(*world) // when they rest: waits until all is at rest
+	works bool         // what is captured has had a job done
 	check func(*world, *hands)
 }
 
@@ -222,6 +256,7 @@ var lives = map[string]life{
 	"update": {
 		asks:  []string{"update", "update", "delete update"},
 		with:  withWorkers,
+		works: true,
 		begin: (*world).original,
 		ask:   func(w *world, op string) error { return w.do(op, "hello") },
 		end:   (*world).atRest,
@@ -250,6 +285,55 @@ var lives = map[string]life{
 		check: func(w *world, h *hands) {
 			w.checkPackager()
 			h.check("STOPPING")
+		},
+	},
+	"Elastic fleet": {
+		asks:  []string{"start", "start", "open", "end", "package", "stop"},
+		with:  withCrew(1),
+		works: true,
+		begin: func(w *world) { w.elastic("lab", 1, "calc") },
+		ask: func(w *world, op string) (err error) {
+			switch op {
+			case "start":
+				err = w.startFleet("lab")
+			case "stop":
+				err = w.stopFleet("lab")
+			case "open":
+				_, err = w.open("lab", "ada")
+			case "package":
+				w.object("calc.tar", time.Now().String())
+			default:
+				for _, s := range w.sessions("lab") {
+					err = w.svc.EndSession(w.ctx(), s.ID)
+				}
+			}
+			w.checkSeats("lab")
+			return err
+		},
+		end: func(w *world) {
+			w.wait("every session over", 24*time.Hour, func() bool { w.checkSeats("lab"); return len(w.sessions("lab")) == 0 })
+			if w.describeFleet("lab").State != types.FleetStateStarting {
+				w.wait("not on its way", time.Hour, func() bool { return w.describeFleet("lab").State != types.FleetStateStopping })
+			}
+			if w.describeFleet("lab").State == types.FleetStateStopped {
+				w.must(w.startFleet("lab"))
+			}
+			serves := func() bool { return w.serves("lab", 1, "calc") && len(w.compositions()) == 1 }
+			w.wait("it serves", 2*time.Hour, serves)
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			w.wait("it serves", 2*time.Hour, serves)
+			w.settleFleets("lab")
+		},
+		check: func(w *world, _ *hands) {
+			for id, n := range w.labour().tries {
+				if n > 1 {
+					w.t.Errorf("%d jobs were begun on the disk of %s", n, id)
+				}
+			}
+			w.checkFleets()
+			w.checkCompositions()
+			w.withdraw("lab")
 		},
 	},
 	"fleet": {
@@ -310,6 +394,7 @@ func TestRandomHands(t *testing.T) {
 			if life.begin != nil {
 				life.begin(w)
 			}
+			h.worked = life.works
 			h.work(true)
 			for _, s := range steps {
 				if s.Ask == "kill" {

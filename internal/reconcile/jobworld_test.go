@@ -21,10 +21,22 @@ type labour struct {
 	fails map[string]string               // the name of a step → why it fails
 	count map[string]int                  // job → how often it was begun
 	files map[string]map[string]string    // machine → path → content
+	tries map[string]int                  // machine → how many jobs were begun on its disk
+	done  map[string]bool                 // machine → whether one succeeded on it
 }
 
 func newLabour(up func(string) bool) *labour {
-	return &labour{up: up, takes: 500 * time.Millisecond, begun: map[string]map[string]time.Time{}, steps: map[string][]appstream.JobStep{}, fails: map[string]string{}, count: map[string]int{}, files: map[string]map[string]string{}}
+	return &labour{up: up, takes: 500 * time.Millisecond, begun: map[string]map[string]time.Time{}, steps: map[string][]appstream.JobStep{}, fails: map[string]string{}, count: map[string]int{}, files: map[string]map[string]string{}, tries: map[string]int{}, done: map[string]bool{}}
+}
+
+// renew is for a machine that has gone: the next of its ID has another disk.
+func (l *labour) renew(machine string) {
+	l.forget(machine)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.files, machine)
+	delete(l.tries, machine)
+	delete(l.done, machine)
 }
 
 // forget has a machine that has gone down forget its jobs.
@@ -55,6 +67,7 @@ func (l *labour) BeginJob(_ context.Context, machine string, job appstream.Job) 
 	l.begun[machine][job.ID] = time.Now()
 	l.steps[job.ID] = job.Steps
 	l.count[job.ID]++
+	l.tries[machine]++
 	return nil
 }
 
@@ -90,6 +103,7 @@ func (l *labour) Job(ctx context.Context, machine, job string, wait time.Duratio
 			break
 		}
 	}
+	l.done[machine] = s.Problem == ""
 	return s
 }
 
