@@ -48,15 +48,29 @@ func (b *Build) builder(ctx context.Context, name string) (found *types.ImageBui
 	return found, tags, err
 }
 
+// silence is how long a build was looked at without giving a sign. What passes between two looks counts for no more than a build that lives takes for a sign:
+// in a longer time the server may have been away, for it too, or this process have stood still.
+type silence struct {
+	looked time.Time
+	lasts  time.Duration
+}
+
+func (s *silence) look(sign time.Duration) {
+	now := time.Now()
+	s.lasts += min(now.Sub(s.looked), sign)
+	s.looked = now
+}
+
 // clear removes what builds have left that are dead. One of this image that goes on is waited for, or is an error. free tells that there was nothing; else
 // the image may be there by now.
 func (b *Build) clear(ctx context.Context) (free bool, err error) {
 	if err := b.clearOthers(ctx, true); err != nil {
 		return false, err
 	}
-	last, since := "", time.Now()
+	last, quiet := "", silence{looked: time.Now()}
 	for free = true; ; free = false {
 		found, tags, err := b.builder(ctx, b.host)
+		quiet.look(b.clock.sign)
 		switch {
 		case err != nil:
 			return false, err
@@ -66,7 +80,7 @@ func (b *Build) clear(ctx context.Context) (free bool, err error) {
 			return false, fmt.Errorf("there is an image builder %s that no build of the image %s has made; delete it, or choose another name for the image", b.host, b.image)
 		case b.ready && b.isDone(found, tags): // it was waited for already
 			return true, nil
-		case b.isDead(found, tags), tags[tagSign] == last && time.Since(since) > b.clock.silent:
+		case b.isDead(found, tags), tags[tagSign] == last && quiet.lasts > b.clock.silent:
 			if b.ready = b.isDone(found, tags); b.ready {
 				return free, nil
 			}
@@ -77,7 +91,7 @@ func (b *Build) clear(ctx context.Context) (free bool, err error) {
 			if last != "" && !b.Wait {
 				return false, &BusyError{b.image, b.host}
 			}
-			last, since = tags[tagSign], time.Now()
+			last, quiet.lasts = tags[tagSign], 0
 		}
 		if err := b.pause(ctx, "looking whether another build of "+b.image+" goes on"); err != nil {
 			return false, err
@@ -139,14 +153,14 @@ func (b *Build) clearOthers(ctx context.Context, patience bool) error {
 			break
 		}
 	}
-	for since := time.Now(); ; {
+	for quiet := (silence{looked: time.Now()}); ; quiet.look(b.clock.sign) {
 		for name, last := range signs {
 			found, tags, err := b.builder(ctx, name)
 			sign := tags[tagSign]
 			switch {
 			case err != nil || !isLeft(found, tags), last != "" && sign != last: // the latter lives
 				delete(signs, name)
-			case b.isOld(sign), last != "" && time.Since(since) > b.clock.silent:
+			case b.isOld(sign), last != "" && quiet.lasts > b.clock.silent:
 				delete(signs, name)
 				b.tell("removing the image builder "+name+", which a build of the image "+tags[tagOf]+" has left", "", -1)
 				if err := b.remove(ctx, name, tags[tagRun]); err != nil {
