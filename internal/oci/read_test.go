@@ -369,7 +369,7 @@ func TestInspectedInPart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+5; runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > before+5; runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, before there were %d", runtime.NumGoroutine(), before)
 		}
