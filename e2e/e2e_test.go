@@ -152,6 +152,13 @@ func (w *world) end(t testing.TB) {
 	defer w.engine.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	if t.Failed() {
+		list, _ := w.engine.Machines(ctx, w.Server)
+		for _, m := range list {
+			log, err := w.engine.Log(ctx, m.ID, 40)
+			t.Logf("the log of the machine of %s, %v:\n%s", m.Labels["oriel.resource"], err, log)
+		}
+	}
 	if out, err := w.Oriel(ctx, true, "remove", "--yes").CombinedOutput(); err != nil {
 		t.Errorf("oriel remove: %v\n%s", err, out)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 )
@@ -92,6 +94,18 @@ func (e *Engine) Exec(ctx context.Context, id, user, command string) (output str
 	}
 	r, err := e.ExecInspect(ctx, x.ID, client.ExecInspectOptions{})
 	return strings.ReplaceAll(string(out), "\r\n", "\n"), r.ExitCode, err
+}
+
+// Log gives the last lines that a container's processes have written.
+func (e *Engine) Log(ctx context.Context, id string, lines int) (string, error) {
+	r, err := e.ContainerLogs(ctx, id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(lines)})
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	var text strings.Builder
+	_, err = stdcopy.StdCopy(&text, &text, io.LimitReader(r, 1<<20))
+	return text.String(), err
 }
 
 // Remains names what the engine has of an installation: containers, images, networks.
