@@ -243,14 +243,15 @@ class Session implements Subject {
   async #wait(look: Look, text: string): Promise<boolean> {
     this.stage.ghost.drop();
     this.#left = true;
-    const until = this.#keptUntil();
+    const since = Date.now();
+    const until = () => this.#keptUntil(since);
     const stop = new AbortController();
     const back = await new Promise<boolean>((resolve) => {
       const actions: Action[] = [
         { text, strong: true, run: () => resolve(true) },
         { text: words.endSession, run: () => this.#ask(() => resolve(false)) },
       ];
-      const paint = () => this.stage.show("ended", { ...look, text: `${look.text ?? ""} ${kept(until)}`, actions });
+      const paint = () => this.stage.show("ended", { ...look, text: `${look.text ?? ""} ${kept(until())}`, actions });
       paint();
       void this.#keep(until, paint, stop.signal).then((over) => over && resolve(false));
     });
@@ -262,12 +263,15 @@ class Session implements Subject {
   }
 
   /** Counts down what is left of a session without a stream, and tells of its end when it comes; true then. */
-  async #keep(until: Date | undefined, paint: () => void, signal: AbortSignal): Promise<boolean> {
-    for (let asked = 0; until && !signal.aborted; ) {
+  async #keep(until: () => Date | undefined, paint: () => void, signal: AbortSignal): Promise<boolean> {
+    for (let asked = 0, known = until() !== undefined; !signal.aborted; ) {
       await pause(1000, signal);
       if (signal.aborted || this.#over) return false;
-      const left = until.getTime() - Date.now();
-      if (left < soon * 1000) paint();
+      const end = until();
+      if (!end) continue; // the news of the session are still on their way
+      const left = end.getTime() - Date.now();
+      if (left < soon * 1000 || !known) paint();
+      known = true;
       if (left > 0 || Date.now() - asked < 3000) continue;
       asked = Date.now();
       try {
@@ -399,12 +403,12 @@ class Session implements Subject {
     $("leave-hint").textContent = `${words.everythingStays} ${kept(this.#keptUntil())}`;
   }
 
-  /** Finds until when the session is kept if its stream ends now. */
-  #keptUntil(): Date | undefined {
+  /** Finds until when the session is kept if its stream ends now, or has ended. */
+  #keptUntil(since = Date.now()): Date | undefined {
     if (!this.#info) return undefined;
     const { awaySeconds, maxEnd } = this.#info;
     const end = Date.parse(maxEnd);
-    return new Date(awaySeconds === undefined ? end : Math.min(end, Date.now() + awaySeconds * 1000));
+    return new Date(awaySeconds === undefined ? end : Math.min(end, since + awaySeconds * 1000));
   }
 }
 

@@ -980,6 +980,18 @@ const tests = {
     await until("the windows", async () => (await text(t.page, "#windows-count")) === "1");
   },
 
+  async "how long a session is kept is told as soon as it is known"(t) {
+    await control("hold");
+    try {
+      await begin(t.page, "DESKTOP");
+      await control("close?code=4013");
+      await says(t.page, "#veil-text", /kept for you for a while/);
+    } finally {
+      await control("release");
+    }
+    await says(t.page, "#veil-text", /kept for you until .*\d\d:\d\d/);
+  },
+
   async "a lost connection comes back"(t) {
     await begin(t.page, "DESKTOP");
     await passes(t.page, "reconnecting", () => control("close?code=4004"));
