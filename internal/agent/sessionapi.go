@@ -123,11 +123,16 @@ func (a *agent) deleteSession(w http.ResponseWriter, r *http.Request) {
 	// Its scripts and its clearing may take longer than other calls.
 	http.NewResponseController(w).SetReadDeadline(time.Time{})
 	done := make(chan error, 1)
-	go func() { done <- s.end() }()
+	go func() {
+		err := s.end()
+		if err != nil { // also when the caller has not waited for it
+			s.log.Error("end the session", "error", err)
+		}
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		if err != nil {
-			s.log.Error("end the session", "error", err)
 			refuse(w, http.StatusInternalServerError, fmt.Errorf("something of the session is left: %w; do not use the instance again", err))
 			return
 		}
