@@ -27,3 +27,13 @@ const zone = () =>
 
 const open = () => new Channel(`${location.href.replace(/^http/, "ws").replace(/[?#].*$/, "")}/ws${zone()}`);
 window.oriel = { open, first: open() } as Boot;
+
+// Without one of its scripts the page would say for ever that it connects. It is loaded again as soon as the server answers.
+const again = async (address: string): Promise<void> => {
+  for (let answers = false; !answers; ) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    answers = await fetch(address, { cache: "reload" }).then(() => true, () => false);
+  }
+  location.reload();
+};
+addEventListener("error", ({ target }) => target instanceof HTMLScriptElement && void again(target.src), { capture: true, once: true });

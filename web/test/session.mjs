@@ -290,6 +290,18 @@ const tests = {
     await state(t.page, "connected");
   },
 
+  async "a page whose scripts do not come is loaded again when they can"(t) {
+    let away = true;
+    await t.page.route(/viewer\.js/, (route) => (away ? route.abort() : route.fallback()));
+    const asked = t.page.waitForEvent("requestfailed", { predicate: (r) => r.resourceType() === "fetch" });
+    await control("reset?view=DESKTOP");
+    await control("info", { state: "ACTIVE" });
+    await t.page.goto(address);
+    await asked;
+    away = false;
+    await state(t.page, "connected");
+  },
+
   async "the catalogue is the home screen of the APP view"(t) {
     await begin(t.page, "APP");
     await shown(t.page, "#home .app");
