@@ -463,6 +463,23 @@ func TestHasUID(t *testing.T) {
 	}
 }
 
+// The agent's first thread is somebody's for files once it has looked at his, and stays so. That is no process of his that could end.
+func TestCountUID(t *testing.T) {
+	proc := t.TempDir()
+	for name, uids := range map[string]string{"1": "0\t0\t0\t20000", "14": "20000\t20000\t20000\t20000", "15": "0\t0\t0\t0", "16": "20001\t20001\t20001\t20001", "self": "20000\t0\t0\t0"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(proc, name), 0o700),
+			os.WriteFile(filepath.Join(proc, name, "status"), []byte("Name:\tx\nUid:\t"+uids+"\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := countUID(proc, 20000); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := countUID(filepath.Join(proc, "none"), 20000); err == nil {
+		t.Error("no processes can be counted where there is no list")
+	}
+}
+
 func TestHasLocale(t *testing.T) {
 	list := []string{"C", "C.utf8", "POSIX", "en_US.utf8", "de_DE.iso88591"}
 	for name, want := range map[string]bool{"en_US.UTF-8": true, "C.UTF-8": true, "de_DE.ISO-8859-1": true, "de_DE.UTF-8": false, "fr_FR.UTF-8": false} {

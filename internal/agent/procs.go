@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -252,13 +253,20 @@ func (ps *procs) countOwner(a account) (n int, err error) {
 		}
 		return n, nil
 	}
-	entries, err := os.ReadDir("/proc")
+	return countUID("/proc", a.uid)
+}
+
+// countUID counts the processes in proc that have uid. The agent, process 1, is
+// none of them, though its first thread may be somebody's for files (package
+// files): that one stays so, because it cannot end.
+func countUID(proc string, uid int) (n int, err error) {
+	entries, err := os.ReadDir(proc)
 	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
+		if pid, err := strconv.Atoi(e.Name()); err != nil || pid == 1 {
 			continue
 		}
-		text, err := os.ReadFile("/proc/" + e.Name() + "/status")
-		if err == nil && hasUID(text, a.uid) {
+		text, err := os.ReadFile(filepath.Join(proc, e.Name(), "status"))
+		if err == nil && hasUID(text, uid) {
 			n++
 		}
 	}

@@ -11,8 +11,9 @@ import (
 // as runs f with the file system's credentials of a user.
 //
 // The thread is not handed back: it ends with the goroutine, so that nothing
-// can run on it later with credentials that were not put back. Threads that
-// the runtime starts meanwhile do not descend from a locked one.
+// can run on it later with credentials that were not put back. (The process's
+// first thread cannot end. The runtime never uses it again.) Threads that the
+// runtime starts meanwhile do not descend from a locked one.
 func as(uid, gid int, f func() error) error {
 	if uid == os.Geteuid() {
 		return f()
